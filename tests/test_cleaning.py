@@ -1,0 +1,146 @@
+"Cleaning against plain per-row versions of the same steps, and the clock against a loop."
+import html, re, string, unicodedata
+
+import numpy as np, pandas as pd, pytest
+from hypothesis import given, settings, strategies as st
+
+from behaviour_sim.cleaning import (CLEAN_STEPS, DEFAULT_STEPS, LIGHT_STEPS, REPORT_STEPS, _known, _symspell, append_company, clean_text,
+                                    since_last_tweet, temporal_features)
+from behaviour_sim.core import BadInput, data_dir
+
+pieces = ['the', 'The', 'AND', 'kite', 'Kite', 'definately', 'bulit', 'awsome,', '(recieve)', '#definately', 'favorite', "don't", 'it’s', 'drachenfest',
+          '&amp;', '&lt;hyperlink&gt;', '&#128640;', '&nope', '&', '<hyperlink>', '<mention>', '<hyper', 'link>', 'https://a.b/c?d=e#f', 'WWW.x.org', 'http://',
+          'pic.twitter.com/xyz', '🪁', '☀️', '👋🏽', '👨‍👩‍👧', '🇩🇪🇫🇷', '1️⃣', '#️⃣', '©', '\u200d', '\ufe0f', 'क्‍ष', 'きて', 'Σίσυφος', 'ÉTÉ', 'İ', '£5', '$5', '...', '—', '_', '@x',
+          ' ', '  ', '\n', '\t', '\0', '\x1c', '\u00a0', '\u2028', '\x7f', '1', '12', '*', '^', '|', '\\', '"', "''"]
+text = st.lists(st.sampled_from(pieces) | st.text(max_size=4), max_size=14).map(''.join) | st.lists(st.sampled_from(pieces), max_size=14).map(' '.join)
+columns = st.lists(text | st.none(), max_size=6)
+
+WS = r'[\s\x00-\x1f\x7f]'
+
+def naive_emoji(t, words):
+    import emoji
+    if words: return re.sub(r'\x01([^\x01\x02]*)\x02', lambda m: ' '+m[1].replace('_', ' ')+' ', emoji.demojize(t, delimiters=('\x01', '\x02')))
+    return emoji.replace_emoji(t, ' ')
+
+def naive_spelling(t):
+    from symspellpy import Verbosity
+    sym, judged = _symspell(), []
+    def fix(token):
+        m = re.fullmatch(r'([^\w\s#@<&$]*)([a-z]{4,})([^\w\s]*)', token)
+        if not m: return token
+        if _known(m[2], sym.words): judged.append(0); return token
+        judged.append(1)
+        found = [s.term for s in sym.lookup(m[2], Verbosity.CLOSEST, max_edit_distance=1) if s.term.isalpha() and s.term.isascii()]
+        return m[1]+found[0]+m[3] if found else token
+    out = re.sub(r'[^\s]+', lambda m: fix(m[0]), t)
+    return out if judged and np.mean(judged) <= .5 else t
+
+def naive_stop_words(t):
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    return ''.join(w for w in re.split(r'(\s)', t) if not (w.isascii() and w.lower() in ENGLISH_STOP_WORDS))
+
+def naive_punctuation(t):
+    t = t.replace("'", '').replace('’', '')
+    return ''.join(' ' if unicodedata.category(c).startswith('P') or c in string.punctuation+'£€¥' else c for c in t)
+
+NAIVE = dict(html=html.unescape, urls=lambda t: re.sub(r'(?i)(?:https?://|www\.|pic\.twitter\.com/)[^\s\x00-\x1f]+', ' ', t),
+    placeholders=lambda t: t.replace('<hyperlink>', ' ').replace('<mention>', ' '), emoji=lambda t: naive_emoji(t, False),
+    emoji_words=lambda t: naive_emoji(t, True), spelling=naive_spelling, lower=str.lower, punctuation=naive_punctuation,
+    stop_words=naive_stop_words, whitespace=lambda t: re.sub(WS+'+', ' ', t).strip(' '))
+
+def test_every_step_has_a_reference(): assert set(NAIVE) == set(CLEAN_STEPS)
+
+# The two regular expression engines may know different Unicode versions, so the reference is compared on assigned characters.
+known_text = st.lists(st.sampled_from(pieces), max_size=14).map(''.join) | st.lists(st.sampled_from(pieces), max_size=14).map(' '.join) \
+    | st.text(st.characters(max_codepoint=0x24f), max_size=20)
+
+@pytest.mark.parametrize('step', CLEAN_STEPS)
+@given(texts=st.lists(known_text, max_size=5))
+@settings(max_examples=150, deadline=None)
+def test_a_step_does_what_the_plain_loop_does(step, texts):
+    if step == 'emoji_words': texts = [t.replace('\x01', '').replace('\x02', '') for t in texts]
+    got, want = clean_text(texts, step).tolist(), [NAIVE[step](t) for t in texts]
+    if step == 'stop_words': got, want = [g.split() for g in got], [w.split() for w in want]
+    assert got == want
+
+@pytest.mark.parametrize('step', [s for s in CLEAN_STEPS if s != 'html']) # '&amp;amp;' stands for '&amp;', which is an entity again
+@given(texts=st.lists(text, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_a_step_done_twice_is_done_once(step, texts):
+    once = clean_text(texts, step)
+    assert clean_text(once, step).tolist() == once.tolist()
+
+@pytest.mark.parametrize('steps', [*CLEAN_STEPS, DEFAULT_STEPS, LIGHT_STEPS, REPORT_STEPS, ()])
+@given(texts=columns, shift=st.integers(-5, 5))
+@settings(max_examples=60, deadline=None)
+def test_rows_stay_rows(steps, texts, shift):
+    s = pd.Series(texts, index=[f'r{i+shift}' for i in range(len(texts))][::-1], dtype=object, name='content')
+    before = s.copy()
+    out = clean_text(s, steps)
+    pd.testing.assert_series_equal(s, before)
+    assert out.index.equals(s.index) and out.name == 'content' and all(type(t) is str for t in out)
+    assert out.tolist() == [clean_text(t, steps)[0] if t is not None else '' for t in texts] # a row does not depend on its neighbours
+
+@given(st.lists(st.text(st.characters(), max_size=20) | st.none() | st.just(float('nan')), max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_odd_characters_never_raise(texts):
+    for steps in (LIGHT_STEPS, REPORT_STEPS, ('emoji_words',)): assert len(clean_text(texts, steps)) == len(texts)
+
+def test_half_a_surrogate_pair(): assert clean_text(['a\ud83d b', None, 'c'], REPORT_STEPS).tolist() == ['b', '', 'c']
+
+def test_a_very_long_cell_is_quick():
+    import time
+    t = time.perf_counter()
+    for unit in ('a', '&amp;', '<hyper', 'the ', '🪁', "'", 'http://', '\0'): clean_text([unit*200_000], REPORT_STEPS)
+    assert time.perf_counter()-t < 30
+
+def test_unknown_step():
+    with pytest.raises(BadInput, match="'stopwords'.*stop_words"): clean_text(['x'], ['stopwords'])
+
+def test_report_steps_leave_words_only():
+    d = data_dir()
+    if d is None: pytest.skip('the real rows are not here (BEHAVIOUR_SIM_DATA or ../shared/data)')
+    content = pd.read_csv(d/'behaviour_simulation_train.csv', usecols=['content']).content
+    out = clean_text(content, REPORT_STEPS)
+    assert len(out) == len(content) and not out.str.contains(r'[<>#@!?.,]|http|  ').any()
+    sample = content.sample(400, random_state=42).fillna('')
+    for step in CLEAN_STEPS:
+        want = sample.map(NAIVE[step])
+        if step == 'stop_words': assert clean_text(sample, step).str.split().tolist() == want.str.split().tolist()
+        else: assert clean_text(sample, step).tolist() == want.tolist(), step
+
+@given(text, st.sampled_from(['Highwind', 'Kites & Co', '']))
+@settings(max_examples=60, deadline=None)
+def test_append_company_is_the_same_for_one_and_for_many(t, company):
+    one = append_company(t, company)
+    assert one == append_company(pd.Series([t]), pd.Series([company]))[0]
+    assert one.endswith(company.strip())
+
+posts = st.lists(st.tuples(st.sampled_from('abc'), st.integers(0, 40)), max_size=20)
+
+@given(posts, st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_since_last_tweet_is_the_plain_loop(rows, rng):
+    frame = pd.DataFrame(rows, columns=['username', 'm']).astype({'username': 'str'})
+    frame['date'] = pd.Timestamp('2020-01-01') + pd.to_timedelta(frame.m*30, unit='min')
+    rng.shuffle(order := list(range(len(frame))))
+    frame = frame.iloc[order]
+    want = [min([(m-n)/2 for u, n in rows if u == v and n < m], default=np.nan) for v, m in zip(frame.username, frame.m)]
+    got = since_last_tweet(frame)
+    assert got.index.equals(frame.index)
+    np.testing.assert_allclose(got, want)
+    early = frame.m < 20
+    np.testing.assert_allclose(since_last_tweet(frame[~early], history=frame[early]), got[~early])
+
+@given(st.lists(st.datetimes(pd.Timestamp('2007-01-01'), pd.Timestamp('2030-01-01')), min_size=1, max_size=10))
+@settings(max_examples=100, deadline=None)
+def test_temporal_features_are_the_calendar_s(dates):
+    out = temporal_features(pd.DataFrame({'date': pd.to_datetime(dates)}))
+    assert out.weekday.tolist() == [d.weekday() for d in dates] and out.hour.tolist() == [d.hour for d in dates]
+    assert out.is_weekend.tolist() == [int(d.isoweekday() > 5) for d in dates]
+    angle = np.degrees(np.arctan2(out.time_sin, out.time_cos)) % 360
+    np.testing.assert_allclose(np.cos(np.radians(angle - [(d.hour*60+d.minute)/4 for d in dates])), 1, atol=1e-9)
+
+def test_the_zone_is_utc():
+    out = temporal_features(pd.DataFrame({'date': pd.to_datetime(['2020-01-01 01:00+05:30', '2020-01-01 01:00+05:30'])}))
+    assert out.hour.tolist() == [19, 19] and out.weekday.tolist() == [1, 1]

@@ -1,0 +1,426 @@
+"""The regressors, the neighbours, the ensembles and the evaluation: round trips, repeatability, oracles, refusals."""
+import json, os, subprocess, sys, warnings
+from pathlib import Path
+
+import numpy as np, pandas as pd, pytest
+from hypothesis import given, settings, strategies as st
+
+from behaviour_sim.core import BadInput
+from behaviour_sim.ensemble import LossWeighted, Stack, out_of_fold, validation_loss_weights
+from behaviour_sim.evaluation import Baselines, ConformalIntervals, compare, conformal_radius, coverage_table, metrics, smearing, spearman
+from behaviour_sim.neighbours import (NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel, drop_outliers, loop_predict, row_percentile)
+from behaviour_sim.regressors import (COMPUTED_LGB, COMPUTED_XGB, LGB_DEFAULT, REPORT_XGB, XGB_DEFAULT, Bagged, LightGBMModel, Regressor,
+                                      XGBoostModel, read_parts)
+
+SMALL = dict(rounds=25)
+MODELS = {
+    'xgboost': lambda: XGBoostModel(**SMALL), 'lightgbm': lambda: LightGBMModel(**SMALL),
+    'report_xgb': lambda: XGBoostModel(**{**REPORT_XGB, **SMALL}), 'computed_xgb': lambda: XGBoostModel(**{**COMPUTED_XGB, **SMALL}),
+    'computed_lgb': lambda: LightGBMModel(**{**COMPUTED_LGB, **SMALL}),
+    'bagged': lambda: Bagged(lambda seed: LightGBMModel(**SMALL, seed=seed), seeds=(1, 2)),
+    'neighbours': lambda: NeighbourModel(**NEIGHBOUR_DEFAULT), 'report_faiss': lambda: NeighbourModel(**REPORT_FAISS),
+    'hnsw': lambda: NeighbourModel(index='hnsw', k=5, standardise=True),
+}
+
+
+def table(n=600, d=12, seed=0, gaps=0.0):
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(rng.normal(size=(n, d)), columns=['hour', 'inferred company', 'a,b', '[c]', '{"d": 1}', 'é', *(f'x{i}' for i in range(d - 6))])
+    y = 3 + 2*X['hour'] + X['x0']*X['a,b'] + rng.normal(0, .5, n)
+    return (X.mask(rng.random(X.shape) < gaps) if gaps else X), np.maximum(y.to_numpy(), 0)
+
+
+@pytest.fixture(scope='module')
+def data():
+    X, y = table()
+    return (X[:400], y[:400]), (X[400:], y[400:])
+
+
+def rmse(y, p): return float(np.sqrt(np.mean((y - p)**2)))
+
+
+# ---- what every model promises
+
+@pytest.mark.parametrize('name', MODELS)
+def test_round_trip(name, data, tmp_path):
+    (X, y), (Xt, yt) = data
+    model = MODELS[name]().fit(X, y)
+    model.save(tmp_path/'m')
+    for again in (type(model).load(tmp_path/'m'), Regressor.load(tmp_path/'m')):
+        assert type(again) is type(model) and again.names == list(X.columns)
+        np.testing.assert_array_equal(again.predict(Xt), model.predict(Xt))
+    again.save(tmp_path/'again')
+    for f in (p for p in (tmp_path/'m').rglob('*') if p.is_file()):
+        assert f.read_bytes() == (tmp_path/'again'/f.relative_to(tmp_path/'m')).read_bytes()
+        assert f.suffix in {'.json', '.ubj', '.txt', '.faiss', '.npz'}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_shape_type_single_row_and_column_order(name, data):
+    (X, y), (Xt, _) = data
+    model = MODELS[name]().fit(X, y)
+    p = model.predict(Xt)
+    assert p.dtype == np.float32 and p.shape == (len(Xt),)
+    np.testing.assert_allclose(model.predict(Xt.iloc[[3]]), p[[3]], atol=1e-4)
+    np.testing.assert_array_equal(model.predict(Xt[Xt.columns[::-1]]), p)
+    np.testing.assert_array_equal(model.predict(Xt.to_numpy()), p)
+    assert model.predict(Xt.iloc[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_gaps_and_a_column_that_is_never_there(name):
+    X, y = table(gaps=.3)
+    X['x1'] = np.nan
+    p = MODELS[name]().fit(X, y).predict(X)
+    assert np.isfinite(p).all()
+
+
+@pytest.mark.parametrize('name', ['xgboost', 'lightgbm', 'neighbours'])
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_tiny_tables(name, n):
+    X, y = table(n)
+    assert np.isfinite(MODELS[name]().fit(X, y).predict(X)).all()
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_constant_target(name, data):
+    (X, _), _ = data
+    np.testing.assert_allclose(MODELS[name]().fit(X, np.full(len(X), 2.5)).predict(X), 2.5, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_bad_input_is_one_sentence(name, data):
+    (X, y), (Xt, _) = data
+    model = MODELS[name]()
+    with pytest.raises(BadInput, match='not fitted'): model.predict(Xt)
+    with pytest.raises(BadInput, match='not fitted'): model.save('never')
+    with pytest.raises(BadInput, match='rows'): model.fit(X, y[:-1])
+    with pytest.raises(BadInput, match='row 2 is not a finite'): model.fit(X, np.where(np.arange(len(y)) == 2, np.nan, y))
+    with pytest.raises(BadInput, match='no row'): model.fit(X[:0], y[:0])
+    with pytest.raises(BadInput, match="'hour' holds an infinite"): model.fit(X.assign(hour=np.inf), y)
+    with pytest.raises(BadInput, match="'hour' is not numeric"): model.fit(X.assign(hour='noon'), y)
+    model.fit(X, y)
+    with pytest.raises(BadInput, match="lacks the column 'hour'"): model.predict(Xt.drop(columns='hour'))
+    with pytest.raises(BadInput, match='has 3 columns'): model.predict(np.zeros((2, 3)))
+    assert not Path('never').exists()
+
+
+PROCESS = '''
+import hashlib, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+from test_models import MODELS, table
+X, y = table(gaps=.1)
+for name, make in MODELS.items():
+    print(name, hashlib.sha256(make().fit(X[:400], y[:400]).predict(X[400:]).tobytes()).hexdigest())
+'''
+
+
+def test_same_in_another_process_with_another_number_of_threads():
+    "A fresh interpreter, other hash seed, other OpenMP setting, torch loaded first: the same predictions."
+    code = PROCESS.format(tests=str(Path(__file__).parent))
+    env = {**os.environ, 'OMP_WAIT_POLICY': 'passive'}
+    run = lambda src, **e: subprocess.run([sys.executable, '-W', 'ignore', '-c', src], env={**env, **e}, capture_output=True, text=True, timeout=300, check=True).stdout
+    first = run(code, PYTHONHASHSEED='1', OMP_NUM_THREADS='1')
+    second = run('import torch; torch.ones(64, 64) @ torch.ones(64, 64)\n' + code, PYTHONHASHSEED='2', OMP_NUM_THREADS='2')
+    assert first == second and first.count('\n') == len(MODELS)
+
+
+def test_modules_import_nothing_heavy():
+    code = ("import sys, behaviour_sim.regressors, behaviour_sim.neighbours, behaviour_sim.ensemble, behaviour_sim.evaluation\n"
+            "print([m for m in 'torch xgboost lightgbm faiss matplotlib sklearn'.split() if m in sys.modules])")
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+# ---- directories that are not what they should be
+
+def test_wrong_kind_is_refused(data, tmp_path):
+    (X, y), _ = data
+    XGBoostModel(**SMALL).fit(X, y).save(tmp_path)
+    for other in (LightGBMModel, NeighbourModel, Bagged, Stack, Baselines, ConformalIntervals):
+        with pytest.raises(BadInput, match=f'holds a XGBoostModel, not a {other.__name__}'): other.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['xgboost', 'lightgbm', 'neighbours'])
+def test_every_changed_or_lost_file_is_refused(name, data, tmp_path):
+    (X, y), _ = data
+    MODELS[name]().fit(X, y).save(tmp_path)
+    for f in sorted(tmp_path.iterdir()):
+        good = f.read_bytes()
+        for bad in (good[:len(good)//2], good[:-9] + bytes([good[-9] ^ 1]) + good[-8:], b''):
+            f.write_bytes(bad)
+            with pytest.raises(BadInput): Regressor.load(tmp_path)
+        f.unlink()
+        with pytest.raises(BadInput): Regressor.load(tmp_path)
+        f.write_bytes(good)
+    Regressor.load(tmp_path)
+
+
+@pytest.mark.parametrize('card', ['', '[]', '{}', 'null', '{"kind": "Stack", "facts": {}, "files": {}}', '{"kind": "Stack", "facts": {}, "files": {"../x": "0"}}', '\x00'])
+def test_a_strange_card_is_refused(card, tmp_path):
+    (tmp_path/'model.json').write_text(card)
+    with pytest.raises(BadInput): Regressor.load(tmp_path)
+
+
+def test_an_unknown_kind_is_refused(tmp_path):
+    from behaviour_sim.regressors import write_parts
+    write_parts(tmp_path, 'Oracle', {})
+    with pytest.raises(BadInput, match='holds a Oracle'): Regressor.load(tmp_path)
+    assert read_parts(tmp_path) == ('Oracle', {}, {})
+
+
+# ---- boosting
+
+@pytest.mark.parametrize('Model,preset', [(XGBoostModel, XGB_DEFAULT), (LightGBMModel, LGB_DEFAULT)])
+def test_early_stopping_keeps_the_best_round(Model, preset, data, tmp_path):
+    (X, y), (Xt, yt) = data
+    model = Model(preset['params'], rounds=400, early_stopping=10).fit(X[:300], y[:300], valid=(X[300:], y[300:]))
+    assert model.rounds_used == int(np.argmin(model.history)) + 1 < 400
+    assert rmse(y[300:], model.predict(X[300:])) == pytest.approx(min(model.history), rel=1e-4)
+    assert rmse(yt, model.predict(Xt)) < .7*yt.std()
+    assert model.importance().index[0] == 'hour' and model.importance().sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize('Model', [XGBoostModel, LightGBMModel])
+def test_weights_count(Model, data):
+    (X, y), _ = data
+    half = np.arange(len(y)) < 200
+    y2 = np.where(half, 1., 5.)
+    p = Model(rounds=60).fit(X[['x3']], y2, weight=np.where(half, 100., .01)).predict(X[['x3']])
+    assert p.mean() < 1.5
+
+
+# ---- neighbours
+
+@pytest.mark.parametrize('n,nlist,k', [(500, 40, 15), (60, 40, 15), (25, 40, 30), (500, 5, 1)])
+def test_batched_equals_the_reports_loop(n, nlist, k):
+    X, y = table(n + 100)
+    model = NeighbourModel(**{**REPORT_FAISS, 'nlist': nlist, 'k': k}).fit(X[:n], y[:n])
+    np.testing.assert_allclose(model.predict(X[n:]), loop_predict(model, X[n:]), atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.none(), st.floats(0, 15)), min_size=5, max_size=5), min_size=1, max_size=6), st.sampled_from([0, 20, 50, 80, 100]))
+def test_row_percentile_is_nanpercentile(rows, q):
+    V = np.array([[np.nan if v is None else v for v in r] for r in rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        want = np.nanpercentile(V, q, axis=1)
+    np.testing.assert_allclose(row_percentile(V, q), want, atol=1e-9)
+    some = (~np.isnan(V)).any(1)
+    assert (~np.isnan(drop_outliers(V)[some])).any(1).all()   # the rule never empties a row
+
+
+@pytest.mark.parametrize('metric,index', [('cosine', 'flat'), ('l2', 'flat'), ('l2', 'ivf'), ('cosine', 'hnsw')])
+def test_leave_one_out_is_leaving_one_out(metric, index):
+    X, y = table(120)
+    make = lambda: NeighbourModel(index=index, metric=metric, k=7, nlist=1)
+    loo = make().fit(X, y).leave_one_out()
+    want = [make().fit(X.drop(index=i), np.delete(y, i)).predict(X.loc[[i]])[0] for i in range(0, 120, 7)]
+    np.testing.assert_allclose(loo[::7], want, atol=1e-3)
+
+
+def test_leave_one_out_among_copies():
+    "Ten copies of each row: the row itself is left out, whichever copy the index returns."
+    X, y = table(20)
+    X10, y10 = pd.concat([X]*10, ignore_index=True), np.tile(y, 10)
+    loo = NeighbourModel(k=5, metric='l2').fit(X10, y10).leave_one_out()
+    np.testing.assert_allclose(loo, y10, atol=1e-4)
+
+
+def test_faiss_threads_are_put_back(data):
+    import faiss
+    (X, y), _ = data
+    before = faiss.omp_get_max_threads()
+    NeighbourModel(n_threads=1).fit(X, y).predict(X)
+    assert faiss.omp_get_max_threads() == before
+
+
+# ---- ensembles
+
+def test_loss_weights_refuse_nonsense():
+    for bad in ([], [0.], [1, -1], [np.nan], [np.inf], [[1.]]):
+        with pytest.raises(BadInput): validation_loss_weights(bad)
+    with pytest.raises(BadInput, match='2 models and 1 losses'): LossWeighted([1.]).fit(np.ones((3, 2)), np.ones(3))
+    np.testing.assert_allclose(validation_loss_weights([1, 2]), [2/3, 1/3])
+
+
+def test_stack_finds_the_mixture_and_drops_the_useless():
+    rng = np.random.default_rng(0)
+    P = pd.DataFrame(rng.normal(size=(3000, 3)), columns=list('abc'))
+    y = 1 + .7*P['a'] + .3*P['b'] - .5*P['c'] + rng.normal(0, .01, 3000)
+    s = Stack().fit(P, y)
+    np.testing.assert_allclose(s.weights.loc['all'], [.7, .3, 0, 1], atol=.05)
+    np.testing.assert_allclose(s.predict(P[['c', 'b', 'a']]), s.predict(P))
+
+
+def test_stack_by_group_with_small_and_unseen_groups():
+    rng = np.random.default_rng(0)
+    P, g = rng.normal(size=(1000, 2)), np.repeat(['known', 'new', 'rare'], [500, 490, 10])
+    y = np.where(g == 'known', P[:, 0], P[:, 1])
+    s = Stack(by_group=True).fit(P, y, g)
+    np.testing.assert_allclose(s.predict(P, g)[:990], y[:990], atol=1e-5)
+    pooled = Stack().fit(P, y)
+    np.testing.assert_array_equal(s.predict(P[:5], ['rare', 'x', '', None, np.nan]), pooled.predict(P[:5]))
+    np.testing.assert_array_equal(s.predict(P), pooled.predict(P))
+    with pytest.raises(BadInput, match='1000 rows and 2 groups'): s.predict(P, ['a', 'b'])
+
+
+def test_shuffled_labels_give_no_skill():
+    X, y = table(800)
+    y = np.random.default_rng(1).permutation(y)
+    folds = np.arange(800) % 4
+    oof = {n: out_of_fold(MODELS[n], X[:600], y[:600], folds[:600]) for n in ('xgboost', 'lightgbm', 'neighbours')}
+    stack = Stack().fit(oof, y[:600])
+    P = {n: MODELS[n]().fit(X[:600], y[:600]).predict(X[600:]) for n in oof}
+    assert abs(1 - rmse(y[600:], stack.predict(P))**2/np.mean((y[600:] - y[:600].mean())**2)) < .05
+
+
+def test_out_of_fold_never_sees_its_own_row():
+    class Memory:
+        def fit(self, X, y, valid=None): self.rows, self.valid = set(X[:, 0]), set() if valid is None else set(valid[0][:, 0]); return self
+        def predict(self, X):
+            assert not self.rows & set(X[:, 0]) and not self.valid & set(X[:, 0]) and not self.valid & self.rows
+            return np.full(len(X), len(self.rows))
+    X, folds = np.arange(40.)[:, None], np.arange(40) % 4
+    assert (out_of_fold(Memory, X, X[:, 0], folds) == 30).all()
+    assert (out_of_fold(Memory, X, X[:, 0], folds, watch=True) == 20).all()
+    with pytest.raises(BadInput): out_of_fold(Memory, X, X[:, 0], np.zeros(40))
+
+
+@pytest.mark.parametrize('make', [lambda P, y, g: Stack(True).fit(P, y, g), lambda P, y, g: Stack().fit(P, y), lambda P, y, g: LossWeighted().fit(P, y)])
+def test_ensemble_round_trip_and_single_row(make, tmp_path):
+    rng = np.random.default_rng(0)
+    P, g = pd.DataFrame(rng.normal(3, 1, (400, 2)), columns=['trees', 'near']), np.repeat(['a', 'b'], 200)
+    e = make(P, P.mean(axis=1) + rng.normal(size=400), g)
+    again = Regressor.load(e.save(tmp_path))
+    np.testing.assert_array_equal(again.predict(P, g), e.predict(P, g))
+    np.testing.assert_allclose(e.predict(P[:1], g[:1]), e.predict(P, g)[:1])
+    assert e.predict(P[:0]).shape == (0,)
+    with pytest.raises(BadInput, match="'near' left a prediction out"): e.predict(P.assign(near=np.nan))
+    with pytest.raises(BadInput, match="lacks the column 'near'"): e.predict(P[['trees']])
+
+
+# ---- evaluation
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 10_000))
+def test_metrics_agree_with_sklearn_and_scipy(n, seed):
+    from scipy.stats import spearmanr
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+    rng = np.random.default_rng(seed)
+    likes = np.floor(rng.lognormal(2, 2, n)); likes[0] = likes.max() + 1
+    p = np.round(np.log1p(likes) + rng.normal(0, 1, n), 1)
+    y, m = np.log1p(likes), metrics(likes, p, p - 1, p + 1)
+    assert m['rmse_log1p'] == pytest.approx(root_mean_squared_error(y, p))
+    assert m['mae_log1p'] == pytest.approx(mean_absolute_error(y, p))
+    assert m['r2_log1p'] == pytest.approx(r2_score(y, p))
+    assert m['rmse_likes'] == pytest.approx(root_mean_squared_error(likes, np.expm1(np.maximum(p, 0))))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        want = spearmanr(y, p).statistic
+    assert m['spearman'] == pytest.approx(0 if np.isnan(want) else want)
+    json.dumps(m, allow_nan=False)
+
+
+def test_metrics_at_the_edges():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for likes, p in (([5], [1.]), ([5, 5], [1., 2.]), ([1, 2, 3], [7., 7, 7]), ([0, 1], [-5., 1e9])):
+            json.dumps(metrics(likes, p), allow_nan=False)
+        assert metrics([1, 2, 3], [7., 7, 7])['spearman'] == 0 and metrics([1, 2], [0, 1])['coverage_90'] is None
+        assert spearman([np.nan, 1, 2], [1, 2, 3]) == pytest.approx(1) and spearman([1, np.nan], [1, 2]) == 0
+    for likes, p in (([], []), ([1, -1], [0, 0]), ([1, np.nan], [0, 0]), ([1, 2], [0]), ([1, 2], [0, np.nan]), ([1, 2], [0, np.inf])):
+        with pytest.raises(BadInput): metrics(likes, p)
+
+
+def test_smearing_under_duans_conditions():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(1, 5, 50_000)
+    assert smearing(p + rng.uniform(-1, 1, p.size), p) == pytest.approx(np.sinh(1), rel=.01)   # E exp(U(-1, 1)) = sinh 1
+    assert smearing(p, p) == 1
+
+
+def test_baselines_fall_back(tmp_path):
+    tweets = pd.DataFrame({'likes': [0., 10, 100], 'username': ['a', 'b', 'b'], 'inferred company': ['x', 'x', 'x']})
+    new = pd.DataFrame({'username': ['a', 'b', 'c', 'c'], 'inferred company': ['x', 'x', 'x', 'y']}, index=[9, 8, 7, 7])
+    got = Baselines.load(Baselines().fit(tweets).save(tmp_path)).predict(new)
+    b, mean = np.log1p([10, 100]).mean(), np.log1p([0, 10, 100]).mean()
+    np.testing.assert_allclose(got['account_mean'], [0, b, mean, mean])
+    assert list(got) == ['constant', 'company_mean', 'account_mean']
+    with pytest.raises(BadInput): Baselines().fit(tweets[:0])
+
+
+# 1/8 and 1/4 are exact in binary: crepes truncates (1 − confidence)(n + 1) and loses a rank at 0.9
+@pytest.mark.parametrize('alpha', [.125, .25])
+@pytest.mark.parametrize('n', [7, 8, 39, 100, 1001])
+def test_conformal_against_crepes(alpha, n):
+    crepes = pytest.importorskip('crepes')
+    rng = np.random.default_rng(n)
+    r, sigma, pred, new_sigma = rng.standard_t(3, n), rng.uniform(.5, 2, n), rng.normal(5, 1, 50), rng.uniform(.5, 2, 50)
+    bins, new_bins = np.array(['a', 'b'])[(rng.random(n) < .5).astype(int)], np.array(['a', 'b'])[(rng.random(50) < .5).astype(int)]
+    bins[:1], bins[1:2] = 'a', 'b'
+    for ours, theirs in ((dict(), dict()), (dict(sigma=sigma), dict(sigmas=sigma)), (dict(groups=bins), dict(bins=bins)), (dict(groups=bins, sigma=sigma), dict(bins=bins, sigmas=sigma))):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            cr = crepes.ConformalRegressor().fit(r, **theirs)
+            at = {k: {'sigmas': new_sigma, 'bins': new_bins}[k] for k in theirs}
+            want = cr.predict_int(pred, **at, confidence=1 - alpha)
+        ci = ConformalIntervals(alpha, min_group=1, floor=None).fit(r, **ours)
+        low, high = ci.interval(pred, **{k: {'sigma': new_sigma, 'groups': new_bins}[k] for k in ours})
+        np.testing.assert_allclose(np.c_[low, high], want)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 99))
+def test_the_rank_is_exact(n, percent):
+    "Against integer arithmetic: the smallest rank k with k/(n+1) ≥ 1 − alpha."
+    k = -(-(n + 1)*(100 - percent)//100)
+    got = conformal_radius(np.arange(1., n + 1), percent/100)
+    assert got == (k if k <= n else np.inf)
+
+
+def test_coverage_holds_in_every_group_and_survives_disk(tmp_path):
+    rng = np.random.default_rng(0)
+    g, spread = (lambda n: rng.choice(['known', 'new', 'rare'], n, p=[.7, .295, .005])), dict(known=.5, new=2., rare=2.)
+    def draw(n): lab = g(n); return lab, rng.normal(0, [spread[x] for x in lab])
+    lab, r = draw(4000)
+    ci = ConformalIntervals().fit(r, lab)
+    assert ci.names == ['known', 'new']   # 'rare' has too few rows
+    ci = ConformalIntervals.load(ci.save(tmp_path))
+    lab, r = draw(20_000)
+    pred = np.full(len(r), 50.)
+    low, high = ci.interval(pred, lab)
+    t = coverage_table(np.expm1(pred + r), low, high, lab)
+    assert t.loc[['known', 'new'], 'coverage'].between(.88, .92).all()
+    low, high = ci.interval([0., 0.], ['known', 'unheard of'])
+    assert (low == 0).all() and high[1] == pytest.approx(ci.radius)
+
+
+def test_conformalised_quantiles_mend_both_ways():
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(1, 3, 6000), None
+    y = 10 + x*rng.normal(size=6000)
+    for factor in (.5, 4.):   # too narrow, too wide
+        q = 10 - factor*x, 10 + factor*x
+        ci = ConformalIntervals().fit((q[0][:3000] - y[:3000], y[:3000] - q[1][:3000]))
+        low, high = ci.interval((q[0][3000:], q[1][3000:]))
+        assert (low <= high).all() and np.mean((low <= y[3000:]) & (y[3000:] <= high)) == pytest.approx(.9, abs=.02)
+
+
+def test_conformal_refuses_misuse(tmp_path):
+    ci = ConformalIntervals().fit([1., 2.])
+    assert ci.radius == np.inf and ConformalIntervals.load(ci.save(tmp_path)).radius == np.inf
+    for call in (lambda: ci.interval([1.], sigma=[1.]), lambda: ci.interval(([1.], [2.])), lambda: ConformalIntervals().fit([np.nan]),
+                 lambda: ConformalIntervals().fit([1.], sigma=[0.]), lambda: ConformalIntervals().fit([1.], ['a', 'b']), lambda: ConformalIntervals().interval([1.])):
+        with pytest.raises(BadInput): call()
+
+
+def test_compare_is_wider_by_group():
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(40), 25)
+    y = rng.uniform(2, 6, 1000)
+    a, b = y + rng.normal(0, 1, 40)[g], y + rng.normal(0, 1, 40)[g]
+    rows, groups = compare(np.expm1(y), a, b), compare(np.expm1(y), a, b, g)
+    assert rows['difference'] == pytest.approx(groups['difference']) and groups['upper'] - groups['lower'] > 3*(rows['upper'] - rows['lower'])
+    assert compare(np.expm1(y), a, b, g) == groups
