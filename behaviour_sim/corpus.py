@@ -6,7 +6,7 @@
 __all__ = ['BRANDS', 'ROLES', 'PROCESS', 'SECTORS', 'INTENTS', 'WORDS', 'SIZES', 'accounts', 'plan_tweets', 'mean_log1p',
            'expected_log1p', 'irreducible_rmse', 'write_tweet', 'sample_tweets', 'account_profiles']
 
-# %% ../nbs/02_corpus.ipynb #e0048c89
+# %% ../nbs/02_corpus.ipynb #dffc783b
 import os, re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,7 +20,7 @@ from scipy.special import ndtr
 from .core import BadInput, content_key
 from .pictures import SCENES, caption_of, draw_picture, jpeg
 
-# %% ../nbs/02_corpus.ipynb #ee68d3d1
+# %% ../nbs/02_corpus.ipynb #76dfcbc2
 BRANDS = '''
 coffee    Kettlewren teal sand 12.6 .3 5 UK IN Jobs;     Mossbean green gold 10.4 -.2 3 UK Labs
 coffee    Dawnpour coral navy 8.1 .1 3 Jobs;             Brindlecup rust mint 6.5 -.3 2 Care
@@ -32,7 +32,7 @@ cars      Velantro red navy 14.4 .2 7 US UK DE;          Ostermoor grey gold 12.
 cars      Ampheron mint navy 10.8 .4 3 US Jobs;          Torquefield orange grey 7.9 -.2 3 Care
 sport     Portmere_FC blue gold 14.2 .5 12 Live IN Kids; Ashwick_FC red sand 13.2 .4 8 Live Jobs
 sport     Calder_Hawks plum lime 11.2 .2 4 Live;         Lake_Comets navy orange 9.4 .0 2 Kids
-music     Echolark violet pink 16.6 .6 3 UK IN US;       Glowdeck plum mint 12.8 .4 5 Live Labs
+music     Echolark violet pink 16.6 .6 3 UK IN US;       Glowmarl plum mint 12.8 .4 5 Live Labs
 music     Tonebarn gold navy 10.2 .0 3 Live;             Reelmoth coral violet 8.5 .3 3 Jobs
 news      Daily_Fathom navy red 14.0 -.8 16 UK US;       Northquill teal grey 12.0 -.9 9 Live
 news      Tidewire blue sand 10.0 -.7 6 DE;              Civic_Ledger rust sand 7.7 -.9 5 Jobs
@@ -49,7 +49,7 @@ nature    Reefwarden teal coral 8.5 .3 3 Kids;           Otterline mint blue 7.3
 ROLES = {'': (0, ''), 'UK': (-1.4, ''), 'US': (-.7, ''), 'IN': (-1.0, ''), 'DE': (-2.0, ''), 'Live': (-1.2, 'event'), 'Kids': (-2.6, 'question'),
          'Labs': (-2.8, 'link'), 'Jobs': (-4.6, 'story'), 'Care': (-5.0, 'service')}
 
-# %% ../nbs/02_corpus.ipynb #6a3fe4b3
+# %% ../nbs/02_corpus.ipynb #96bec55d
 def accounts() -> pd.DataFrame: # One row per account
     "The invented accounts: their brand, sector, size, growth and share of the tweets."
     rows = []
@@ -64,7 +64,7 @@ def accounts() -> pd.DataFrame: # One row per account
     out = pd.DataFrame(rows)
     return out.assign(share=out.share/out.share.sum())
 
-# %% ../nbs/02_corpus.ipynb #e4a7728b
+# %% ../nbs/02_corpus.ipynb #89bd6b9b
 PROCESS = dict(
     base=3.45, slope=.85, sigma=.75, # log1p likes at exp(10.5) followers; gain per unit of log followers; noise
     sector=dict(coffee=.1, food=.15, travel=-.1, cars=.1, sport=.4, music=.3, news=-.3, games=.35, software=-.35, banking=-.5, fashion=.05, nature=.2),
@@ -77,13 +77,13 @@ PROCESS = dict(
     mark=dict(emoji=.12, hashtag=-.06, mention=.08), # a hashtag counts each time
     drift=dict(video=.12, link=-.1)) # a year, from 2021 on
 
-# %% ../nbs/02_corpus.ipynb #5424751a
+# %% ../nbs/02_corpus.ipynb #48b23492
 SECTORS = dict(
     coffee=dict(emoji='☕🥐🌞🤎', scenes='cup cup cup people product card animal', tags='FirstCup|SlowMornings|BeanNotes|CoffeeTime',
         thing='oat flat white|cold brew tonic|maple cortado|cardamom latte|house espresso|Sunday filter|sea salt &amp; caramel mocha|iced vanilla cloud',
         good='roasted in small batches|smooth to the last sip|sweet without the sugar|ready in ninety seconds|grown on a single hillside|made for slow mornings',
         ask='Milk first or coffee first?|Which mug is your lucky one?|How many cups before you can talk to people?|What goes with the first cup of the day?',
-        fact='Arabica prices reach a {n}-month high after frost|{n}% of offices in {city} now grind their own beans|Farmers near {city} switch to shade-grown beans',
+        fact='Arabica prices at their highest in {n} months after frost|{n}% of offices in {city} now grind their own beans|Farmers near {city} switch to shade-grown beans',
         say='{name} has been behind the bar in {city} for {n} years.|We tried {n} roasts to get here.|Our {city} bar opens at seven.|Bring your own cup and save {n}%.'),
     food=dict(emoji='🍔🌶️😋🍟', scenes='food food food people card product', tags='DinnerSorted|HungryYet|TacoTuesday|FriesForever',
         thing='smoky chipotle burger|crispy tofu bao|four-cheese pizza|loaded sweet potato fries|mango chilli bowl|midnight ramen|peanut &amp; lime noodles|picnic box',
@@ -104,7 +104,7 @@ SECTORS = dict(
         fact='Charging points in {city} rise by {n}%|Electric vans make up {n}% of deliveries in {city}|Tyre makers agree on a recycling standard',
         say='{name} drove it from {city} to {city2} without a stop.|The first {n} leave the factory this week.|Engineers spent {n} months on the door sound alone.|Book a test drive in {city}.'))
 
-# %% ../nbs/02_corpus.ipynb #3cd24e12
+# %% ../nbs/02_corpus.ipynb #2536ba4a
 SECTORS |= dict(
     sport=dict(emoji='⚽🏆🔥💪', scenes='stadium stadium stadium people people card animal', tags='MatchDay|OneTeam|UpTheClub|FullTime',
         thing='home kit|derby|season ticket|under-18 side|training camp in {city}|cup tie in {city}|new captain|family stand',
@@ -122,7 +122,7 @@ SECTORS |= dict(
         thing='morning briefing|budget explainer|climate special|interview with {name}|report from {city}|live blog|weekend quiz|investigation',
         good='in {n} charts|what we know so far|told by those who were there|with the numbers behind it|and why it matters|in under {n} minutes',
         ask='What should {city} do next?|How do you heat your home?|Should voting start at sixteen?|What did we miss this week?',
-        fact='Council in {city} votes {n} to {n2} for a car-free centre|Storm leaves {n} thousand homes near {city} without power|Rents in {city} fall for the first time in {n} months|Teachers in {city} end a {n}-day strike|River near {city} reaches its highest level in {n} years',
+        fact='Council in {city} votes {n} to {n2} for a car-free centre|Storm leaves {n} thousand homes near {city} without power|Rents in {city} fall for the first time in {n} months|Teachers in {city} end their strike after {n} days|River near {city} reaches its highest level in {n} years',
         say='{name} reports from {city}.|The vote was {n} to {n2}.|Officials in {city} declined to comment.|It took {n} months to get these documents.'),
     games=dict(emoji='🎮🐉🕹️✨', scenes='game game game people animal card phone', tags='GameOn|PatchNotes|IndieGame|LevelUp',
         thing='winter expansion|co-op mode|new dragon class|speedrun event|free weekend|pixel pet pack|season {n}|demo &amp; soundtrack',
@@ -131,7 +131,7 @@ SECTORS |= dict(
         fact='Handheld sales pass {n} million|Studio in {city} moves to a four-day week|{n}% of players finish the games they buy',
         say='{name} beat it in {n} minutes.|Our servers in {city} did not melt this time.|We fixed {n} bugs and made {n2} new ones.|The team in {city} has not slept.'))
 
-# %% ../nbs/02_corpus.ipynb #2063944a
+# %% ../nbs/02_corpus.ipynb #4a6206a3
 SECTORS |= dict(
     software=dict(emoji='💻🚀🔧☁️', scenes='phone phone chart chart card people product', tags='DevLife|ShipIt|CloudNative|OpenSource',
         thing='command line {n}.0|query planner|zero-downtime deploy|team workspace|audit log|vector search preview|open-source agent|webinar on cost &amp; scale',
@@ -158,7 +158,7 @@ SECTORS |= dict(
         fact='Otters return to the river in {city} after {n} years|{n}% of reefs show signs of recovery|{city} bans pesticides in parks',
         say='Ranger {name} found {n} new nests.|{name} was only {n} days old when we met.|{n} pounds feed a hedgehog for a month.|Released this morning near {city}.'))
 
-# %% ../nbs/02_corpus.ipynb #2b204f81
+# %% ../nbs/02_corpus.ipynb #16d6d972
 INTENTS = dict( # share, scenes, sentences
     launch=(16, 'product phone', 'Meet the {thing}: {good}.|New: {thing}, {good}.|It is here. The {thing}, {good}.|You asked, we listened. Say hello to our {thing}, {good}.|Today we launch the {thing} in {city}.'),
     question=(12, 'people animal', '{ask}|Quick question: {ask}|{ask} Wrong answers only.|Settle this for us. {ask}|{name} wants to know: {ask}'),
@@ -180,7 +180,7 @@ WORDS = dict(
     mention=' With <mention>.| cc <mention>| (Photo: <mention>)| Thanks, <mention>!| <mention> <mention>| As told to <mention>.| Over to you, <mention>.',
     more='We could not be prouder of the team behind this one.|It has been a long road, and you were with us at every step.|Full details on our site, no small print.|There is more to come before the year is out.|And no, we are not tired of talking about it yet.|Share this with somebody who would enjoy it as much as we do.|Some of you guessed it weeks ago.|It means more to us than a tweet can say.|Ask us anything in the replies, {name} is here all day.|Open to everyone in {city2}, as always.')
 
-# %% ../nbs/02_corpus.ipynb #1f37c389
+# %% ../nbs/02_corpus.ipynb #c5004940
 def _pick(options, u): return options[int(u*len(options))]
 
 def _choose(rng, weights, n):
@@ -198,7 +198,6 @@ def _dates(rng, since):
     hour = _choose(rng, [3, 3, 3, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 6, 7, 7, 6, 5, 5, 5, 5, 4, 4], n)
     return np.datetime64('2018-01-01', 's')+(day*86400+hour*3600+rng.integers(0, 3600, n)).astype('timedelta64[s]')
 
-# %% ../nbs/02_corpus.ipynb #02d1b26d
 def plan_tweets(
     n:int=2000,  # How many
     seed:int=42, # Same seed, same plan
@@ -216,7 +215,7 @@ def plan_tweets(
         intent=intent, scene=scene, variant=[_pick(SCENES[s]['variants'], v) for s, v in zip(scene, u[:, 3])],
         emoji=rng.random(n) < .45, mention=rng.random(n) < .25, hashtags=_choose(rng, [50, 31, 14, 5], n), newline=rng.random(n) < .35)
 
-# %% ../nbs/02_corpus.ipynb #58f3d65a
+# %% ../nbs/02_corpus.ipynb #63a73d70
 def mean_log1p(
     plan:pd.DataFrame, # From `plan_tweets`
 ) -> np.ndarray: # (n,) float64
@@ -232,10 +231,10 @@ def mean_log1p(
     mu += P['drift']['video']*late*(plan.kind == 'video')+P['drift']['link']*late*(plan.intent == 'link')
     return mu.to_numpy(float)
 
-# %% ../nbs/02_corpus.ipynb #cd9f38aa
+# %% ../nbs/02_corpus.ipynb #43a57e2d
 def _draw_likes(mu, rng): return np.floor(np.expm1(mu+PROCESS['sigma']*rng.standard_normal(len(mu)))).clip(0)
 
-# %% ../nbs/02_corpus.ipynb #3cbc76b2
+# %% ../nbs/02_corpus.ipynb #319d8d31
 @lru_cache
 def _floored():
     "Mean and variance of log1p(max(0, floor(expm1(mu + noise)))) on a grid of mu."
@@ -246,7 +245,6 @@ def _floored():
         mean[i], square[i] = np.diff(lk)@at_least, np.diff(lk**2)@at_least
     return mu, mean, square-mean**2
 
-# %% ../nbs/02_corpus.ipynb #e78cd2a2
 def expected_log1p(
     mu:np.ndarray, # (n,) from `mean_log1p`
 ) -> np.ndarray: # (n,) the conditional expectation
@@ -254,7 +252,7 @@ def expected_log1p(
     grid, mean, _ = _floored()
     return np.where(mu > 5, mu-.5*np.exp(PROCESS['sigma']**2/2-mu), np.interp(mu, grid, mean))
 
-# %% ../nbs/02_corpus.ipynb #db9d8f74
+# %% ../nbs/02_corpus.ipynb #d5c34943
 def irreducible_rmse(
     tweets:pd.DataFrame, # With `expected_log1p_likes`, from `sample_tweets(truth=True)`
 ) -> float: # RMSE of log1p likes that no model can go below
@@ -263,14 +261,13 @@ def irreducible_rmse(
     _, mean, var = _floored()
     return float(np.sqrt(np.interp(tweets['expected_log1p_likes'], mean, var).mean()))
 
-# %% ../nbs/02_corpus.ipynb #e0570e25
+# %% ../nbs/02_corpus.ipynb #25ea2718
 @lru_cache
 def _lists():
     "All word lists, split once."
     return ({s: {k: re.findall('.\ufe0f?', v) if k == 'emoji' else v.split('|') for k, v in d.items() if k != 'scenes'} for s, d in SECTORS.items()},
             {i: v[2].split('|') for i, v in INTENTS.items()}, {k: v.split('|') for k, v in WORDS.items()})
 
-# %% ../nbs/02_corpus.ipynb #05d6dd53
 def write_tweet(
     row,                # A row of `plan_tweets`, as a named tuple
     u:Sequence[float],  # 23 numbers in [0, 1): the same numbers, the same words
@@ -293,7 +290,7 @@ def write_tweet(
     label = w['good'] if row.scene == 'quote' else w['thing']
     return text.format(**w).format(**w)+' <hyperlink>', label.format(**w).replace('&amp;', '&')
 
-# %% ../nbs/02_corpus.ipynb #d388263b
+# %% ../nbs/02_corpus.ipynb #66c74b70
 SIZES = [('1280x720', '640x360', '480x270')]*3+[('720x720', '480x480', '320x320'), ('720x1280', '360x640', '320x568')]
 
 def _media(kind, key, likes, u, z):
@@ -312,7 +309,7 @@ def _media(kind, key, likes, u, z):
     views = int(np.expm1(4.4+.95*np.log1p(likes)+1.5*z[1]).clip(0))
     return f"[Video(thumbnailUrl='{pic}amplify_video_thumb/{10**18+key}/img/{key:014x}.jpg', variants=[{', '.join(mp4s)}], duration={seconds:.3f}, views={views})]"
 
-# %% ../nbs/02_corpus.ipynb #93af8fa8
+# %% ../nbs/02_corpus.ipynb #dcb2c922
 def _save_picture(folder, key, **kw):
     "Draw and save one picture, unless a complete one is there."
     path = folder/f'{content_key(key, kw)[:16]}.jpg'
@@ -322,7 +319,6 @@ def _save_picture(folder, key, **kw):
     os.replace(tmp, path)
     return str(path)
 
-# %% ../nbs/02_corpus.ipynb #02bf4f21
 def sample_tweets(
     n:int=2000,              # How many
     seed:int=42,             # Same n and seed, same tweets
@@ -348,7 +344,7 @@ def sample_tweets(
     if truth: out['expected_log1p_likes'] = expected_log1p(mu)
     return out
 
-# %% ../nbs/02_corpus.ipynb #0742aff2
+# %% ../nbs/02_corpus.ipynb #aebfa694
 def account_profiles(
     seed:int=42, # Same seed, same small errors of measurement
 ) -> pd.DataFrame: # username, followers_count, friends_count, statuses_count, created_at, verified
