@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CASES', 'CARD', 'LikesSimulator', 'ready', 'Evaluation']
 
-# %% ../nbs/24_simulator.ipynb #4876569d
+# %% ../nbs/24_simulator.ipynb #54d5ec12
 import io, json, os
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .experts import Acquaintance, Stranger
 from .regressors import Regressor, read_parts, write_parts
 from .evaluation import Baselines, ConformalIntervals, evaluation_table, mean_likes, metrics, smearing, to_likes, to_log1p
 
-# %% ../nbs/24_simulator.ipynb #f8a3d0ec
+# %% ../nbs/24_simulator.ipynb #0444066a
 CASES = ('known', 'later', 'new_account', 'new_company')
 
 class LikesSimulator(Regressor):
@@ -37,7 +37,7 @@ class LikesSimulator(Regressor):
         late = (pd.to_datetime(tweets['date']) > self.last).to_numpy()
         return np.select([~known[0], ~known[1], late], ['new_company', 'new_account', 'later'], 'known')
 
-# %% ../nbs/24_simulator.ipynb #a9214ff0
+# %% ../nbs/24_simulator.ipynb #c6362a77
 def ready(
     tweets:pd.DataFrame,        # Tweets as `read_tweets` gives them
     captions:pd.DataFrame=None, # id, caption
@@ -76,7 +76,7 @@ def fit(self:LikesSimulator,
     self.names = list(X)
     return self
 
-# %% ../nbs/24_simulator.ipynb #c1c21733
+# %% ../nbs/24_simulator.ipynb #c97182a2
 @patch
 def _calibrate(self:LikesSimulator, y):
     c, s = self.acquaintance.checked, self.stranger
@@ -91,7 +91,7 @@ def _calibrate(self:LikesSimulator, y):
     self.figures = '\n'.join(['| case | RMSE |', '|---|---|', *[f"| {k.replace('_', ' ')} | {rmse(e)} |" for k, e in own.items()]])
     self.smearing = {k: smearing(np.clip(e, -4, 4), np.zeros(len(e))) if len(e) else 1. for k, e in own.items()}
 
-# %% ../nbs/24_simulator.ipynb #d1602cd2
+# %% ../nbs/24_simulator.ipynb #a64e1718
 @patch
 def _predict(self:LikesSimulator, tweets, quiet=None):
     "(n,) log1p_likes, lower, upper on the same scale, and the case."
@@ -131,7 +131,7 @@ def expected_likes(self:LikesSimulator, tweets:pd.DataFrame, # Tweets
     pred, *_, case = self._predict(tweets, quiet)
     return mean_likes(pred, np.array([self.smearing[c] for c in case]))
 
-# %% ../nbs/24_simulator.ipynb #977f347b
+# %% ../nbs/24_simulator.ipynb #53a60e05
 class Evaluation(dict):
     "Figures of the simulator, with those of the baselines under `baselines`."
     @property
@@ -155,7 +155,7 @@ def evaluate(self:LikesSimulator, tweets:pd.DataFrame, # Tweets with likes
     out['rmse_likes_expm1'] = metrics(t['likes'], pred)['rmse_likes']
     return Evaluation(out, baselines={k: metrics(t['likes'], b) for k, b in self.baselines.predict(t).items()})
 
-# %% ../nbs/24_simulator.ipynb #945f5d4b
+# %% ../nbs/24_simulator.ipynb #118dc247
 CARD = """# Model card: likes simulator
 
 **What it does.** Predicts the likes of a tweet from text, company, account, media and time, with a 90 % interval.
@@ -186,7 +186,7 @@ def card(self:LikesSimulator) -> str: # Markdown
     return CARD.format(n=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']), first=t['date'].min().date(), last=self.last.date(),
         preset=self.preset, seed=self.seed, version=behaviour_sim.__version__, views=views, figures=self.figures)
 
-# %% ../nbs/24_simulator.ipynb #89a03fa1
+# %% ../nbs/24_simulator.ipynb #fa11ed3e
 @patch
 def _pack(self:LikesSimulator, folder):
     parts = dict(stranger=self.stranger, acquaintance=self.acquaintance, baselines=self.baselines, intervals=self.intervals)

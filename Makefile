@@ -1,0 +1,54 @@
+# Everything a newcomer needs: `make run` and `make test`. Each target is safe to repeat.
+SHELL  := /bin/bash
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/.ready
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup run test check notebooks readme docs bench-quality clean
+
+setup: $(READY)
+
+$(READY): settings.ini setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) 'pip>=24' setuptools wheel
+	$(PIP) -e '.[cpu,dev,bench]'
+	$(PIP) --no-deps $$($(BIN)/python -c "import configparser as c; p = c.ConfigParser(delimiters='='); p.read('settings.ini'); print(p['DEFAULT']['offline_requirements'])")
+	touch $(READY)
+
+# The whole job on the embedded, synthetic corpus; the report is run/index.html
+run: setup
+	$(BIN)/behaviour-sim run --out run
+
+# Notebooks clean and in sync, their cells run, then pytest, whose last line counts
+test: setup check
+	cd nbs && ../$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/python -m pytest -q tests
+
+check: setup
+	@state() { git diff -- nbs behaviour_sim README.md 2>/dev/null | git hash-object --stdin; }; before=$$(state); \
+	$(BIN)/nbdev_clean && $(BIN)/nbdev_export && test "$$(state)" = "$$before" || \
+	{ echo 'nbdev_clean and nbdev_export changed files: run them, look, and commit.'; git diff --stat -- nbs behaviour_sim; exit 1; }
+
+# Run every notebook again in place and store its outputs
+notebooks: setup
+	$(BIN)/python tests/rerun.py nbs
+	$(MAKE) readme
+
+readme: setup
+	$(BIN)/python tests/readme.py
+
+docs: setup
+	rm -rf _proc _docs
+	$(BIN)/nbdev_proc_nbs
+	$(BIN)/smalldocs build _proc --output _docs
+
+# The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data
+bench-quality: setup
+	$(BIN)/python -c "from behaviour_sim.quality import main; main()"
+
+clean:
+	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
