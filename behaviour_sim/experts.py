@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['RHYTHM', 'STRANGER', 'ACQUAINTANCE', 'VIEW_WEIGHTS', 'SILENT_WEIGHT', 'rhythm_columns', 'rhythm_table', 'Stranger',
-           'expert_table', 'later_cuts', 'Acquaintance']
+           'expert_table', 'later_cuts', 'Acquaintance', 'spread']
 
-# %% ../nbs/23_experts.ipynb #94a8588c
-from collections.abc import Callable, Sequence
-from pathlib import Path
+# %% ../nbs/23_experts.ipynb #681cc0cb
+import io
+from collections.abc import Sequence
 
 import numpy as np, pandas as pd
+from fastcore.basics import patch
+from safetensors.numpy import load, save
 
 from .core import progress
 from .splits import group_folds
@@ -18,7 +20,7 @@ from .features import TweetFeatures, hide_text, running_mean
 from .history import AccountHistory, history_facts, history_table
 from .regressors import Bagged, LightGBMModel, Regressor
 
-# %% ../nbs/23_experts.ipynb #ca64364d
+# %% ../nbs/23_experts.ipynb #4a7bc79b
 RHYTHM = ('time.', 'media.', 'text.')
 def rhythm_columns(
     X:pd.DataFrame, # Features
@@ -40,10 +42,10 @@ def rhythm_table(
         parts.append(pd.DataFrame(R, index=X.index, columns=[name + c for c in cols]))
     return pd.concat(parts, axis=1)
 
-# %% ../nbs/23_experts.ipynb #c6b24466
+# %% ../nbs/23_experts.ipynb #cdf3d994
 #: Randomised splits and many weak trees: what generalises across brands in grouped cross-validation.
 STRANGER = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=50, feature_fraction=.4,
-    bagging_fraction=.8, bagging_freq=1, lambda_l2=5., extra_trees=True), rounds=400, early_stopping=0)
+    bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400, early_stopping=0)
 
 class Stranger(Regressor):
     "Features and rhythm → log1p_likes, for accounts whose likes are unknown."
@@ -53,68 +55,78 @@ class Stranger(Regressor):
         seed:int=42,           # Of folds and trees
     ): self.preset, self.k, self.seed, self.models, self.names = preset, k, seed, [], None
 
-    def fit(self,
-        X:pd.DataFrame,         # (n, d) features
-        tweets:pd.DataFrame,    # `username`, `inferred company`, `date`
-        y:np.ndarray,           # (n,) log1p_likes
-        quiet:bool|None=None,   # No progress bar
-    ):
-        "Fit one model for each fold of companies; keep the predictions for the companies left out."
-        self.context = pd.concat([tweets[['username', 'inferred company', 'date']], X[rhythm_columns(X)]], axis=1).reset_index(drop=True)
-        spoken, silent = rhythm_table(X, tweets), rhythm_table(hide_text(X), tweets)
+    def folds(self, tweets:pd.DataFrame # `username`, `inferred company`
+             ) -> np.ndarray: # (n,) fold of each tweet
+        "Folds of companies; of accounts or single tweets where there are too few."
+        if len(tweets) < 2: return np.zeros(len(tweets), int)
         groups = next((g for g in (tweets['inferred company'], tweets['username']) if g.nunique() >= self.k), pd.Series(range(len(tweets))))
-        fold = group_folds(groups, min(self.k, groups.nunique()), self.seed) if len(tweets) > 1 else np.zeros(1, int)
-        self.fold_of = dict(zip(tweets['inferred company'], fold.tolist()))
-        w = 1/np.sqrt(tweets.groupby('username')['username'].transform('size').to_numpy(float))
-        both, w2, y2 = pd.concat([spoken, silent]), np.r_[w, w/2], np.r_[y, y]
-        self.oof, self.oof_silent, self.models = np.zeros(len(y)), np.zeros(len(y)), []
-        for f in progress(np.unique(fold), 'strangers', quiet=quiet):
-            out = fold == f
-            train = np.r_[~out, ~out] if len(np.unique(fold)) > 1 else np.ones(2*len(y), bool)
-            m = LightGBMModel(**self.preset, seed=self.seed + int(f)).fit(both[train], y2[train], weight=w2[train])
-            self.oof[out], self.oof_silent[out] = m.predict(spoken[out]), m.predict(silent[out])
-            self.models.append(m)
-        self.names = list(spoken)
-        return self
+        return group_folds(groups, min(self.k, groups.nunique()), self.seed)
 
-    def table(self,
-        X:pd.DataFrame,      # (n, d) features
-        tweets:pd.DataFrame, # `username`, `inferred company`, `date`
-    ) -> pd.DataFrame: # What the models see
-        "The features and the rhythm; known tweets of the same companies count as earlier posts where they are earlier."
-        seen = self.context[self.context['inferred company'].isin(set(tweets['inferred company']))]
-        return rhythm_table(X, tweets, seen if len(seen) else None)
+# %% ../nbs/23_experts.ipynb #003e8776
+@patch
+def fit(self:Stranger,
+    X:pd.DataFrame,         # (n, d) features
+    tweets:pd.DataFrame,    # `username`, `inferred company`, `date`
+    y:np.ndarray,           # (n,) log1p_likes
+    quiet:bool|None=None,   # No progress bar
+):
+    "Fit one model for each fold of companies; keep the predictions for the companies left out."
+    self.context = pd.concat([tweets[['username', 'inferred company', 'date']], X[rhythm_columns(X)]], axis=1).reset_index(drop=True)
+    spoken, silent, fold = rhythm_table(X, tweets), rhythm_table(hide_text(X), tweets), self.folds(tweets)
+    self.fold_of = dict(zip(tweets['inferred company'], fold.tolist()))
+    w = 1/np.sqrt(tweets.groupby('username')['username'].transform('size').to_numpy(float))
+    both, w2, y2 = pd.concat([spoken, silent]), np.r_[w, w/2], np.r_[y, y]
+    self.oof, self.oof_silent, self.models = np.zeros(len(y)), np.zeros(len(y)), []
+    for f in progress(np.unique(fold), 'strangers', quiet=quiet):
+        out = fold == f
+        train = np.r_[~out, ~out] if not out.all() else np.ones(2*len(y), bool)
+        m = LightGBMModel(**self.preset, seed=self.seed + int(f)).fit(both[train], y2[train], weight=w2[train])
+        self.oof[out], self.oof_silent[out] = m.predict(spoken[out]), m.predict(silent[out])
+        self.models.append(m)
+    self.names = list(spoken)
+    return self
 
-    def predict(self,
-        X:pd.DataFrame,      # (n, d) features
-        tweets:pd.DataFrame, # `username`, `inferred company`, `date`
-    ) -> np.ndarray: # (n,) log1p_likes
-        "Each tweet by the models that have not seen its company."
-        T = self.table(X, tweets)
-        P = np.stack([m.predict(T) for m in self.models], 1).astype('float64')
-        fold = tweets['inferred company'].map(self.fold_of).to_numpy('float64', na_value=np.nan)
-        known = ~np.isnan(fold)
-        out = P.mean(1)
-        out[known] = P[known, fold[known].astype(int)]
-        return out
+# %% ../nbs/23_experts.ipynb #78b6cb15
+@patch
+def table(self:Stranger,
+    X:pd.DataFrame,      # (n, d) features
+    tweets:pd.DataFrame, # `username`, `inferred company`, `date`
+) -> pd.DataFrame: # What the models see
+    "The features and the rhythm."
+    seen = self.context[self.context['inferred company'].isin(set(tweets['inferred company']))]
+    return rhythm_table(X, tweets, seen if len(seen) else None)
 
-    def _pack(self, folder):
-        for i, m in enumerate(self.models): m.save(folder/f'fold_{i}')
-        return dict(names=self.names, fold_of=self.fold_of, k=len(self.models), seed=self.seed), {'context.parquet': self.context.to_parquet()}
+@patch
+def predict(self:Stranger,
+    X:pd.DataFrame,      # (n, d) features
+    tweets:pd.DataFrame, # `username`, `inferred company`, `date`
+) -> np.ndarray: # (n,) log1p_likes
+    "Each tweet by the models that have not seen its company."
+    T = self.table(X, tweets)
+    P = np.stack([m.predict(T) for m in self.models], 1).astype('float64')
+    fold = tweets['inferred company'].map(self.fold_of).to_numpy('float64', na_value=np.nan)
+    out, known = P.mean(1), ~np.isnan(fold)
+    out[known] = P[known, fold[known].astype(int)]
+    return out
 
-    @classmethod
-    def _unpack(cls, facts, files, folder):
-        import io
-        self = cls(k=facts['k'], seed=facts['seed'])
-        self.names, self.fold_of = facts['names'], facts['fold_of']
-        self.context = pd.read_parquet(io.BytesIO(files['context.parquet']))
-        self.models = [Regressor.load(folder/f'fold_{i}') for i in range(facts['k'])]
-        return self
+# %% ../nbs/23_experts.ipynb #67ec7adf
+@patch
+def _pack(self:Stranger, folder):
+    for i, m in enumerate(self.models): m.save(folder/f'fold_{i}')
+    return dict(names=self.names, fold_of=self.fold_of, k=len(self.models), seed=self.seed), {'context.parquet': self.context.to_parquet()}
 
-# %% ../nbs/23_experts.ipynb #73a3cc7d
+@patch(cls_method=True)
+def _unpack(cls:Stranger, facts, files, folder):
+    self = cls(k=facts['k'], seed=facts['seed'])
+    self.names, self.fold_of = facts['names'], facts['fold_of']
+    self.context = pd.read_parquet(io.BytesIO(files['context.parquet']))
+    self.models = [Regressor.load(folder/f'fold_{i}') for i in range(facts['k'])]
+    return self
+
+# %% ../nbs/23_experts.ipynb #c7dd6ae3
 #: Shallow trees on the error that is left; found by cross-validation inside the training rows.
 ACQUAINTANCE = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=40, feature_fraction=.3,
-    bagging_fraction=.8, bagging_freq=1, lambda_l2=5.), rounds=300, early_stopping=0)
+    bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127), rounds=300, early_stopping=0)
 VIEW_WEIGHTS = dict(among=1., later=.25, new_account=.25)
 SILENT_WEIGHT = .4
 
@@ -131,7 +143,7 @@ def expert_table(
     less = {f'{c}_less': Z[c] - level for c in ('account.mean', 'account.low', 'account.high', 'account.nearest', 'account.company_mean', 'account.stranger')}
     return Z.assign(**less).astype('float32')
 
-# %% ../nbs/23_experts.ipynb #ced8fb53
+# %% ../nbs/23_experts.ipynb #378fd2ce
 def later_cuts(
     days:np.ndarray, # (n,) when each tweet was posted, in days
     shares=(.35, .55, .75), # Shares of the tweets that lie before each cut
@@ -139,6 +151,7 @@ def later_cuts(
     "Days at which to pretend that training ended."
     return sorted(set(np.quantile(days, shares))) if len(days) > 20 else []
 
+# %% ../nbs/23_experts.ipynb #884cf2c3
 class Acquaintance(Regressor):
     "History of the accounts and a stranger's word → log1p_likes."
     def __init__(self,
@@ -147,105 +160,96 @@ class Acquaintance(Regressor):
         k:int=8,                  # Folds in which the history is summed up
     ): self.preset, self.seeds, self.k, self.names = preset, list(seeds), k, None
 
-    def views(self,
-        X:pd.DataFrame,       # (n, d) features
-        table:pd.DataFrame,   # (n, …) from `history_table`, with residuals
-        E:np.ndarray,         # (n, e) sentence embeddings
-        priors:dict,          # True → (n,) the stranger's word with the text, False → without
-    ) -> pd.DataFrame: # What the trees see, with columns `row`, `view`, `weight`, `base` beside
-        "The training tweets, seen in three ways, with and without text."
-        rng, n, out = np.random.default_rng(self.seeds[0]), len(table), []
-        XS = {True: X.reset_index(drop=True), False: hide_text(X).reset_index(drop=True)}
-        def add(view, rows, text, level, var, facts):
-            some = np.ones(len(rows), bool) if text and view == 'among' else rng.random(len(rows)) < .5
-            Z = expert_table(XS[text].iloc[rows], facts, priors[text][rows], level, var)
-            Z = Z.assign(row=rows, view=view, text=text, weight=VIEW_WEIGHTS[view]*(1 if text else SILENT_WEIGHT), base=level)
-            out.append(Z[some])
-        fold = rng.permutation(np.arange(n) % self.k)
-        parts = [history_facts(table[fold == f], table[fold != f]).set_axis(np.flatnonzero(fold == f)) for f in range(self.k) if (fold == f).any()]
-        facts = pd.concat(parts).sort_index()
-        whole = AccountHistory().fit(table, E)
-        kept = whole.kept
-        for text in (True, False): add('among', kept, text, *whole.leave_one_out(text), facts.iloc[kept])
-        def from_past(view, known, rows):
-            past = table[known]
-            for text in (True, False):
-                level, var = AccountHistory().fit(past, E[known]).predict(table.iloc[rows], E[rows] if text else None)
-                add(view, rows, text, level, var, history_facts(table.iloc[rows], past))
-        day = table['day'].to_numpy()
-        for cut in later_cuts(day): from_past('later', day <= cut, np.flatnonzero(day > cut))
-        if table['account'].nunique() >= 4:
-            group = group_folds(table['account'], 4, self.seeds[0])
-            for g in range(4): from_past('new_account', group != g, np.flatnonzero(group == g))
-        return pd.concat(out, ignore_index=True)
+# %% ../nbs/23_experts.ipynb #6ea9b5b8
+@patch
+def views(self:Acquaintance,
+    X:pd.DataFrame,       # (n, d) features
+    table:pd.DataFrame,   # (n, …) from `history_table`, with `y`
+    E:np.ndarray,         # (n, e) sentence embeddings
+    priors:dict,          # True → (n,) the stranger's word with the text, False → without
+) -> pd.DataFrame: # What the trees see, and `row`, `view`, `text`, `weight`, `base`
+    "The training tweets, seen in three ways, with and without text."
+    rng, n, out = np.random.default_rng(self.seeds[0]), len(table), []
+    XS = {True: X.reset_index(drop=True), False: hide_text(X).reset_index(drop=True)}
+    def add(view, rows, text, level, var, facts):
+        some = np.ones(len(rows), bool) if text and view == 'among' else rng.random(len(rows)) < .5
+        Z = expert_table(XS[text].iloc[rows], facts, priors[text][rows], level, var)
+        out.append(Z.assign(row=rows, view=view, text=text, weight=VIEW_WEIGHTS[view]*(1 if text else SILENT_WEIGHT), base=level)[some])
+    def from_past(view, known, rows):
+        past, facts = AccountHistory().fit(table[known], E[known]), history_facts(table.iloc[rows], table[known])
+        for text in (True, False): add(view, rows, text, *past.predict(table.iloc[rows], E[rows] if text else None), facts)
+    fold = rng.permutation(np.arange(n) % self.k)
+    facts = pd.concat([history_facts(table[fold == f], table[fold != f]).set_axis(np.flatnonzero(fold == f)) for f in np.unique(fold)]).sort_index()
+    whole, day = AccountHistory().fit(table, E), table['day'].to_numpy()
+    for text in (True, False): add('among', whole.kept, text, *whole.leave_one_out(text), facts.iloc[whole.kept])
+    for cut in later_cuts(day): from_past('later', day <= cut, np.flatnonzero(day > cut))
+    if table['account'].nunique() >= 4:
+        group = group_folds(table['account'], 4, self.seeds[0])
+        for g in range(4): from_past('new_account', group != g, np.flatnonzero(group == g))
+    return pd.concat(out, ignore_index=True)
 
-    def fit(self,
-        X:pd.DataFrame,       # (n, d) features
-        tweets:pd.DataFrame,  # `username`, `inferred company`, `date`
-        E:np.ndarray,         # (n, e) sentence embeddings
-        y:np.ndarray,         # (n,) log1p_likes
-        priors:dict,          # True → the stranger's word with the text, False → without
-        quiet:bool|None=None, # No progress bar
-    ):
-        "Remember the history, and fit the trees to what it leaves over."
-        table = history_table(tweets, X, y)
-        V = self.views(X, table, E, priors)
-        marks = ['row', 'view', 'text', 'weight', 'base']
-        Z, row = V.drop(columns=marks), V['row'].to_numpy()
-        left = y[row] - V['base'].to_numpy()
-        make = lambda seed: LightGBMModel(**self.preset, seed=seed)
-        self.trees = Bagged(make, self.seeds).fit(Z, left, weight=V['weight'].to_numpy())
-        self.history, self.names = AccountHistory().fit(table, E), list(Z)
-        fold = np.random.default_rng(self.seeds[0]).permutation(np.arange(len(y)) % 3)[row]
-        error = np.zeros(len(V))
-        for f in progress(range(3), 'checking', quiet=quiet):
-            out = fold == f
-            if out.all() or not out.any(): continue
-            error[out] = left[out] - make(self.seeds[0]).fit(Z[~out], left[~out], weight=V['weight'].to_numpy()[~out]).predict(Z[out])
-        self.checked = V[marks].assign(error=error, spread=self.spread(Z['account.variance'], Z['account.sd'], Z['account.n']))
-        return self
+# %% ../nbs/23_experts.ipynb #978c83a0
+@patch
+def fit(self:Acquaintance,
+    X:pd.DataFrame,       # (n, d) features
+    tweets:pd.DataFrame,  # `username`, `inferred company`, `date`
+    E:np.ndarray,         # (n, e) sentence embeddings
+    y:np.ndarray,         # (n,) log1p_likes
+    priors:dict,          # True → the stranger's word with the text, False → without
+    quiet:bool|None=None, # No progress bar
+):
+    "Remember the history, and fit the trees to what it leaves over."
+    table, marks = history_table(tweets, X, y), ['row', 'view', 'text', 'weight', 'base']
+    V = self.views(X, table, E, priors)
+    Z, row, w = V.drop(columns=marks), V['row'].to_numpy(), V['weight'].to_numpy()
+    left, error = y[row] - V['base'].to_numpy(), np.zeros(len(V))
+    make = lambda seed: LightGBMModel(**self.preset, seed=seed)
+    fold = np.random.default_rng(self.seeds[0]).permutation(np.arange(len(y)) % 3)[row]
+    for f in progress(range(3), 'checking', quiet=quiet):
+        out = fold == f
+        if not out.all() and out.any(): error[out] = left[out] - make(self.seeds[0]).fit(Z[~out], left[~out], weight=w[~out]).predict(Z[out])
+    self.trees = Bagged(make, self.seeds).fit(Z, left, weight=w)
+    self.history, self.names = AccountHistory().fit(table, E), list(Z)
+    self.checked = V[marks].assign(error=error, spread=spread(Z['account.variance'], Z['account.sd'], Z['account.n']))
+    return self
 
-    @staticmethod
-    def spread(
-        variance, # (n,) of the guess
-        sd,       # (n,) of the account's known residuals, NaN where fewer than two are known
-        n,        # (n,) log1p of the number of them
-    ) -> np.ndarray: # (n,) positive
-        "How far off a prediction may be before calibration: the guess's variance and the account's own scatter."
-        n, s2 = np.expm1(np.asarray(n, float)), np.nan_to_num(np.asarray(sd, float))**2
-        return np.sqrt(np.asarray(variance, float) + (n*np.minimum(s2, 4) + 8*.6)/(n + 8))
+# %% ../nbs/23_experts.ipynb #d6bfd77b
+def spread(
+    variance, # (n,) of the guess
+    sd,       # (n,) of the account's known log1p_likes, NaN where fewer than two are known
+    n,        # (n,) log1p of the number of them
+) -> np.ndarray: # (n,) positive, in log1p_likes
+    "The size of error to expect."
+    n, s2 = np.expm1(np.asarray(n, float)), np.nan_to_num(np.asarray(sd, float))**2
+    return np.sqrt(np.asarray(variance, float) + (n*np.minimum(s2, 4) + 8*.6)/(n + 8))
 
-    def see(self,
-        X:pd.DataFrame,      # (n, d) features
-        tweets:pd.DataFrame, # `username`, `inferred company`, `date`
-        E:np.ndarray,        # (n, e) sentence embeddings
-        prior:np.ndarray,    # (n,) the stranger's word
-    ) -> pd.DataFrame: # What the trees see
-        "The table of some tweets as the trees see them."
-        table = history_table(tweets, X)
-        return expert_table(X, history_facts(table, self.history.table), prior, *self.history.predict(table, E))[self.names]
+@patch
+def see(self:Acquaintance,
+    X:pd.DataFrame,      # (n, d) features
+    tweets:pd.DataFrame, # `username`, `inferred company`, `date`
+    E:np.ndarray,        # (n, e) sentence embeddings
+    prior:np.ndarray,    # (n,) the stranger's word
+) -> pd.DataFrame: # What the trees see
+    "The table of some tweets as the trees see them."
+    table = history_table(tweets, X)
+    return expert_table(X, history_facts(table, self.history.table), prior, *self.history.predict(table, E))[self.names]
 
-    def predict(self,
-        Z:pd.DataFrame, # From `see`
-    ) -> tuple: # (n,) log1p_likes and (n,) spread
-        "What the history says, and what the trees correct."
-        return Z['account.level'].to_numpy('float64') + self.trees.predict(Z), self.spread(Z['account.variance'], Z['account.sd'], Z['account.n'])
+@patch
+def predict(self:Acquaintance, Z:pd.DataFrame # From `see`
+           ) -> tuple: # (n,) log1p_likes and (n,) spread
+    "What the history says, and what the trees correct."
+    return Z['account.level'].to_numpy('float64') + self.trees.predict(Z), spread(Z['account.variance'], Z['account.sd'], Z['account.n'])
 
-    def _pack(self, folder):
-        self.trees.save(folder/'trees')
-        E = self.history.E
-        files = {'history.parquet': self.history.table.to_parquet()}
-        if E is not None:
-            from safetensors.numpy import save
-            files['texts.safetensors'] = save({'E': E.astype('float16')})
-        return dict(names=self.names, seeds=self.seeds, k=self.k, variances=self.history.variances), files
+# %% ../nbs/23_experts.ipynb #32557f5a
+@patch
+def _pack(self:Acquaintance, folder):
+    self.trees.save(folder/'trees')
+    files = {'history.parquet': self.history.table.to_parquet(), 'texts.safetensors': save({'E': self.history.E.astype('float16')})}
+    return dict(names=self.names, seeds=self.seeds, k=self.k, variances=self.history.variances), files
 
-    @classmethod
-    def _unpack(cls, facts, files, folder):
-        import io
-        from safetensors.numpy import load
-        self = cls(seeds=facts['seeds'], k=facts['k'])
-        E = load(files['texts.safetensors'])['E'].astype('float32') if 'texts.safetensors' in files else None
-        self.history = AccountHistory(facts['variances']).fit(pd.read_parquet(io.BytesIO(files['history.parquet'])), E)
-        self.names, self.trees = facts['names'], Regressor.load(folder/'trees')
-        return self
+@patch(cls_method=True)
+def _unpack(cls:Acquaintance, facts, files, folder):
+    self, E = cls(seeds=facts['seeds'], k=facts['k']), load(files['texts.safetensors'])['E'].astype('float32')
+    self.history = AccountHistory(facts['variances']).fit(pd.read_parquet(io.BytesIO(files['history.parquet'])), E)
+    self.names, self.trees = facts['names'], Regressor.load(folder/'trees')
+    return self
