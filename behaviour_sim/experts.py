@@ -6,7 +6,7 @@
 __all__ = ['RHYTHM', 'STRANGER', 'ACQUAINTANCE', 'VIEW_WEIGHTS', 'SILENT_WEIGHT', 'rhythm_columns', 'rhythm_table', 'Stranger',
            'expert_table', 'later_cuts', 'Acquaintance', 'spread']
 
-# %% ../nbs/23_experts.ipynb #681cc0cb
+# %% ../nbs/23_experts.ipynb #509e946e
 import io
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from .features import TweetFeatures, hide_text, running_mean
 from .history import AccountHistory, history_facts, history_table
 from .regressors import Bagged, LightGBMModel, Regressor
 
-# %% ../nbs/23_experts.ipynb #4a7bc79b
+# %% ../nbs/23_experts.ipynb #04599ab2
 RHYTHM = ('time.', 'media.', 'text.')
 def rhythm_columns(
     X:pd.DataFrame, # Features
@@ -42,7 +42,7 @@ def rhythm_table(
         parts.append(pd.DataFrame(R, index=X.index, columns=[name + c for c in cols]))
     return pd.concat(parts, axis=1)
 
-# %% ../nbs/23_experts.ipynb #cdf3d994
+# %% ../nbs/23_experts.ipynb #9868a649
 #: Randomised splits and many weak trees: what generalises across brands in grouped cross-validation.
 STRANGER = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=50, feature_fraction=.4,
     bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400, early_stopping=0)
@@ -62,7 +62,7 @@ class Stranger(Regressor):
         groups = next((g for g in (tweets['inferred company'], tweets['username']) if g.nunique() >= self.k), pd.Series(range(len(tweets))))
         return group_folds(groups, min(self.k, groups.nunique()), self.seed)
 
-# %% ../nbs/23_experts.ipynb #003e8776
+# %% ../nbs/23_experts.ipynb #112796f8
 @patch
 def fit(self:Stranger,
     X:pd.DataFrame,         # (n, d) features
@@ -86,7 +86,7 @@ def fit(self:Stranger,
     self.names = list(spoken)
     return self
 
-# %% ../nbs/23_experts.ipynb #78b6cb15
+# %% ../nbs/23_experts.ipynb #a8007052
 @patch
 def table(self:Stranger,
     X:pd.DataFrame,      # (n, d) features
@@ -109,7 +109,7 @@ def predict(self:Stranger,
     out[known] = P[known, fold[known].astype(int)]
     return out
 
-# %% ../nbs/23_experts.ipynb #67ec7adf
+# %% ../nbs/23_experts.ipynb #c2624393
 @patch
 def _pack(self:Stranger, folder):
     for i, m in enumerate(self.models): m.save(folder/f'fold_{i}')
@@ -123,7 +123,7 @@ def _unpack(cls:Stranger, facts, files, folder):
     self.models = [Regressor.load(folder/f'fold_{i}') for i in range(facts['k'])]
     return self
 
-# %% ../nbs/23_experts.ipynb #c7dd6ae3
+# %% ../nbs/23_experts.ipynb #a151765d
 #: Shallow trees on the error that is left; found by cross-validation inside the training rows.
 ACQUAINTANCE = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=40, feature_fraction=.3,
     bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127), rounds=300, early_stopping=0)
@@ -143,7 +143,7 @@ def expert_table(
     less = {f'{c}_less': Z[c] - level for c in ('account.mean', 'account.low', 'account.high', 'account.nearest', 'account.company_mean', 'account.stranger')}
     return Z.assign(**less).astype('float32')
 
-# %% ../nbs/23_experts.ipynb #378fd2ce
+# %% ../nbs/23_experts.ipynb #9fd0ae52
 def later_cuts(
     days:np.ndarray, # (n,) when each tweet was posted, in days
     shares=(.35, .55, .75), # Shares of the tweets that lie before each cut
@@ -151,7 +151,7 @@ def later_cuts(
     "Days at which to pretend that training ended."
     return sorted(set(np.quantile(days, shares))) if len(days) > 20 else []
 
-# %% ../nbs/23_experts.ipynb #884cf2c3
+# %% ../nbs/23_experts.ipynb #dd0dddce
 class Acquaintance(Regressor):
     "History of the accounts and a stranger's word → log1p_likes."
     def __init__(self,
@@ -160,35 +160,35 @@ class Acquaintance(Regressor):
         k:int=8,                  # Folds in which the history is summed up
     ): self.preset, self.seeds, self.k, self.names = preset, list(seeds), k, None
 
-# %% ../nbs/23_experts.ipynb #6ea9b5b8
+# %% ../nbs/23_experts.ipynb #6961f023
 @patch
 def views(self:Acquaintance,
     X:pd.DataFrame,       # (n, d) features
     table:pd.DataFrame,   # (n, …) from `history_table`, with `y`
     E:np.ndarray,         # (n, e) sentence embeddings
     priors:dict,          # True → (n,) the stranger's word with the text, False → without
-) -> pd.DataFrame: # What the trees see, and `row`, `view`, `text`, `weight`, `base`
+) -> pd.DataFrame: # What the trees see, and `row`, `view`, `text`, `gap`, `weight`, `base`
     "The training tweets, seen in three ways, with and without text."
     rng, n, out = np.random.default_rng(self.seeds[0]), len(table), []
     XS = {True: X.reset_index(drop=True), False: hide_text(X).reset_index(drop=True)}
-    def add(view, rows, text, level, var, facts):
+    def add(view, rows, text, level, var, facts, gap=0):
         some = np.ones(len(rows), bool) if text and view == 'among' else rng.random(len(rows)) < .5
         Z = expert_table(XS[text].iloc[rows], facts, priors[text][rows], level, var)
-        out.append(Z.assign(row=rows, view=view, text=text, weight=VIEW_WEIGHTS[view]*(1 if text else SILENT_WEIGHT), base=level)[some])
-    def from_past(view, known, rows):
+        out.append(Z.assign(row=rows, view=view, text=text, gap=gap, weight=VIEW_WEIGHTS[view]*(1 if text else SILENT_WEIGHT), base=level)[some])
+    def from_past(view, known, rows, gap=0):
         past, facts = AccountHistory().fit(table[known], E[known]), history_facts(table.iloc[rows], table[known])
-        for text in (True, False): add(view, rows, text, *past.predict(table.iloc[rows], E[rows] if text else None), facts)
+        for text in (True, False): add(view, rows, text, *past.predict(table.iloc[rows], E[rows] if text else None), facts, gap)
     fold = rng.permutation(np.arange(n) % self.k)
     facts = pd.concat([history_facts(table[fold == f], table[fold != f]).set_axis(np.flatnonzero(fold == f)) for f in np.unique(fold)]).sort_index()
     whole, day = AccountHistory().fit(table, E), table['day'].to_numpy()
     for text in (True, False): add('among', whole.kept, text, *whole.leave_one_out(text), facts.iloc[whole.kept])
-    for cut in later_cuts(day): from_past('later', day <= cut, np.flatnonzero(day > cut))
+    for gap, cut in enumerate(later_cuts(day)[::-1]): from_past('later', day <= cut, np.flatnonzero(day > cut), gap)
     if table['account'].nunique() >= 4:
         group = group_folds(table['account'], 4, self.seeds[0])
         for g in range(4): from_past('new_account', group != g, np.flatnonzero(group == g))
     return pd.concat(out, ignore_index=True)
 
-# %% ../nbs/23_experts.ipynb #978c83a0
+# %% ../nbs/23_experts.ipynb #4ea33846
 @patch
 def fit(self:Acquaintance,
     X:pd.DataFrame,       # (n, d) features
@@ -199,7 +199,7 @@ def fit(self:Acquaintance,
     quiet:bool|None=None, # No progress bar
 ):
     "Remember the history, and fit the trees to what it leaves over."
-    table, marks = history_table(tweets, X, y), ['row', 'view', 'text', 'weight', 'base']
+    table, marks = history_table(tweets, X, y), ['row', 'view', 'text', 'gap', 'weight', 'base']
     V = self.views(X, table, E, priors)
     Z, row, w = V.drop(columns=marks), V['row'].to_numpy(), V['weight'].to_numpy()
     left, error = y[row] - V['base'].to_numpy(), np.zeros(len(V))
@@ -213,7 +213,7 @@ def fit(self:Acquaintance,
     self.checked = V[marks].assign(error=error, spread=spread(Z['account.variance'], Z['account.sd'], Z['account.n']))
     return self
 
-# %% ../nbs/23_experts.ipynb #d6bfd77b
+# %% ../nbs/23_experts.ipynb #7539aa29
 def spread(
     variance, # (n,) of the guess
     sd,       # (n,) of the account's known log1p_likes, NaN where fewer than two are known
@@ -240,7 +240,7 @@ def predict(self:Acquaintance, Z:pd.DataFrame # From `see`
     "What the history says, and what the trees correct."
     return Z['account.level'].to_numpy('float64') + self.trees.predict(Z), spread(Z['account.variance'], Z['account.sd'], Z['account.n'])
 
-# %% ../nbs/23_experts.ipynb #32557f5a
+# %% ../nbs/23_experts.ipynb #34e2c3d6
 @patch
 def _pack(self:Acquaintance, folder):
     self.trees.save(folder/'trees')

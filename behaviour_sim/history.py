@@ -6,7 +6,7 @@
 __all__ = ['VARIANCES', 'SPANS', 'history_table', 'covariance', 'text_likeness', 'fit_variances', 'AccountHistory',
            'history_facts']
 
-# %% ../nbs/12_history.ipynb #7fc4a8f1
+# %% ../nbs/12_history.ipynb #c7820bb4
 from collections.abc import Mapping, Sequence
 
 import numpy as np, pandas as pd
@@ -14,14 +14,16 @@ import numpy as np, pandas as pd
 from .core import BadInput
 from .features import KINDS
 
-# %% ../nbs/12_history.ipynb #c8e90299
-#: Variance of each part. Found by maximising the leave-one-out likelihood on the challenge's training rows.
+# %% ../nbs/12_history.ipynb #e54aed62
+#: Variance of each part: those with the highest leave-one-out likelihood on the challenge's training rows;
+#: `years`, which only long gaps can tell, by predicting 2020 from 2018 there.
 VARIANCES = dict(
     company=7.0,    # same company
-    account=0.5,    # same account
+    account=0.2,    # same account
     days=0.036,      # same account, within about 2 days
     weeks=0.04,     # same account, within about 20 days
     seasons=0.045,   # same account, within about 200 days
+    years=0.8,      # same account, within about 1,500 days
     campaign=0.011, # same company, within about 20 days
     kind=0.125,      # same account, same kind of media
     tool=0.05,      # same account, made the same way (upload lag)
@@ -29,9 +31,9 @@ VARIANCES = dict(
     news=0.055,      # same account, similar text, within about 60 days
     hour=0.011,     # same account, similar hour
     noise=0.235)     # nothing in common
-SPANS = dict(days=2, weeks=20, seasons=200, campaign=20, news=60)
+SPANS = dict(days=2, weeks=20, seasons=200, years=1500, campaign=20, news=60)
 
-# %% ../nbs/12_history.ipynb #e6914584
+# %% ../nbs/12_history.ipynb #47b1746c
 def history_table(
     tweets:pd.DataFrame, # Tweets with `username`, `inferred company`, `date`
     X:pd.DataFrame,      # Their features: `time.hour`, `media.kind`, `media.lag_step`
@@ -43,7 +45,7 @@ def history_table(
         kind=X['media.kind'].to_numpy('float32'), tool=X['media.lag_step'].fillna(-1).to_numpy('float32'), hour=X['time.hour'].to_numpy('float32'),
         y=np.nan if y is None else np.asarray(y, 'float64')))
 
-# %% ../nbs/12_history.ipynb #9703868e
+# %% ../nbs/12_history.ipynb #7f4b9fae
 def covariance(
     a:pd.DataFrame,               # (n,) history rows of one company
     b:pd.DataFrame,               # (m,) history rows of the same company
@@ -56,7 +58,7 @@ def covariance(
     d = np.abs(a['day'].to_numpy()[:, None] - b['day'].to_numpy()[None])
     near = {k: np.exp(-d/s) for k, s in SPANS.items()}
     h = np.abs(a['hour'].to_numpy()[:, None] - b['hour'].to_numpy()[None])
-    own = va['account'] + sum(va[k]*near[k] for k in ('days', 'weeks', 'seasons')) + va['kind']*eq('kind') + va['tool']*eq('tool')
+    own = va['account'] + sum(va[k]*near[k] for k in ('days', 'weeks', 'seasons', 'years')) + va['kind']*eq('kind') + va['tool']*eq('tool')
     own += va['hour']*np.exp(-np.minimum(h, 24-h)**2/8)
     if Ea is not None: own += text_likeness(Ea, Eb)*(va['text'] + va['news']*near['news'])
     return va['company'] + va['campaign']*near['campaign'] + eq('account')*own
@@ -70,7 +72,7 @@ def text_likeness(
     there = lambda E: np.abs(E).sum(1) > 0
     return np.exp(6*(unit(Ea) @ unit(Eb).T - 1)) * there(Ea)[:, None] * there(Eb)[None]
 
-# %% ../nbs/12_history.ipynb #1108f917
+# %% ../nbs/12_history.ipynb #b9467d4a
 def fit_variances(
     table:pd.DataFrame,      # Known tweets with `y`
     E:np.ndarray=None,       # (n, d) their sentence embeddings
@@ -100,7 +102,7 @@ def fit_variances(
         optimiser.step(); losses.append(total/sum(len(r) for _, r in systems))
     return dict(zip(names, theta.exp().tolist())), losses
 
-# %% ../nbs/12_history.ipynb #61ce4386
+# %% ../nbs/12_history.ipynb #f39d210b
 class AccountHistory:
     "The likes of an account's known tweets → a guess and its variance for other tweets."
     most = 3000
@@ -126,7 +128,7 @@ class AccountHistory:
         for (company, s), i in q.groupby(['company', pd.Series(spoken, index=q.index)]).indices.items():
             if company in self.places: yield i, self.places[company], s
 
-# %% ../nbs/12_history.ipynb #931f9085
+# %% ../nbs/12_history.ipynb #3576d510
 from fastcore.basics import patch
 
 @patch
@@ -147,7 +149,7 @@ def predict(self:AccountHistory,
         var[i] = np.maximum(var[i] - (k*cho_solve(K, k.T).T).sum(1), 1e-6)
     return mean, var
 
-# %% ../nbs/12_history.ipynb #cf376022
+# %% ../nbs/12_history.ipynb #ee0b38ff
 @patch
 def leave_one_out(self:AccountHistory,
     text:bool=True, # Use the texts; False: as if the left-out tweet had none
@@ -166,7 +168,7 @@ def leave_one_out(self:AccountHistory,
             var[j[w]] = np.maximum(1/np.diag(A) - va['noise'], 1e-6)[w]
     return mean, var
 
-# %% ../nbs/12_history.ipynb #f3338af3
+# %% ../nbs/12_history.ipynb #73539def
 def history_facts(
     q:pd.DataFrame,     # Tweets to describe, from `history_table`
     known:pd.DataFrame, # Known tweets with `y`, the described ones not among them

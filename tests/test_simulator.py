@@ -1,0 +1,103 @@
+"""The simulator as a whole: the same in every process, indifferent to what it must not see, honest about what it knows."""
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from behaviour_sim.core import BadInput, data_dir
+from behaviour_sim.corpus import account_profiles, sample_tweets
+from behaviour_sim.data import read_tweets
+from behaviour_sim.simulator import LikesSimulator
+import behaviour_sim.explain  # noqa: F401  (adds explain, what_if, best_time)
+
+
+@pytest.fixture(scope='module')
+def tweets(): return sample_tweets(500)
+
+@pytest.fixture(scope='module')
+def sim(tweets): return LikesSimulator('tiny').fit(tweets.iloc[:400], quiet=True)
+
+
+def test_two_processes_predict_the_same_bits():
+    code = ("import hashlib; from behaviour_sim.corpus import sample_tweets; from behaviour_sim.simulator import LikesSimulator; t = sample_tweets(300);"
+            "print(hashlib.sha256(LikesSimulator('tiny').fit(t[:250], quiet=True).predict_log1p(t[250:], quiet=True).tobytes()).hexdigest())")
+    one, two = (subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}, timeout=300) for _ in range(2))
+    assert one.stdout == two.stdout and len(one.stdout.strip()) == 64, one.stderr
+
+
+def test_predictions_ignore_likes_ids_and_the_order_of_rows(tweets, sim):
+    new = tweets.iloc[400:]
+    p = sim.predict_log1p(new, quiet=True)
+    np.testing.assert_array_equal(p, sim.predict_log1p(new.assign(likes=0, id=range(len(new))), quiet=True))
+    mixed = np.random.default_rng(0).permutation(len(new))
+    np.testing.assert_allclose(sim.predict_log1p(new.iloc[mixed], quiet=True), p[mixed], atol=1e-3)
+
+
+def test_later_tweets_do_not_change_earlier_predictions(tweets, sim):
+    new = tweets.iloc[400:].sort_values('date').assign(**{'inferred company': 'nobody', 'username': 'nobody'})
+    whole, first = sim.predict_log1p(new, quiet=True), sim.predict_log1p(new.iloc[:50], quiet=True)
+    np.testing.assert_allclose(whole[:50], first, atol=1e-3)
+
+
+def test_views_are_used_only_when_asked_for(tweets, sim):
+    new = tweets.iloc[400:]
+    more = new.assign(media=new['media'].str.replace(r'views=\d+', 'views=99999999', regex=True))
+    assert (more['media'] != new['media']).any()
+    np.testing.assert_array_equal(sim.predict_log1p(more, quiet=True), sim.predict_log1p(new, quiet=True))
+    post = LikesSimulator('tiny', post_publication=True).fit(tweets.iloc[:400], quiet=True)
+    assert np.abs(post.predict_log1p(more, quiet=True) - post.predict_log1p(new, quiet=True)).max() > .05
+    assert 'only after posting' in post.card()
+
+
+def test_profiles_and_captions_are_optional_and_kept(tweets, tmp_path):
+    captions = tweets[['id', 'caption']]
+    s = LikesSimulator('tiny').fit(tweets.iloc[:300].drop(columns='caption'), captions=captions, profiles=account_profiles(), quiet=True)
+    s.save(tmp_path/'m')
+    new = tweets.iloc[300:]
+    np.testing.assert_allclose(LikesSimulator.load(tmp_path/'m').predict_log1p(new, quiet=True), s.predict_log1p(new, quiet=True), atol=2e-2)
+
+
+@pytest.mark.parametrize('n', [1, 2, 7, 40])
+def test_very_few_tweets_still_give_a_model(tweets, n, tmp_path):
+    few = tweets.iloc[:n]
+    s = LikesSimulator('tiny').fit(few, quiet=True)
+    p = s.predict(tweets.iloc[400:420], quiet=True)
+    assert np.isfinite(p['likes']).all() and (p['lower'] <= p['upper']).all()
+    s.save(tmp_path/'m')
+    LikesSimulator.load(tmp_path/'m')
+
+
+def test_one_account_only(tweets):
+    one = tweets.assign(username='solo', **{'inferred company': 'solo'}).iloc[:120]
+    p = LikesSimulator('tiny').fit(one, quiet=True).predict(one.iloc[:5], quiet=True)
+    assert np.isfinite(p['likes']).all()
+
+
+def test_every_file_of_a_model_is_guarded(sim, tmp_path):
+    sim.save(tmp_path/'m')
+    files = sorted(p for p in (tmp_path/'m').rglob('*') if p.is_file())
+    assert not [p for p in files if p.suffix in ('.pkl', '.pickle', '.joblib', '.pt', '.bin')]
+    for p in files:
+        whole = p.read_bytes()
+        p.write_bytes(whole[:len(whole)//2] + bytes([whole[len(whole)//2] ^ 1]) + whole[len(whole)//2 + 1:])
+        with pytest.raises(BadInput): LikesSimulator.load(tmp_path/'m')
+        p.write_bytes(whole)
+    LikesSimulator.load(tmp_path/'m')
+
+
+def test_shares_add_up_for_known_and_unknown_companies(tweets, sim):
+    new = tweets.iloc[400:430].copy()
+    new.loc[new.index[:10], ['username', 'inferred company']] = 'nobody'
+    np.testing.assert_allclose(np.maximum(sim.shares(new, quiet=True).sum(axis=1), 0), sim.predict_log1p(new, quiet=True), atol=1e-3)
+
+
+def test_the_real_tweets_beat_the_account_mean(tmp_path):
+    "3,000 of the real training tweets, the tiny preset: a short form of `make bench-quality`."
+    if (folder := data_dir()) is None: pytest.skip('the real tweets are not here (BEHAVIOUR_SIM_DATA)')
+    t = read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True).sample(4000, random_state=1)
+    e = LikesSimulator('tiny').fit(t.iloc[:3000], quiet=True).evaluate(t.iloc[3000:], quiet=True)
+    assert e['rmse_log1p'] < e['baselines']['account_mean']['rmse_log1p']
+    assert .86 <= e['coverage_90'] <= .94
