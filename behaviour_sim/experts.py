@@ -6,7 +6,7 @@
 __all__ = ['RHYTHM', 'STRANGER', 'ACQUAINTANCE', 'VIEW_WEIGHTS', 'SILENT_WEIGHT', 'rhythm_columns', 'rhythm_table', 'Stranger',
            'expert_table', 'later_cuts', 'Acquaintance', 'spread']
 
-# %% ../nbs/23_experts.ipynb #509e946e
+# %% ../nbs/23_experts.ipynb #47cef24d
 import io
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from .features import TweetFeatures, hide_text, running_mean
 from .history import AccountHistory, history_facts, history_table
 from .regressors import Bagged, LightGBMModel, Regressor
 
-# %% ../nbs/23_experts.ipynb #04599ab2
+# %% ../nbs/23_experts.ipynb #2d4268b9
 RHYTHM = ('time.', 'media.', 'text.')
 def rhythm_columns(
     X:pd.DataFrame, # Features
@@ -42,7 +42,7 @@ def rhythm_table(
         parts.append(pd.DataFrame(R, index=X.index, columns=[name + c for c in cols]))
     return pd.concat(parts, axis=1)
 
-# %% ../nbs/23_experts.ipynb #9868a649
+# %% ../nbs/23_experts.ipynb #efedab7d
 #: Randomised splits and many weak trees: what generalises across brands in grouped cross-validation.
 STRANGER = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=50, feature_fraction=.4,
     bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400, early_stopping=0)
@@ -62,7 +62,7 @@ class Stranger(Regressor):
         groups = next((g for g in (tweets['inferred company'], tweets['username']) if g.nunique() >= self.k), pd.Series(range(len(tweets))))
         return group_folds(groups, min(self.k, groups.nunique()), self.seed)
 
-# %% ../nbs/23_experts.ipynb #112796f8
+# %% ../nbs/23_experts.ipynb #4fd1f4d7
 @patch
 def fit(self:Stranger,
     X:pd.DataFrame,         # (n, d) features
@@ -86,7 +86,7 @@ def fit(self:Stranger,
     self.names = list(spoken)
     return self
 
-# %% ../nbs/23_experts.ipynb #a8007052
+# %% ../nbs/23_experts.ipynb #9b048477
 @patch
 def table(self:Stranger,
     X:pd.DataFrame,      # (n, d) features
@@ -109,7 +109,7 @@ def predict(self:Stranger,
     out[known] = P[known, fold[known].astype(int)]
     return out
 
-# %% ../nbs/23_experts.ipynb #c2624393
+# %% ../nbs/23_experts.ipynb #ca407aaa
 @patch
 def _pack(self:Stranger, folder):
     for i, m in enumerate(self.models): m.save(folder/f'fold_{i}')
@@ -123,7 +123,7 @@ def _unpack(cls:Stranger, facts, files, folder):
     self.models = [Regressor.load(folder/f'fold_{i}') for i in range(facts['k'])]
     return self
 
-# %% ../nbs/23_experts.ipynb #a151765d
+# %% ../nbs/23_experts.ipynb #48a5f8dc
 #: Shallow trees on the error that is left; found by cross-validation inside the training rows.
 ACQUAINTANCE = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=40, feature_fraction=.3,
     bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127), rounds=300, early_stopping=0)
@@ -137,13 +137,13 @@ def expert_table(
     level,              # (n,) what the history says, log1p_likes
     variance,           # (n,) of the guess
 ) -> pd.DataFrame: # (n, d + 21) float32
-    "What the acquaintance's trees see."
+    "What the acquaintance's trees see; rounded, so that the last bits of a sum cannot cross a threshold."
     Z = pd.concat([X.reset_index(drop=True), facts.reset_index(drop=True)], axis=1)
     Z = Z.assign(**{'account.level': level, 'account.variance': variance, 'account.stranger': prior})
     less = {f'{c}_less': Z[c] - level for c in ('account.mean', 'account.low', 'account.high', 'account.nearest', 'account.company_mean', 'account.stranger')}
-    return Z.assign(**less).astype('float32')
+    return Z.assign(**less).astype('float32').round(3)
 
-# %% ../nbs/23_experts.ipynb #9fd0ae52
+# %% ../nbs/23_experts.ipynb #91e38923
 def later_cuts(
     days:np.ndarray, # (n,) when each tweet was posted, in days
     shares=(.35, .55, .75), # Shares of the tweets that lie before each cut
@@ -151,7 +151,7 @@ def later_cuts(
     "Days at which to pretend that training ended."
     return sorted(set(np.quantile(days, shares))) if len(days) > 20 else []
 
-# %% ../nbs/23_experts.ipynb #dd0dddce
+# %% ../nbs/23_experts.ipynb #d8adf4b6
 class Acquaintance(Regressor):
     "History of the accounts and a stranger's word → log1p_likes."
     def __init__(self,
@@ -160,7 +160,7 @@ class Acquaintance(Regressor):
         k:int=8,                  # Folds in which the history is summed up
     ): self.preset, self.seeds, self.k, self.names = preset, list(seeds), k, None
 
-# %% ../nbs/23_experts.ipynb #6961f023
+# %% ../nbs/23_experts.ipynb #1eb018fc
 @patch
 def views(self:Acquaintance,
     X:pd.DataFrame,       # (n, d) features
@@ -188,7 +188,7 @@ def views(self:Acquaintance,
         for g in range(4): from_past('new_account', group != g, np.flatnonzero(group == g))
     return pd.concat(out, ignore_index=True)
 
-# %% ../nbs/23_experts.ipynb #4ea33846
+# %% ../nbs/23_experts.ipynb #d5a1b870
 @patch
 def fit(self:Acquaintance,
     X:pd.DataFrame,       # (n, d) features
@@ -213,7 +213,7 @@ def fit(self:Acquaintance,
     self.checked = V[marks].assign(error=error, spread=spread(Z['account.variance'], Z['account.sd'], Z['account.n']))
     return self
 
-# %% ../nbs/23_experts.ipynb #7539aa29
+# %% ../nbs/23_experts.ipynb #3966119b
 def spread(
     variance, # (n,) of the guess
     sd,       # (n,) of the account's known log1p_likes, NaN where fewer than two are known
@@ -240,7 +240,7 @@ def predict(self:Acquaintance, Z:pd.DataFrame # From `see`
     "What the history says, and what the trees correct."
     return Z['account.level'].to_numpy('float64') + self.trees.predict(Z), spread(Z['account.variance'], Z['account.sd'], Z['account.n'])
 
-# %% ../nbs/23_experts.ipynb #34e2c3d6
+# %% ../nbs/23_experts.ipynb #0e021d74
 @patch
 def _pack(self:Acquaintance, folder):
     self.trees.save(folder/'trees')

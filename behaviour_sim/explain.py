@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EDITS', 'shapley', 'edited', 'pairs', 'pair_test']
 
-# %% ../nbs/27_explain.ipynb #8818a109
+# %% ../nbs/27_explain.ipynb #8d4c82b2
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
@@ -16,7 +16,7 @@ from .regressors import LightGBMModel, as_matrix
 from .evaluation import to_likes, to_log1p
 from .simulator import LikesSimulator, ready
 
-# %% ../nbs/27_explain.ipynb #5d84b685
+# %% ../nbs/27_explain.ipynb #981ab1cf
 def shapley(
     model:LightGBMModel, # Fitted trees
     X:pd.DataFrame,      # (n, d) what they see
@@ -51,7 +51,7 @@ def shares(self:LikesSimulator,
         add(i, self.stranger.models, self.stranger.table(X, t).iloc[i], 0., 0.)
     return out.set_index(tweets.index)
 
-# %% ../nbs/27_explain.ipynb #8d2636d3
+# %% ../nbs/27_explain.ipynb #73add2d9
 def _row(tweets, id):
     "The position of the tweet with an id; `BadInput` if there is none."
     at = np.flatnonzero(tweets['id'].astype(str).to_numpy() == str(id))
@@ -81,7 +81,7 @@ def _with_past(tweets, i, **edits):
     same[i] = False
     return pd.concat([tweets[same], one], ignore_index=True)
 
-# %% ../nbs/27_explain.ipynb #146e34ae
+# %% ../nbs/27_explain.ipynb #0d2ca22e
 EDITS = ('hour', 'weekday', 'date', 'content', 'media', 'username', 'inferred company', 'caption')
 
 def edited(
@@ -99,7 +99,7 @@ def edited(
         try: v = int(edits[k])
         except ValueError: raise BadInput(f"{k} is a whole number, not {edits[k]!r}") from None
         if not 0 <= v <= top: raise BadInput(f"{k} lies between 0 and {top}, not at {v}")
-        date = date.replace(hour=v) if k == 'hour' else date + pd.Timedelta(days=v - date.dayofweek)
+        date = date.replace(hour=v) if k == 'hour' else date + pd.Timedelta(days=v - date.day_of_week)
     if date != pd.to_datetime(tweet['date']):
         out['date'] = date
         if 'media' not in out: out['upload_lag'] = float(upload_lag(media_table(pd.Series([tweet.get('media', '')]))['url'], pd.Series([tweet['date']]))[0])
@@ -124,7 +124,7 @@ def what_if(self:LikesSimulator,
     table = pd.DataFrame({'as it is': self._if(tweets, i, {}, quiet), 'edited': self._if(tweets, i, edits, quiet)}).T.astype(float)
     return table.assign(change=(table['likes'] + 1)/(table['likes'].iloc[0] + 1))
 
-# %% ../nbs/27_explain.ipynb #53ab68e7
+# %% ../nbs/27_explain.ipynb #9400f215
 @patch
 def best_time(self:LikesSimulator,
     tweets:pd.DataFrame,  # Tweets, the one in question among them
@@ -137,7 +137,7 @@ def best_time(self:LikesSimulator,
     rows = [dict(hour=h, **self._if(tweets, i, dict(edits, hour=h), quiet)) for h in range(24)]
     return pd.DataFrame(rows).sort_values('likes', ascending=False, kind='stable', ignore_index=True)
 
-# %% ../nbs/27_explain.ipynb #b0d7d3db
+# %% ../nbs/27_explain.ipynb #9c802075
 def pairs(
     tweets:pd.DataFrame,   # Tweets with likes
     within:float=7,        # Days between the two, at most
@@ -161,4 +161,4 @@ def pair_test(
     d = np.asarray(pred)[p[:, 0]] - np.asarray(pred)[p[:, 1]]
     right, n = float(np.mean((d > 0) + .5*(d == 0))) if len(p) else float('nan'), len(p)
     half = 1.96*np.sqrt(right*(1 - right)/n) if n else float('nan')
-    return dict(pairs=n, right=right, low=right - half, high=right + half)
+    return dict(pairs=n, right=right, low=max(0., float(right - half)), high=min(1., float(right + half)))

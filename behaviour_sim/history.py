@@ -6,7 +6,7 @@
 __all__ = ['VARIANCES', 'SPANS', 'history_table', 'covariance', 'text_likeness', 'fit_variances', 'AccountHistory',
            'history_facts']
 
-# %% ../nbs/12_history.ipynb #c7820bb4
+# %% ../nbs/12_history.ipynb #fc538e82
 from collections.abc import Mapping, Sequence
 
 import numpy as np, pandas as pd
@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from .core import BadInput
 from .features import KINDS
 
-# %% ../nbs/12_history.ipynb #e54aed62
+# %% ../nbs/12_history.ipynb #72d7269d
 #: Variance of each part: those with the highest leave-one-out likelihood on the challenge's training rows;
 #: `years`, which only long gaps can tell, by predicting 2020 from 2018 there.
 VARIANCES = dict(
@@ -33,7 +33,7 @@ VARIANCES = dict(
     noise=0.235)     # nothing in common
 SPANS = dict(days=2, weeks=20, seasons=200, years=1500, campaign=20, news=60)
 
-# %% ../nbs/12_history.ipynb #47b1746c
+# %% ../nbs/12_history.ipynb #5dc57389
 def history_table(
     tweets:pd.DataFrame, # Tweets with `username`, `inferred company`, `date`
     X:pd.DataFrame,      # Their features: `time.hour`, `media.kind`, `media.lag_step`
@@ -45,7 +45,7 @@ def history_table(
         kind=X['media.kind'].to_numpy('float32'), tool=X['media.lag_step'].fillna(-1).to_numpy('float32'), hour=X['time.hour'].to_numpy('float32'),
         y=np.nan if y is None else np.asarray(y, 'float64')))
 
-# %% ../nbs/12_history.ipynb #7f4b9fae
+# %% ../nbs/12_history.ipynb #69b32913
 def covariance(
     a:pd.DataFrame,               # (n,) history rows of one company
     b:pd.DataFrame,               # (m,) history rows of the same company
@@ -72,7 +72,7 @@ def text_likeness(
     there = lambda E: np.abs(E).sum(1) > 0
     return np.exp(6*(unit(Ea) @ unit(Eb).T - 1)) * there(Ea)[:, None] * there(Eb)[None]
 
-# %% ../nbs/12_history.ipynb #b9467d4a
+# %% ../nbs/12_history.ipynb #31569651
 def fit_variances(
     table:pd.DataFrame,      # Known tweets with `y`
     E:np.ndarray=None,       # (n, d) their sentence embeddings
@@ -102,7 +102,7 @@ def fit_variances(
         optimiser.step(); losses.append(total/sum(len(r) for _, r in systems))
     return dict(zip(names, theta.exp().tolist())), losses
 
-# %% ../nbs/12_history.ipynb #f39d210b
+# %% ../nbs/12_history.ipynb #f8d56121
 class AccountHistory:
     "The likes of an account's known tweets → a guess and its variance for other tweets."
     most = 3000
@@ -128,7 +128,7 @@ class AccountHistory:
         for (company, s), i in q.groupby(['company', pd.Series(spoken, index=q.index)]).indices.items():
             if company in self.places: yield i, self.places[company], s
 
-# %% ../nbs/12_history.ipynb #3576d510
+# %% ../nbs/12_history.ipynb #27a20e59
 from fastcore.basics import patch
 
 @patch
@@ -149,7 +149,7 @@ def predict(self:AccountHistory,
         var[i] = np.maximum(var[i] - (k*cho_solve(K, k.T).T).sum(1), 1e-6)
     return mean, var
 
-# %% ../nbs/12_history.ipynb #ee0b38ff
+# %% ../nbs/12_history.ipynb #e453676f
 @patch
 def leave_one_out(self:AccountHistory,
     text:bool=True, # Use the texts; False: as if the left-out tweet had none
@@ -168,7 +168,7 @@ def leave_one_out(self:AccountHistory,
             var[j[w]] = np.maximum(1/np.diag(A) - va['noise'], 1e-6)[w]
     return mean, var
 
-# %% ../nbs/12_history.ipynb #73539def
+# %% ../nbs/12_history.ipynb #ea50d8ca
 def history_facts(
     q:pd.DataFrame,     # Tweets to describe, from `history_table`
     known:pd.DataFrame, # Known tweets with `y`, the described ones not among them

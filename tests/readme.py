@@ -1,31 +1,31 @@
 """README.md from nbs/index.ipynb, without Quarto: `python tests/readme.py` writes it."""
 import re
-import tempfile
 from pathlib import Path
 
+import nbformat
 from nbconvert import MarkdownExporter
-from nbdev.processors import *  # noqa: F401,F403  (the processors nbdev registers)
-from nbdev.process import NBProcessor
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def readme() -> str:
-    "The index notebook as GitHub markdown: hidden cells gone, code fences in python, outputs as text."
-    from execnb.nbio import read_nb
-    import nbformat
-
-    nb = read_nb(ROOT / "nbs" / "index.ipynb")
+    "The index notebook as GitHub markdown: hidden cells gone, code fenced as python, outputs as plain text."
+    nb = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     nb.cells = [c for c in nb.cells if not re.search(r"(?m)^#\|\s*hide\s*$", c.source)]
-    for c in nb.cells:
-        c.source = re.sub(r"(?m)^#\|.*\n?", "", c.source)
-    with tempfile.TemporaryDirectory() as d:
-        path = Path(d) / "index.ipynb"
-        from execnb.nbio import write_nb
-        write_nb(nb, path)
-        text, _ = MarkdownExporter().from_notebook_node(nbformat.read(path, as_version=4))
-    text = re.sub(r"(?m)^```ipython3$|^```(?=\n(?:from|import|sim|tweets))", "```python", text)
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if "text/plain" in output.get("data", {}):
+                output.data.pop("text/html", None)
+    nb.metadata["language_info"] = {"name": "python"}
+    text, _ = MarkdownExporter().from_notebook_node(nb)
+    text = re.sub(r"(?m)^((?: {4}.*\n|\n)+)", lambda m: plain(m[1]), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def plain(block: str) -> str:
+    "An indented block as a fence that GitHub does not colour."
+    lines = [l[4:].rstrip() for l in block.strip("\n").splitlines()]
+    return "\n```text\n" + "\n".join(lines) + "\n```\n\n" if any(lines) else block
 
 
 if __name__ == "__main__":

@@ -259,3 +259,9 @@ def test_no_real_row_is_in_the_repository():
     for path in NUMBERED + TUTORIALS:
         said = [''.join(v) if isinstance(v, list) else str(v) for c in cells(path) for o in c.get('outputs', []) for v in [*o.get('data', {}).values(), o.get('text', '')]]
         assert not [m[0] for t in said if (m := real.search(t))], path.name
+
+
+def test_readme_is_fresh():
+    "README.md is what `make readme` writes."
+    made = runpy.run_path(str(ROOT/'tests'/'readme.py'))['readme']()
+    assert (ROOT/'README.md').read_text(encoding='utf-8') == made
