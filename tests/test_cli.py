@@ -1,0 +1,149 @@
+"""The command line as a person meets it: exit codes, one line on stderr, files that are whole or absent."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from behaviour_sim.corpus import account_profiles, sample_tweets
+from behaviour_sim.data import write_tweets
+
+
+def call(*args, cwd=None, **env):
+    "Exit code, stdout, stderr."
+    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=600)
+    return p.returncode, p.stdout, p.stderr
+
+
+def refused(result, *words):
+    "Exit code 2, nothing on stdout, one line on stderr that holds the words, and no traceback."
+    code, out, err = result
+    assert code == 2 and out == '', (code, out, err)
+    assert err.startswith('behaviour-sim: ') and err.count('\n') == 1 and 'Traceback' not in err, err
+    for w in words: assert w in err, err
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    "A folder with known.csv, new.csv and the model m."
+    d, t = tmp_path_factory.mktemp('cli'), sample_tweets(420)
+    write_tweets(t.iloc[:320], d/'known.csv')
+    write_tweets(t.iloc[320:], d/'new.csv')
+    code, out, err = call('fit', 'known.csv', '--model', 'm', '--preset', 'tiny', cwd=d)
+    assert (code, err) == (0, ''), err
+    return d
+
+
+def test_help_is_light():
+    code, out, err = call('--help')
+    assert code == 0 and all(c in out for c in ('run', 'fit', 'predict', 'evaluate', 'explain', 'what-if'))
+    loaded = "import sys; from behaviour_sim import cli; print([m for m in ('torch', 'pandas', 'lightgbm', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, '-c', loaded], capture_output=True, text=True).stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('command', ['run', 'fit', 'predict', 'evaluate', 'explain', 'what-if'])
+def test_every_command_has_help_with_an_example(command):
+    code, out, _ = call(command, '--help')
+    assert code == 0 and 'Example: behaviour-sim' in out
+
+
+@pytest.mark.parametrize('args', [['nonsense'], ['fit'], ['fit', 'x.csv'], ['fit', 'x.csv', '--model'], ['predict', 'x.csv', '--model', 'm'], ['run', '--n', 'many'], ['run', '--n', '5'], ['evaluate', '--nonsense', 'x']])
+def test_bad_usage(args, tmp_path): refused(call(*args, cwd=tmp_path))
+
+
+@pytest.mark.parametrize('command', [['fit', 'none.csv', '--model', 'other'], ['predict', 'none.csv', '--model', 'm', '--out', 'p.csv'], ['evaluate', 'none.csv', '--model', 'm']])
+def test_a_file_that_is_not_there(place, command): refused(call(*command, cwd=place), 'none.csv')
+
+
+BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-company': lambda t: t.drop(columns='inferred company'), 'negative': lambda t: t.assign(likes=-1),
+    'bad-date': lambda t: t.assign(date='soon'), 'twice': lambda t: t.assign(id=1), 'empty': lambda t: t.iloc[:0]}
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_bad_input_leaves_nothing_behind(place, name):
+    BROKEN[name](pd.read_csv(place/'known.csv', keep_default_na=False)).to_csv(place/f'{name}.csv', index=False)
+    before = sorted(p.name for p in place.iterdir())
+    refused(call('fit', f'{name}.csv', '--model', 'other', cwd=place), name)
+    assert sorted(p.name for p in place.iterdir()) == before
+
+
+def test_models_that_cannot_be_used(place, tmp_path):
+    refused(call('predict', 'new.csv', '--model', 'none', '--out', 'p.csv', cwd=place), 'none')
+    (tmp_path/'model.json').write_text('{}')
+    refused(call('predict', 'new.csv', '--model', tmp_path, '--out', 'p.csv', cwd=place))
+    (tmp_path/'full').mkdir(); (tmp_path/'full'/'holiday.jpg').write_text('x')
+    refused(call('fit', 'known.csv', '--model', tmp_path/'full', '--preset', 'tiny', cwd=place), 'something else')
+    refused(call('fit', 'known.csv', '--model', 'x', '--preset', 'huge', cwd=place), 'huge')
+    assert not (place/'p.csv').exists() and not (place/'x').exists()
+
+
+def test_predictions_keep_ids_and_order(place):
+    code, out, err = call('predict', 'new.csv', '--model', 'm', '--out', 'p.csv', cwd=place)
+    assert (code, err) == (0, '')
+    p, t = pd.read_csv(place/'p.csv'), pd.read_csv(place/'new.csv')
+    assert list(p) == ['id', 'likes', 'lower', 'upper'] and (p['id'] == t['id']).all()
+    assert (p['lower'] <= p['likes']).all() and (p['likes'] <= p['upper']).all()
+
+
+@pytest.mark.parametrize('missing', [['content'], ['media'], ['likes'], ['content', 'media', 'likes', 'caption']])
+def test_drafts_may_lack_columns(place, missing):
+    t = pd.read_csv(place/'new.csv', keep_default_na=False).drop(columns=missing)
+    t.to_csv(place/'draft.csv', index=False)
+    code, _, err = call('predict', 'draft.csv', '--model', 'm', '--out', 'd.csv', cwd=place)
+    assert (code, err) == (0, '') and len(pd.read_csv(place/'d.csv')) == len(t)
+
+
+def test_hostile_ids_are_no_formulas(place):
+    t = pd.read_csv(place/'new.csv', keep_default_na=False).iloc[:2].assign(id=['=1+1', '@x'])
+    t.to_csv(place/'hostile.csv', index=False)
+    assert call('predict', 'hostile.csv', '--model', 'm', '--out', 'h.csv', cwd=place)[0] == 0
+    assert pd.read_csv(place/'h.csv')['id'].tolist() == ["'=1+1", "'@x"]
+
+
+def test_evaluation_has_the_contract_s_figures(place):
+    code, out, err = call('evaluate', 'new.csv', '--model', 'm', '--json', 'e.json', cwd=place)
+    assert (code, err) == (0, '') and 'account_mean' in out and 'nothing known only after posting' in out
+    e, keys = json.loads((place/'e.json').read_text()), {'n', 'rmse_log1p', 'mae_log1p', 'spearman', 'r2_log1p', 'rmse_likes', 'coverage_90'}
+    assert keys <= set(e) and {'constant', 'company_mean', 'account_mean'} == set(e['baselines']) and all(keys <= set(b) for b in e['baselines'].values())
+    p, t = (pd.read_csv(place/f) for f in ('p.csv', 'new.csv'))
+    assert e['rmse_log1p'] == pytest.approx(np.sqrt(np.mean((np.log1p(p['likes']) - np.log1p(t['likes']))**2)), abs=1e-3)
+
+
+def test_explain_and_what_if(place):
+    id = pd.read_csv(place/'new.csv')['id'].iloc[3]
+    code, out, err = call('explain', 'new.csv', '--model', 'm', '--id', id, cwd=place)
+    assert (code, err) == (0, '') and all(g in out for g in ('account', 'time', 'text', 'image'))
+    code, out, err = call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=9', cwd=place)
+    assert (code, err) == (0, '') and 'Best hours first' in out
+    refused(call('explain', 'new.csv', '--model', 'm', '--id', 'nobody', cwd=place), 'nobody')
+    refused(call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=99', cwd=place), 'hour')
+    refused(call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'likes=9', cwd=place), 'likes')
+
+
+def test_captions_and_profiles_are_read(place):
+    pd.read_csv(place/'known.csv')[['id', 'caption']].to_csv(place/'captions.csv', index=False)
+    account_profiles().to_csv(place/'profiles.csv', index=False)
+    code, _, err = call('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
+    assert (code, err) == (0, '')
+    assert 'with views' in call('evaluate', 'new.csv', '--model', 'm2', cwd=place)[1]
+    refused(call('fit', 'known.csv', '--model', 'm3', '--profiles', 'captions.csv', cwd=place), 'username')
+
+
+def test_the_whole_job(tmp_path):
+    code, out, err = call('run', '--preset', 'tiny', '--n', 300, '--out', 'r', cwd=tmp_path)
+    assert (code, err) == (0, '') and 'unseen_company' in out
+    assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
+    assert set(json.loads((tmp_path/'r'/'metrics.json').read_text())['splits']) == {'random', 'unseen_company', 'unseen_time', 'unseen_both'}
+
+
+def test_the_whole_job_on_a_file_with_hostile_tweets(tmp_path):
+    t = sample_tweets(300)
+    t['content'] = '<script>alert(1)</script> \u202e' + t['content'].astype(str)
+    write_tweets(t, tmp_path/'t.csv')
+    code, _, err = call('run', '--preset', 'tiny', '--data', 't.csv', '--out', 'r', cwd=tmp_path)
+    assert (code, err) == (0, '')
+    page = (tmp_path/'r'/'index.html').read_text()
+    assert '<script' not in page and '\u202e' not in page and '&lt;script&gt;' in page
