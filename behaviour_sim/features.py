@@ -7,7 +7,7 @@ __all__ = ['GROUPS', 'KINDS', 'LAG_STEPS', 'TEXT_COUNTS', 'BRANCHES', 'group_of'
            'text_facts', 'spoken_name', 'name_facts', 'profile_facts', 'Compressor', 'running_mean', 'TweetFeatures',
            'hide_text']
 
-# %% ../nbs/11_features.ipynb #6bb0a91e
+# %% ../nbs/11_features.ipynb #59808d08
 import base64, re
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from .cleaning import EPOCH, LIGHT_STEPS, clean_text, temporal_features
 from .embeddings import PRESETS, embed
 from .media import media_table
 
-# %% ../nbs/11_features.ipynb #08d357b1
+# %% ../nbs/11_features.ipynb #11daf235
 GROUPS = dict(time='time', media='image', image='image', caption='image', text='text', name='account', rhythm='account', profile='account', account='account')
 
 def group_of(
@@ -28,7 +28,7 @@ def group_of(
     if (kind := column.split('.')[0]) not in GROUPS: raise BadInput(f"{column!r} belongs to no group; known are {', '.join(GROUPS)}")
     return GROUPS[kind]
 
-# %% ../nbs/11_features.ipynb #70a08d6e
+# %% ../nbs/11_features.ipynb #33041db5
 def time_facts(
     tweets:pd.DataFrame, # Tweets with `date`
 ) -> pd.DataFrame: # (n, 7) float32
@@ -38,7 +38,7 @@ def time_facts(
     X['hour'] = d.hour + d.minute/60
     return X.astype('float32').add_prefix('time.')
 
-# %% ../nbs/11_features.ipynb #5a159807
+# %% ../nbs/11_features.ipynb #ae131faf
 _base64_name = re.compile(r'/(?:media|tweet_video_thumb)/([A-Za-z0-9_-]{15})(?:[.?]|$)')
 _digit_name = re.compile(r'/(?:amplify_video_thumb|ext_tw_video_thumb)/(\d{15,20})/')
 
@@ -54,7 +54,7 @@ def upload_lag(
     lag = (pd.to_datetime(dates).to_numpy().astype('datetime64[ms]').astype('int64') - ms)/3.6e6
     return np.where(np.abs(lag) < 24*365*5, lag, np.nan)
 
-# %% ../nbs/11_features.ipynb #109ef10f
+# %% ../nbs/11_features.ipynb #4214bb9d
 KINDS = dict(none=0, photo=1, gif=2, video=3, error=0)
 LAG_STEPS = np.array([-.003, .0008, .003, .05, 2, 48]) # hours: seven ways to make a tweet
 
@@ -75,7 +75,7 @@ def media_facts(
     if post_publication: X['views'] = np.log1p(m['views'])
     return X.astype('float32').add_prefix('media.')
 
-# %% ../nbs/11_features.ipynb #d8cd8830
+# %% ../nbs/11_features.ipynb #1deecc17
 TEXT_COUNTS = dict(words=r'\S+', links='<hyperlink>', mentions='<mention>', hashtags='#', exclamations='!', questions=r'\?', newlines='\n',
     digits=r'\d', capitals='[A-Z]', emoji='[\U0001F300-\U0001FAFF\u2600-\u27BF]', non_ascii=r'[^\x00-\x7f]', amp='&amp;')
 
@@ -91,7 +91,7 @@ def text_facts(
     X['present'] = (s != '').astype('float32')
     return X.add_prefix('text.')
 
-# %% ../nbs/11_features.ipynb #a4bbd08f
+# %% ../nbs/11_features.ipynb #d976d2cb
 BRANCHES = ('uk', 'us', 'usa', 'india', 'canada', 'africa', 'ph', 'help', 'care', 'support', 'news', 'jobs', 'pr', 'tv', 'racing', 'fc', 'sport', 'music', 'health', 'official')
 _word = re.compile(r'[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+')
 
@@ -115,7 +115,7 @@ def name_facts(
     table = pd.DataFrame(X).astype('float32').add_prefix('name.').set_index(pd.MultiIndex.from_frame(names))
     return table.reindex(pd.MultiIndex.from_frame(tweets[names.columns])).set_axis(tweets.index)
 
-# %% ../nbs/11_features.ipynb #fddb6b30
+# %% ../nbs/11_features.ipynb #1bf9e9b2
 def profile_facts(
     tweets:pd.DataFrame,        # Tweets with `username` and `date`
     profiles:pd.DataFrame=None, # username, followers_count, friends_count, statuses_count, created_at, verified
@@ -132,7 +132,7 @@ def profile_facts(
     X['verified'] = truth.map({'true': 1., '1': 1., 'false': 0., '0': 0.})
     return pd.DataFrame(X).astype('float32').set_axis(tweets.index).add_prefix('profile.')
 
-# %% ../nbs/11_features.ipynb #8e45ba57
+# %% ../nbs/11_features.ipynb #9ef6bdad
 class Compressor:
     "Principal components of embeddings; a zero row, which means missing, becomes NaN."
     def __init__(self,
@@ -165,7 +165,7 @@ class Compressor:
         Z[np.abs(E).sum(1) == 0] = np.nan
         return pd.DataFrame(Z, index=index, columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)
 
-# %% ../nbs/11_features.ipynb #b2bd6080
+# %% ../nbs/11_features.ipynb #a115dda2
 def running_mean(
     facts:pd.DataFrame,   # (n, d) facts of the tweets
     groups:Sequence,      # (n,) account or company of each tweet
@@ -191,7 +191,7 @@ def running_mean(
     total, count = before(np.nan_to_num(F)) + np.nan_to_num(own), before(there.astype('float64')) + there[:n]
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype('float32').round(4)
 
-# %% ../nbs/11_features.ipynb #31df5a4d
+# %% ../nbs/11_features.ipynb #ff2d6c0d
 class TweetFeatures:
     "Tweets → one float32 table of named, grouped columns, with nothing learned from likes."
     sizes = {'text.e': 32, 'caption.e': 12, 'image.e': 16, 'name.e': 16}
@@ -236,7 +236,7 @@ class TweetFeatures:
         facts += [c.transform(E.get(k, np.zeros((n, len(c.mean)), 'f4')), k, tweets.index) for k, c in self.compressors.items()]
         return pd.concat(facts, axis=1), E['text.e']
 
-# %% ../nbs/11_features.ipynb #b2ba877f
+# %% ../nbs/11_features.ipynb #6ee61d2a
 def hide_text(
     X:pd.DataFrame, # Features
 ) -> pd.DataFrame: # The same, as if nothing had been written

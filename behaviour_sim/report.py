@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STYLE', 'run_all', 'safe', 'figure', 'html_table', 'thumbnail', 'tweet_card', 'headline', 'extremes', 'page']
 
-# %% ../nbs/60_report.ipynb #01549458
+# %% ../nbs/60_report.ipynb #aa92d596
 import base64, io, re
 from html import escape
 from pathlib import Path
@@ -21,7 +21,7 @@ from .simulator import LikesSimulator
 from .splits import four_splits
 import behaviour_sim.explain
 
-# %% ../nbs/60_report.ipynb #18f92459
+# %% ../nbs/60_report.ipynb #4d2e4455
 def run_all(
     data:Path|None=None,  # Tweets with likes; None: the embedded corpus
     out:Path=Path('run'), # Folder for index.html, metrics.json, predictions.csv, images/, model/
@@ -52,7 +52,7 @@ def run_all(
     with write_atomic(out/'index.html') as f: f.write(page(figures, tweets, test, predictions, final.shares(test, quiet=True)))
     return figures
 
-# %% ../nbs/60_report.ipynb #7e8ec7b2
+# %% ../nbs/60_report.ipynb #144765c1
 _unseen = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 def safe(
     x # Anything that can be a string
@@ -60,7 +60,7 @@ def safe(
     "Text for a page: escaped, and nothing invisible in it."
     return escape(_unseen.sub('\ufffd', str(x)))
 
-# %% ../nbs/60_report.ipynb #78c4b1ba
+# %% ../nbs/60_report.ipynb #63d122d7
 def figure(
     draw,        # Called with an Axes
     caption:str, # Under the figure
@@ -88,7 +88,7 @@ def html_table(
     body = ''.join(f'<tr><th scope="row">{safe(i).replace("_", " ")}</th>{"".join(cell(v) for v in r)}</tr>' for i, r in zip(table.index, table.to_numpy(object)))
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
-# %% ../nbs/60_report.ipynb #e6c82b78
+# %% ../nbs/60_report.ipynb #73242ce3
 def thumbnail(
     path,         # Of a picture, or None
     side:int=150, # Pixels
@@ -112,7 +112,7 @@ def tweet_card(
 <p>{safe(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> likes; predicted {p['likes']:,.0f}, between {p['lower']:,.0f} and {p['upper']:,.0f}
 <span class="{inside}">{inside}</span></p></div></article>'''
 
-# %% ../nbs/60_report.ipynb #8585fd6e
+# %% ../nbs/60_report.ipynb #66b21efc
 STYLE = '''
 :root { color-scheme: light dark; --ink: #1d2429; --soft: #5c6a73; --line: #e3e7ea; --paper: #fff; --card: #f7f9fa; --accent: #0072B2; --good: #00795a; --bad: #c04a00 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaed; --soft: #9aa7b0; --line: #2d363c; --paper: #14191d; --card: #1b2227; --accent: #6cb8e6; --good: #45c9a5; --bad: #f0904f }
@@ -123,7 +123,7 @@ main { max-width: 54rem; margin: 0 auto; padding: 3rem 1.25rem 5rem } h1 { font-
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem; margin: 1.6rem 0 }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: 1rem 1.1rem } .card b { display: block; font-size: 1.9rem; line-height: 1.2; font-variant-numeric: tabular-nums }
 .card small, figcaption, .who span { color: var(--soft) } .card .name { font-weight: 600; text-transform: capitalize }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem } th, td { padding: .45rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem } th, td { padding: .45rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th[scope=row], thead th:first-child { text-align: left; font-weight: 600 } thead th { color: var(--soft); font-weight: 500 }
 figure { margin: 1.6rem 0 } figure img { width: 100%; height: auto; border-radius: .4rem } figcaption { font-size: .9rem; margin-top: .3rem }
 .tweet { display: flex; gap: 1rem; padding: 1rem 0; border-bottom: 1px solid var(--line) } .tweet p { margin: 0 0 .3rem; overflow-wrap: anywhere } .pic { width: 6.5rem; height: 6.5rem; object-fit: cover; border-radius: .6rem; flex: none }
@@ -131,7 +131,7 @@ figure { margin: 1.6rem 0 } figure img { width: 100%; height: auto; border-radiu
 @media (max-width: 30rem) { .pic { width: 4.5rem; height: 4.5rem } main { padding-top: 1.6rem } }
 '''
 
-# %% ../nbs/60_report.ipynb #9d42a480
+# %% ../nbs/60_report.ipynb #15b4c02a
 def headline(
     figures:dict, # From `run_all`
 ) -> str: # HTML
@@ -149,7 +149,7 @@ def extremes(
     show = lambda index: ''.join(tweet_card(test.loc[i], predictions.loc[i]) for i in index)
     return show(error.index[:k]), show(error.index[::-1][:k])
 
-# %% ../nbs/60_report.ipynb #826a887e
+# %% ../nbs/60_report.ipynb #7a17f2f1
 def page(
     figures:dict,             # From `run_all`
     tweets:pd.DataFrame,      # All of them

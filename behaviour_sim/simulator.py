@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CASES', 'CARD', 'LikesSimulator', 'ready', 'spoken', 'Evaluation']
 
-# %% ../nbs/24_simulator.ipynb #c53f21a8
+# %% ../nbs/24_simulator.ipynb #42d602ff
 import io, json, os
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .experts import Acquaintance, Stranger
 from .regressors import Regressor, read_parts, write_parts
 from .evaluation import Baselines, ConformalIntervals, evaluation_table, mean_likes, metrics, smearing, to_likes, to_log1p
 
-# %% ../nbs/24_simulator.ipynb #282339db
+# %% ../nbs/24_simulator.ipynb #2f57cebd
 CASES = ('known', 'later', 'new_account', 'new_company')
 
 class LikesSimulator(Regressor):
@@ -37,7 +37,7 @@ class LikesSimulator(Regressor):
         late = (pd.to_datetime(tweets['date']) > self.last).to_numpy()
         return np.select([~known[0], ~known[1], late], ['new_company', 'new_account', 'later'], 'known')
 
-# %% ../nbs/24_simulator.ipynb #93d40ec8
+# %% ../nbs/24_simulator.ipynb #36903a55
 def ready(
     tweets:pd.DataFrame,        # Tweets as `read_tweets` gives them
     captions:pd.DataFrame=None, # id, caption
@@ -76,7 +76,7 @@ def fit(self:LikesSimulator,
     self.names = list(X)
     return self
 
-# %% ../nbs/24_simulator.ipynb #0fc27670
+# %% ../nbs/24_simulator.ipynb #4d2d3a44
 def spoken(
     case:np.ndarray, # (n,) of CASES
     text:np.ndarray, # (n,) bool: is there a text?
@@ -84,7 +84,7 @@ def spoken(
     "The group whose errors an interval is calibrated on."
     return np.where(text, case, np.char.add(np.asarray(case, str), ', no text'))
 
-# %% ../nbs/24_simulator.ipynb #97b562e4
+# %% ../nbs/24_simulator.ipynb #9ef37d3e
 @patch
 def _calibrate(self:LikesSimulator, y):
     c, s = self.acquaintance.checked, self.stranger
@@ -100,7 +100,7 @@ def _calibrate(self:LikesSimulator, y):
     self.figures = '\n'.join(['| case | RMSE |', '|---|---|', *[f"| {k.replace('_', ' ')} | {rmse(e)} |" for k, e in own.items()]])
     self.smearing = {k: smearing(np.clip(e, -4, 4), np.zeros(len(e))) if len(e) else 1. for k, e in own.items()}
 
-# %% ../nbs/24_simulator.ipynb #881e2ef2
+# %% ../nbs/24_simulator.ipynb #87df6671
 @patch
 def _predict(self:LikesSimulator, tweets, quiet=None):
     "(n,) log1p_likes, lower, upper on the same scale, and the case."
@@ -140,7 +140,7 @@ def expected_likes(self:LikesSimulator, tweets:pd.DataFrame, # Tweets
     pred, *_, case = self._predict(tweets, quiet)
     return mean_likes(pred, np.array([self.smearing[c] for c in case]))
 
-# %% ../nbs/24_simulator.ipynb #83848733
+# %% ../nbs/24_simulator.ipynb #77639374
 class Evaluation(dict):
     "Figures of the simulator, with those of the baselines under `baselines`."
     @property
@@ -164,7 +164,7 @@ def evaluate(self:LikesSimulator, tweets:pd.DataFrame, # Tweets with likes
     out['rmse_likes_expm1'] = metrics(t['likes'], pred)['rmse_likes']
     return Evaluation(out, baselines={k: metrics(t['likes'], b) for k, b in self.baselines.predict(t).items()})
 
-# %% ../nbs/24_simulator.ipynb #e9a65ff9
+# %% ../nbs/24_simulator.ipynb #2e8f4839
 CARD = """# Model card: likes simulator
 
 **What it does.** Predicts the likes of a tweet from text, company, account, media and time, with a 90 % interval.
@@ -195,7 +195,7 @@ def card(self:LikesSimulator) -> str: # Markdown
     return CARD.format(n=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']), first=t['date'].min().date(), last=self.last.date(),
         preset=self.preset, seed=self.seed, version=behaviour_sim.__version__, views=views, figures=self.figures)
 
-# %% ../nbs/24_simulator.ipynb #1747e041
+# %% ../nbs/24_simulator.ipynb #271d497a
 @patch
 def _pack(self:LikesSimulator, folder):
     parts = dict(stranger=self.stranger, acquaintance=self.acquaintance, baselines=self.baselines, intervals=self.intervals)
