@@ -7,7 +7,7 @@ __all__ = ['PRINTED', 'EPSILON', 'TARGETS', 'SPLITS', 'AS_COMPUTED', 'AS_PRINTED
            'log_epsilon', 'epsilon_to_log1p', 'cost_of_zeros', 'plot_target', 'report_features', 'smoothed_means',
            'positional_split', 'fold_rows', 'same_path', 'Choices', 'Audit', 'audit', 'plot_changes', 'audit_table']
 
-# %% ../nbs/25_audit.ipynb #b994ded1
+# %% ../nbs/25_audit.ipynb #b2cace1d
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,20 +23,19 @@ from .neighbours import NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel
 from .regressors import COMPUTED_LGB, COMPUTED_XGB, REPORT_XGB, LightGBMModel, XGBoostModel
 from .splits import Split, random_split, unseen_company, unseen_time
 
-# %% ../nbs/25_audit.ipynb #45d1c357
-#: Table 3 of the report, "validation RMSE on log(1+likes)".
+# %% ../nbs/25_audit.ipynb #809bc581
 PRINTED = {'XGBoost 1': 5.3876, 'FAISS': 3.6929, 'XGBoost 2': 8.3262}
 #: What the notebooks add to the likes before they take the log.
 EPSILON = 1e-10
 
-# %% ../nbs/25_audit.ipynb #7aec1d60
+# %% ../nbs/25_audit.ipynb #36046956
 def log_epsilon(
     likes, # (n,) likes, 0 or more
 ) -> np.ndarray: # (n,) float64, -23.03 for a tweet without likes
     "The target of the report's notebooks: `log(likes + 1e-10)`."
     return np.log(np.asarray(likes, dtype=np.float64) + EPSILON)
 
-# %% ../nbs/25_audit.ipynb #e43ecdd9
+# %% ../nbs/25_audit.ipynb #bb88bcb5
 def epsilon_to_log1p(
     pred, # (n,) predictions of `log_epsilon`
 ) -> np.ndarray: # (n,) log1p of the likes they stand for
@@ -46,7 +45,7 @@ def epsilon_to_log1p(
 #: The two targets: from likes to the target, and from a prediction to log1p.
 TARGETS = dict(epsilon=(log_epsilon, epsilon_to_log1p), log1p=(to_log1p, lambda pred: np.asarray(pred, dtype=np.float64)))
 
-# %% ../nbs/25_audit.ipynb #a3a484f5
+# %% ../nbs/25_audit.ipynb #539555e4
 def cost_of_zeros(
     likes, # (n,) likes
 ) -> pd.DataFrame: # One row a target: share of tweets, their share of the variance, and the standard deviation
@@ -57,7 +56,7 @@ def cost_of_zeros(
         return dict(tweets_without_likes=none.mean(), share_of_variance=far[none].sum()/far.sum(), standard_deviation=t.std())
     return pd.DataFrame({name: row(there(likes)) for name, (there, _) in TARGETS.items()}).T
 
-# %% ../nbs/25_audit.ipynb #8e68070e
+# %% ../nbs/25_audit.ipynb #07b1d20c
 def plot_target(
     likes, # (n,) likes
 ): # Two matplotlib axes
@@ -73,7 +72,7 @@ def plot_target(
     axes[-1].set_xlabel('target (natural log)')
     return axes
 
-# %% ../nbs/25_audit.ipynb #f7371c97
+# %% ../nbs/25_audit.ipynb #f6b90487
 def report_features(
     tweets:pd.DataFrame,  # n tweets
     text_embedding,       # (n, d) embedding of `content`
@@ -89,7 +88,7 @@ def report_features(
     if bad := [k for k, v in parts.items() if v.ndim != 2 or len(v) != len(tweets)]: raise BadInput(f"The {dict(t='text', c='caption')[bad[0]]} embedding does not have a row for each of the {len(tweets)} tweets")
     return pd.concat([X, *(pd.DataFrame(v, columns=[f'{k}{i}' for i in range(v.shape[1])]) for k, v in parts.items())], axis=1)
 
-# %% ../nbs/25_audit.ipynb #16badf0d
+# %% ../nbs/25_audit.ipynb #53eb8241
 def smoothed_means(
     keys,              # (n,) labels, such as the username
     y,                 # (n,) targets; only those of `train` are read
@@ -110,7 +109,7 @@ def smoothed_means(
     for f in range(k): out[train[fold == f]] = means(train[fold != f], train[fold == f])
     return out
 
-# %% ../nbs/25_audit.ipynb #967972d7
+# %% ../nbs/25_audit.ipynb #e90c91fc
 def positional_split(
     tweets:pd.DataFrame, # n tweets in the order of the file
     test:float=.2,       # Share of the rows to hold out
@@ -121,7 +120,7 @@ def positional_split(
 
 SPLITS = dict(positional=positional_split, random=random_split, unseen_time=unseen_time, unseen_company=unseen_company)
 
-# %% ../nbs/25_audit.ipynb #5ced2276
+# %% ../nbs/25_audit.ipynb #405b8570
 def fold_rows(
     train,            # Positions of the training rows
     sample:float=.7,  # Share of a fold's training rows that is used
@@ -134,7 +133,7 @@ def fold_rows(
     rest = [np.concatenate(parts[:i] + parts[i+1:]) for i in range(k)]
     return [(rng.permutation(r)[:round(sample*len(r))], held) for r, held in zip(rest, parts)]
 
-# %% ../nbs/25_audit.ipynb #ce2fab32
+# %% ../nbs/25_audit.ipynb #72e51bac
 def same_path(
     rate:float,   # Learning rate
     rounds:int,   # Rounds
@@ -144,7 +143,7 @@ def same_path(
     if cap is None or rounds <= cap: return rate, rounds
     return float(-np.expm1(np.log1p(-rate)*rounds/cap)), cap
 
-# %% ../nbs/25_audit.ipynb #9443a268
+# %% ../nbs/25_audit.ipynb #14eafdba
 @dataclass(frozen=True)
 class Choices:
     "What may be chosen about one XGBoost run; the defaults are the notebooks'."
@@ -156,12 +155,12 @@ class Choices:
     captions:bool=False        # The embedding of captions as features?
     folds:int=1                # Fold models averaged, 1 to 5; 0: one model on all training rows
     leak:str=''                # 'likes': the answer as a feature; 'id': trained so, but given the id at inference
-    weekday:str='same'         # 'mixed': day of week in training, day of month at inference
+    weekday:str='same'         # 'mixed': day of week in training, day of month at inference (one reading of the notebooks' mix)
 
 AS_COMPUTED = Choices()
 AS_PRINTED = replace(AS_COMPUTED, target='log1p', learning_rate=.0001)
 
-# %% ../nbs/25_audit.ipynb #57e7f7aa
+# %% ../nbs/25_audit.ipynb #0312643c
 class Audit:
     "The report's models on one set of tweets."
     def __init__(self,
@@ -191,7 +190,7 @@ class Audit:
             self._beside[split] = {k: metrics(test['likes'], p)['rmse_log1p'] for k, p in answers.items()}
         return self._beside[split]
 
-# %% ../nbs/25_audit.ipynb #5e0d48af
+# %% ../nbs/25_audit.ipynb #b562ba4a
 @patch
 def table(self:Audit, choices:Choices, text=None) -> tuple: # (n, d) features in training, and as they are at inference
     "The features of all rows; the two tables differ only where the notebooks' did."
@@ -218,7 +217,7 @@ def trees(self:Audit,
     fit = lambda rows: XGBoostModel(params, rounds, 0, self.seed, self.n_threads).fit(X.iloc[rows], y[rows])
     return np.mean([fit(rows).predict(Z) for rows in sets], axis=0, dtype=np.float64)
 
-# %% ../nbs/25_audit.ipynb #2be321ee
+# %% ../nbs/25_audit.ipynb #7129e178
 @patch
 def neighbours(self:Audit,
     target:str='log1p',      # 'epsilon' or 'log1p'
@@ -232,7 +231,7 @@ def neighbours(self:Audit,
     V = np.asarray(self.text, np.float32)
     return NeighbourModel(**settings).fit(V[rows], y[rows]).predict(V).astype(np.float64)
 
-# %% ../nbs/25_audit.ipynb #371841cc
+# %% ../nbs/25_audit.ipynb #9716aed6
 @patch
 def row(self:Audit,
     part:str,            # Section of the table
@@ -252,12 +251,12 @@ def row(self:Audit,
     return dict(part=part, model=model, target=target if own else 'mixed', split=split, printed=printed, rmse_own=error, rmse_log1p=m['rmse_log1p'],
                 spearman=m['spearman'], **self.baselines(split), wrong=wrong)
 
-# %% ../nbs/25_audit.ipynb #953d0f3e
+# %% ../nbs/25_audit.ipynb #f3454909
 @patch
 def baseline_rows(self:Audit) -> list: # Rows
     "The means, on the scales where the report's figures could have been."
-    train, n = self.sides('positional')[0], len(self.likes)
-    flat = lambda t: np.full(n, TARGETS[t][0](self.likes[train]).mean())
+    train = self.sides('positional')[0]
+    flat = lambda t: np.full(len(self.likes), TARGETS[t][0](self.likes[train]).mean())
     known = Baselines().fit(self.tweets.iloc[train]).predict(self.tweets)
     return [self.row('baseline', 'constant', flat('epsilon'), "tweets without likes drag the mean of this target down to a few likes", 'epsilon'),
             self.row('baseline', 'constant', flat('log1p'), 'nothing; it is the error to beat'),
@@ -272,7 +271,7 @@ def printed_rows(self:Audit) -> list: # Rows
             for m, t in texts.items() if t is not None]
     return rows + [self.row('as printed', 'FAISS', self.neighbours(), 'one cell of 40 is searched, and the account is not known', printed=PRINTED['FAISS'])]
 
-# %% ../nbs/25_audit.ipynb #a6ca6dad
+# %% ../nbs/25_audit.ipynb #07a20d1b
 @patch
 def ensemble(self:Audit,
     members:dict,    # Model → (target, (n,) predictions on its own scale)
@@ -287,7 +286,7 @@ def ensemble(self:Audit,
     losses = [np.sqrt(np.mean((y[held] - seen[m][held])**2)) for m in members]
     return LossWeighted(losses).fit(P, y).predict(P).astype(float)
 
-# %% ../nbs/25_audit.ipynb #6befafc3
+# %% ../nbs/25_audit.ipynb #fbe039b7
 @patch
 def computed_rows(self:Audit) -> list: # Rows
     "The notebooks' runs."
@@ -306,7 +305,7 @@ def computed_rows(self:Audit) -> list: # Rows
         self.row(part, 'leaky XGBoost, used', self.trees(replace(leaky, leak='id')), 'trained on likes, given the id in its place'),
         self.row(part, 'ensemble', self.ensemble(members), 'weights and predictions on two scales are added', own=False)]
 
-# %% ../nbs/25_audit.ipynb #8ce25722
+# %% ../nbs/25_audit.ipynb #c024c237
 #: Name of the change → what `replace` is told.
 CHANGES = {
     'log1p as target': dict(target='log1p'), 'username and company kept': dict(account=True),
@@ -316,7 +315,7 @@ CHANGES = {
     'unseen time': dict(split='unseen_time'), 'unseen company': dict(split='unseen_company')}
 NEIGHBOUR_CHANGES = {'all cells searched': dict(nprobe=40), 'no outlier rule': dict(outliers=False), 'k by leave-one-out': dict(k=None), "this project's default": NEIGHBOUR_DEFAULT}
 
-# %% ../nbs/25_audit.ipynb #e9698a1b
+# %% ../nbs/25_audit.ipynb #62e2d174
 @patch
 def changed_rows(self:Audit) -> list: # Rows, with `change` in RMSE log1p where the test rows are the same
     "Every choice changed alone."
@@ -333,7 +332,7 @@ def changed_rows(self:Audit) -> list: # Rows, with `change` in RMSE log1p where 
     mixed, one = [self.row('ensemble, one change', 'one scale', self.ensemble(self.members, m), '') for m in (True, False)]
     return rows + [dict(one, change=one['rmse_log1p'] - mixed['rmse_log1p'])]
 
-# %% ../nbs/25_audit.ipynb #1acd0137
+# %% ../nbs/25_audit.ipynb #c400eb4c
 MENDED = replace(AS_COMPUTED, target='log1p', account=True, folds=0)
 
 @patch
@@ -352,7 +351,7 @@ def audit(
     table = pd.DataFrame(a.baseline_rows() + a.printed_rows() + a.computed_rows() + a.changed_rows() + a.mended_rows())
     return table[[*table.columns[:7], 'change', *table.columns[7:-2], 'wrong']]
 
-# %% ../nbs/25_audit.ipynb #7a941b97
+# %% ../nbs/25_audit.ipynb #df51df4c
 def plot_changes(
     table:pd.DataFrame, # From `audit`
 ): # Matplotlib axes
@@ -368,7 +367,7 @@ def plot_changes(
     ax.invert_yaxis(); ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/25_audit.ipynb #67e78069
+# %% ../nbs/25_audit.ipynb #f8fc80b6
 def audit_table(
     folder:str|Path=None, # The folder with the real rows; None: `data_dir()`
     second:str|None='use',# Text model of XGBoost 2; None leaves it out

@@ -6,7 +6,7 @@
 __all__ = ['PEERS', 'OURS', 'PRIOR_REPORTED', 'raw_table', 'PriorBaseline', 'CatBoostPeer', 'SkrubPeer', 'peak_memory',
            'peer_class', 'run_peer', 'measure', 'compare_peers', 'real_rows', 'peers_table']
 
-# %% ../nbs/26_peers.ipynb #363df040
+# %% ../nbs/26_peers.ipynb #d5412dcc
 import importlib.util, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .data import read_tweets
 from .evaluation import Baselines, metrics, to_log1p
 from .media import media_table
 
-# %% ../nbs/26_peers.ipynb #49ca19e6
+# %% ../nbs/26_peers.ipynb #fe62250e
 def raw_table(
     tweets:pd.DataFrame, # n tweets
 ) -> pd.DataFrame: # content, username, company, kind (text); hour, weekday, month, days, count, duration (numbers, NaN where there is none)
@@ -30,7 +30,7 @@ def raw_table(
     numbers = {c: moment[c].to_numpy(float) for c in ('hour', 'weekday', 'month', 'days')}
     return pd.DataFrame(dict(**text, kind=media['kind'].astype(object).to_numpy(), **numbers, count=media['count'].to_numpy(float), duration=media['duration'].to_numpy(float)))
 
-# %% ../nbs/26_peers.ipynb #d3c523dd
+# %% ../nbs/26_peers.ipynb #778b6aaa
 class PriorBaseline:
     "A LightGBM on target means, the moment, the media and TF-IDF components (Deerwester et al. 1990)."
     def __init__(self,
@@ -70,7 +70,7 @@ class PriorBaseline:
         raw = raw_table(tweets)
         return self.trees.predict(np.column_stack([self._means(raw), self._numbers(raw)]), num_threads=self.n_threads) if len(raw) else np.zeros(0)
 
-# %% ../nbs/26_peers.ipynb #a3d36512
+# %% ../nbs/26_peers.ipynb #8ee0ceb4
 class CatBoostPeer:
     "CatBoost with `content` as a text feature and the names as categories."
     def __init__(self,
@@ -92,7 +92,7 @@ class CatBoostPeer:
         "The model's answer."
         return self.model.predict(raw_table(tweets))
 
-# %% ../nbs/26_peers.ipynb #1eb1576e
+# %% ../nbs/26_peers.ipynb #7d02e1d5
 class SkrubPeer:
     "skrub's `TableVectorizer` and scikit-learn's `HistGradientBoostingRegressor`."
     def __init__(self,
@@ -114,7 +114,7 @@ class SkrubPeer:
         "The pipeline's answer."
         return self.model.predict(raw_table(tweets))
 
-# %% ../nbs/26_peers.ipynb #439baf9e
+# %% ../nbs/26_peers.ipynb #13d92b2c
 def peak_memory() -> float: # MB
     "The most memory this process has held so far."
     try: return float(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])/1024
@@ -122,7 +122,7 @@ def peak_memory() -> float: # MB
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1024**2)
 
-# %% ../nbs/26_peers.ipynb #2a15cc2c
+# %% ../nbs/26_peers.ipynb #7f365a4d
 #: Name → where the class is.
 PEERS = dict(prior_baseline='behaviour_sim.peers:PriorBaseline', catboost='behaviour_sim.peers:CatBoostPeer', skrub='behaviour_sim.peers:SkrubPeer')
 
@@ -147,7 +147,7 @@ def run_peer(
         np.save(f.with_suffix('.npy'), np.asarray(p, float))
     write_json(dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted, peak_mb=peak_memory()), folder/'cost.json')
 
-# %% ../nbs/26_peers.ipynb #047c39b7
+# %% ../nbs/26_peers.ipynb #5c9c9255
 def measure(
     where:str,           # 'module:name'
     train:pd.DataFrame,  # Tweets with likes
@@ -164,7 +164,7 @@ def measure(
         if done.returncode: raise BadInput(f"{where} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return {n: np.load(Path(d, f'test_{n}.npy')) for n in tests}, json.loads(Path(d, 'cost.json').read_text())
 
-# %% ../nbs/26_peers.ipynb #3b7402a8
+# %% ../nbs/26_peers.ipynb #90be9234
 def compare_peers(
     train:pd.DataFrame, # Tweets with likes
     tests:dict,         # Name → tweets with likes
@@ -182,7 +182,7 @@ def compare_peers(
         except (BadInput, subprocess.TimeoutExpired) as e: rows[name] = dict(note=str(e))
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('peer').fillna({'note': ''})
 
-# %% ../nbs/26_peers.ipynb #b47c330e
+# %% ../nbs/26_peers.ipynb #c293ac38
 #: This project's own row.
 OURS = dict(LikesSimulator='behaviour_sim.simulator:LikesSimulator')
 #: The prior baseline as it was reported on these rows: RMSE log1p.
