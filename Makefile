@@ -14,7 +14,7 @@ setup: $(READY)
 $(READY): settings.ini setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) 'pip>=24' setuptools wheel
-	$(PIP) -e '.[cpu,dev,bench]'
+	$(PIP) -e '.[cpu,image,dev,bench]'
 	$(PIP) --no-deps $$($(BIN)/python -c "import configparser as c; p = c.ConfigParser(delimiters='='); p.read('settings.ini'); print(p['DEFAULT']['offline_requirements'])")
 	touch $(READY)
 
