@@ -153,17 +153,20 @@ def compare(
     return dict(difference=float(delta(np.ones(k))), lower=float(lower), upper=float(upper))
 
 # %% ../nbs/23_evaluation.ipynb #764b0f45
-def _radius(scores, alpha):
-    n = len(scores)
-    rank = int(np.ceil((n + 1)*(1 - alpha) - 1e-9))   # 1e-9: (n + 1)(1 - alpha) may be whole but for rounding
-    return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= n else np.inf
+def _radius(scores, alpha, units=None):
+    units = np.arange(len(scores)) if units is None else pd.factorize(np.asarray(units))[0]
+    size, order = np.bincount(units), np.argsort(scores)
+    reached = np.cumsum(1/size[units[order]])/(len(size) + 1)        # one unit more, at infinity
+    rank = np.searchsorted(reached, 1 - alpha - 1e-9)
+    return float(scores[order[rank]]) if rank < len(scores) else np.inf
 
 def conformal_radius(
     residuals,       # (n,) errors on calibration rows
     alpha:float=.1,  # 1 − confidence
+    units=None,      # (n,) what the rows belong to, each of which counts once; None: each row is its own
 ) -> float: # Half the width of the interval; infinite when n is too small for the promise
-    "The split-conformal radius: the absolute residual of rank ⌈(n+1)(1−alpha)⌉."
-    return _radius(np.abs(_column(residuals, np.size(residuals), 'residual')), alpha)
+    "The split-conformal radius: with single rows the absolute residual of rank ⌈(n+1)(1−alpha)⌉."
+    return _radius(np.abs(_column(residuals, np.size(residuals), 'residual')), alpha, units)
 
 # %% ../nbs/23_evaluation.ipynb #160eb1d5
 class ConformalIntervals(Regressor):
@@ -180,8 +183,9 @@ def fit(self:ConformalIntervals,
     residuals,    # (n,) y − prediction; or the pair (lower − y, y − upper) of (n,) arrays for quantile predictions
     groups=None,  # (n,) labels
     sigma=None,   # (n,) positive difficulty
+    units=None,   # (n,) what comes in random order, such as brands; None: the rows themselves
 ):
-    "Learn the radii from calibration rows."
+    "Learn the radii from calibration rows; a group with too few units for the promise counts its rows."
     self.pair, self.scaled = isinstance(residuals, tuple), sigma is not None
     r = np.maximum(*[np.asarray(q, dtype=np.float64) for q in residuals]) if self.pair else np.abs(np.asarray(residuals, dtype=np.float64))
     score = _column(r, np.size(r), 'residual') / self._sigma(sigma, r.size)
@@ -189,7 +193,10 @@ def fit(self:ConformalIntervals,
     if groups is not None:
         groups = np.asarray(groups).astype(str)
         if groups.shape != r.shape: raise BadInput(f"There are {r.size} residuals and {groups.size} groups")
-        self.radii = {str(g): _radius(score[groups == g], self.alpha) for g, n in zip(*np.unique(groups, return_counts=True)) if n >= self.min_group}
+        def radius(at):
+            r = np.inf if units is None else _radius(score[at], self.alpha, np.asarray(units)[at])
+            return r if np.isfinite(r) else _radius(score[at], self.alpha)
+        self.radii = {str(g): radius(groups == g) for g, n in zip(*np.unique(groups, return_counts=True)) if n >= self.min_group}
     self.names = sorted(self.radii)
     return self
 

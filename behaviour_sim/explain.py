@@ -12,17 +12,19 @@ from fastcore.basics import patch
 from .core import BadInput
 from .features import group_of, upload_lag
 from .media import media_table
-from .regressors import LightGBMModel, as_matrix
+from .regressors import LightGBMModel, Regressor, as_matrix
 from .evaluation import to_likes, to_log1p
 from .simulator import LikesSimulator, ready
 
 # %% ../nbs/27_explain.ipynb #981ab1cf
 def shapley(
-    model:LightGBMModel, # Fitted trees
-    X:pd.DataFrame,      # (n, d) what they see
+    model:Regressor, # Fitted trees, a LightGBMModel or an XGBoostModel
+    X:pd.DataFrame,  # (n, d) what they see
 ) -> pd.DataFrame: # (n, d + 1) shares of log1p_likes; the last column, 'base', is the trees' average
-    "The exact Shapley values of a LightGBM model."
-    S = model.booster.predict(as_matrix(X, model.names)[0], pred_contrib=True, num_iteration=model.rounds_used)
+    "The exact Shapley values of boosted trees (Lundberg et al. 2020)."
+    M, rounds = as_matrix(X, model.names)[0], model.rounds_used
+    if isinstance(model, LightGBMModel): S = model.booster.predict(M, pred_contrib=True, num_iteration=rounds)
+    else: S = model.booster.predict(model._data(M), pred_contribs=True, iteration_range=(0, rounds))
     return pd.DataFrame(S, columns=[*model.names, 'base'])
 
 @patch
@@ -33,22 +35,19 @@ def shares(self:LikesSimulator,
     "What moved each prediction away from the base; a row adds up to the prediction."
     t = ready(tweets)
     X, E = self.features.transform(t, quiet)
-    word, met = self.stranger.predict(X, t), self.case(t) != 'new_company'
+    word, case = self.stranger.predict(X, t), self.case(t)
     out = pd.DataFrame(0., index=range(len(t)), columns=['base', 'account', 'time', 'text', 'image'])
     def add(rows, models, T, base, account):
-        S = sum(shapley(m, T) for m in models)/len(models)
+        S = sum(shapley(m, T) for m in models)/len(models) if models else pd.DataFrame({'base': np.zeros(len(T))})
         own = S.drop(columns='base').T.groupby(group_of).sum().T
         for g in own: out.loc[rows, g] += own[g].to_numpy()
         out.loc[rows, 'base'] += S['base'].to_numpy() + base
         out.loc[rows, 'account'] += account
-    if met.any():
-        i = np.flatnonzero(met)
-        Z = self.acquaintance.see(X.iloc[i], t.iloc[i], E[i], word[i])
-        mean = self.acquaintance.history.mean
-        add(i, self.acquaintance.trees.models, Z, mean, Z['account.level'].to_numpy('float64') - mean)
-    if (~met).any():
-        i = np.flatnonzero(~met)
-        add(i, self.stranger.models, self.stranger.table(X, t).iloc[i], 0., 0.)
+    mean = self.acquaintance.history.mean
+    for expert, i, Z in self.asked(t, X, E, case, word):
+        models = expert.models if expert is self.newcomer else expert.trees.models
+        add(i, models, Z[expert.names], mean, Z['account.level'].to_numpy('float64') - mean)
+    if len(i := np.flatnonzero(case == 'new_company')): add(i, self.stranger.models, self.stranger.table(X, t).iloc[i], 0., 0.)
     return out.set_index(tweets.index)
 
 # %% ../nbs/27_explain.ipynb #73add2d9

@@ -15,7 +15,8 @@ from fastcore.basics import patch
 import behaviour_sim
 from .core import BadInput, jsonable, sha256_file, write_atomic
 from .features import TweetFeatures, Compressor
-from .experts import Acquaintance, Stranger
+from .experts import Acquaintance, Newcomer
+from .stranger import Stranger
 from .regressors import Regressor, read_parts, write_parts
 from .evaluation import Baselines, ConformalIntervals, evaluation_table, mean_likes, metrics, smearing, to_likes, to_log1p
 
@@ -71,8 +72,10 @@ def fit(self:LikesSimulator,
     self.features = TweetFeatures(self.preset, self.post_publication, profiles, self.seed).fit(t, quiet)
     X, E = self.features.transform(t, quiet)
     self.stranger = Stranger(seed=self.seed).fit(X, t, y, quiet)
-    self.acquaintance = Acquaintance(seeds=(self.seed, self.seed + 1)).fit(X, t, E, y, {True: self.stranger.oof, False: self.stranger.oof_silent}, quiet)
-    self._calibrate(y)
+    word = {True: self.stranger.oof, False: self.stranger.oof_silent}
+    self.newcomer = Newcomer(seed=self.seed).fit(X, t, E, y, word, quiet)
+    self.acquaintance = Acquaintance(seeds=(self.seed, self.seed + 1)).fit(X, t, E, y, word, quiet)
+    self._calibrate(t, y)
     self.names = list(X)
     return self
 
@@ -86,15 +89,14 @@ def spoken(
 
 # %% ../nbs/24_simulator.ipynb #9ef37d3e
 @patch
-def _calibrate(self:LikesSimulator, y):
-    c, s = self.acquaintance.checked, self.stranger
+def _calibrate(self:LikesSimulator, t, y):
+    c, s, u = self.acquaintance.checked, self.stranger, np.arange(len(y))
     c = c[(c['view'] != 'later') | (c['gap'] == c['gap'].max())] # as far ahead as a user may look
-    case = c['view'].replace('among', 'known').to_numpy()
-    error = np.concatenate([c['error'].to_numpy(), y - s.oof, y - s.oof_silent])
-    case = np.concatenate([case, np.full(2*len(y), 'new_company')])
-    text = np.concatenate([c['text'].to_numpy(bool), np.repeat([True, False], len(y))])
-    spread = np.concatenate([c['spread'].to_numpy(), np.ones(2*len(y))])
-    self.intervals = ConformalIntervals(alpha=.1).fit(error, spoken(case, text), spread)
+    stranger = [pd.DataFrame(dict(row=u, view='new_company', text=text, error=y - oof, spread=1.)) for text, oof in ((True, s.oof), (False, s.oof_silent))]
+    c = pd.concat([p for p in (c, self.newcomer.checked.assign(view='new_account'), *stranger) if len(p)], ignore_index=True)
+    case, row, error = c['view'].replace('among', 'known').to_numpy(), c['row'].to_numpy(int), c['error'].to_numpy(float)
+    units = np.select([case == 'known', case == 'new_company'], [row.astype(str), t['inferred company'].to_numpy()[row]], t['username'].to_numpy()[row])
+    self.intervals = ConformalIntervals(alpha=.1).fit(error, spoken(case, c['text'].to_numpy(bool)), c['spread'].to_numpy(float), units)
     own = {k: error[case == k] for k in CASES}
     rmse = lambda e: f'{np.sqrt(np.mean(e**2)):.3f}' if len(e) else '–'
     self.figures = '\n'.join(['| case | RMSE |', '|---|---|', *[f"| {k.replace('_', ' ')} | {rmse(e)} |" for k, e in own.items()]])
@@ -107,14 +109,25 @@ def _predict(self:LikesSimulator, tweets, quiet=None):
     if self.names is None: raise BadInput("This simulator is not fitted yet")
     t = ready(tweets)
     X, E = self.features.transform(t, quiet)
-    case, pred = self.case(t), self.stranger.predict(X, t)
-    spread, met = np.ones(len(t)), case != 'new_company'
-    if met.any():
-        m = np.flatnonzero(met)
-        pred[m], spread[m] = self.acquaintance.predict(self.acquaintance.see(X.iloc[m], t.iloc[m], E[m], pred[m]))
+    case, pred, spread = self.case(t), self.stranger.predict(X, t), np.ones(len(t))
+    for expert, rows, Z in self.asked(t, X, E, case, pred): pred[rows], spread[rows] = expert.predict(Z)
     pred = np.maximum(pred, 0)
     return pred, *self.intervals.interval(pred, spoken(case, (t['content'] != '').to_numpy()), spread), case
 
+@patch
+def asked(self:LikesSimulator,
+    t:pd.DataFrame,   # Tweets from `ready`
+    X:pd.DataFrame,   # Their features
+    E:np.ndarray,     # Their sentence embeddings
+    case:np.ndarray,  # From `case`
+    word:np.ndarray,  # (n,) the stranger's word
+): # An iterator over the expert, the rows it is asked about, and what it sees of them
+    "Who is asked about which tweets, the stranger apart."
+    new, known = np.flatnonzero(case == 'new_account'), np.flatnonzero(np.isin(case, ['known', 'later']))
+    if len(new): yield self.newcomer, new, self.newcomer.see(self.stranger.table(X, t).iloc[new], t.iloc[new], E[new], word[new], self.acquaintance.history)
+    if len(known): yield self.acquaintance, known, self.acquaintance.see(X.iloc[known], t.iloc[known], E[known], word[known])
+
+# %% ../nbs/24_simulator.ipynb #bf85bf9e
 @patch
 def predict_log1p(self:LikesSimulator, tweets:pd.DataFrame, # Tweets; likes are not looked at
                   quiet:bool|None=None # No progress bar
@@ -172,7 +185,7 @@ CARD = """# Model card: likes simulator
 **Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}. Preset `{preset}`, seed {seed}, behaviour_sim {version}.
 {views}
 
-**Figures**, in log1p(likes), on training tweets that the trees had not seen, by what is known of the tweet:
+**Figures**, in log1p(likes), on training tweets that the trees had not seen (later ones by trees that had not seen the company, new accounts by trees that had not seen the account), by what is known of the tweet:
 
 {figures}
 
@@ -198,7 +211,7 @@ def card(self:LikesSimulator) -> str: # Markdown
 # %% ../nbs/24_simulator.ipynb #271d497a
 @patch
 def _pack(self:LikesSimulator, folder):
-    parts = dict(stranger=self.stranger, acquaintance=self.acquaintance, baselines=self.baselines, intervals=self.intervals)
+    parts = dict(stranger=self.stranger, newcomer=self.newcomer, acquaintance=self.acquaintance, baselines=self.baselines, intervals=self.intervals)
     for name, part in parts.items(): part.save(folder/name)
     from safetensors.numpy import save
     arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k, c in self.features.compressors.items() for w in ('mean', 'components')}
@@ -220,5 +233,5 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     self.features = TweetFeatures(self.preset, self.post_publication, profiles, self.seed)
     A = load(files['compression.safetensors'])
     self.features.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in dict.fromkeys(n.split('|')[0] for n in A)}
-    for name in ('stranger', 'acquaintance', 'baselines', 'intervals'): setattr(self, name, Regressor.load(folder/name))
+    for name in ('stranger', 'newcomer', 'acquaintance', 'baselines', 'intervals'): setattr(self, name, Regressor.load(folder/name))
     return self
