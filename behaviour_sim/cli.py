@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Data', 'Model', 'Captions', 'Preset', 'Id', 'read_table', 'save_model', 'check_place', 'fit', 'loaded',
-           'predict', 'write_table', 'evaluate', 'print_table', 'explain', 'what_if', 'run', 'main']
+           'predict', 'write_table', 'evaluate', 'print_table', 'explain', 'what_if', 'fit_content', 'generate',
+           'score_text', 'download', 'run', 'main']
 
 # %% ../nbs/61_cli.ipynb #27bfa2a5
 import os, sys
@@ -17,7 +18,7 @@ from .core import BadInput, write_json
 
 # %% ../nbs/61_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help='Predict the likes of social media posts before they are posted.')
+    help='Predict what social media posts will do before they are posted, and write the posts.')
 
 Data = Annotated[Path, typer.Argument(help='Tweets: .csv, .xlsx or .parquet in the challenge\'s columns.')]
 Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')]
@@ -157,6 +158,67 @@ def what_if(data:Data, model:Model, id:Id, set:Annotated[Optional[list[str]], ty
     sim, tweets = loaded(model), read_tweets(data)
     print_table(sim.what_if(tweets, id, **edits).rename_axis('tweet').reset_index(), f"Tweet {id}: what the model expects, not a claim of cause")
     print_table(sim.best_time(tweets, id, **{k: v for k, v in edits.items() if k != 'hour'}), 'Best hours first')
+
+# %% ../nbs/61_cli.ipynb #b7e62f62
+@app.command('fit-content')
+def fit_content(data:Data, model:Model, captions:Captions=None, preset:Preset='laptop',
+    lm:Annotated[str, typer.Option('--lm', help='Language model: smollm2, bloom-7b1, tiny-bloom, or none for retrieval alone.')]='smollm2',
+    minutes:Annotated[float, typer.Option(min=0.1, help='Minutes that fine-tuning may take.')]=15,
+    seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
+    """Learn to write the tweets of these brands.
+
+    Example: behaviour-sim fit-content tweets.csv --model writer"""
+    from behaviour_sim.data import read_tweets
+    from behaviour_sim.content import ContentSimulator
+    check_place(model)
+    tweets, extra = read_tweets(data), read_table(captions, ('id', 'caption'))
+    sim = ContentSimulator(preset, None if lm == 'none' else lm, seed).fit(tweets, extra, minutes=minutes)
+    save_model(sim, model)
+    typer.echo(f"{model}: learned to write from {len(sim.retriever.tweets):,} tweets")
+
+@app.command()
+def generate(data:Data, model:Model, out:Annotated[Path, typer.Option('--out', help='Where the texts go: .csv, .xlsx or .parquet.')], captions:Captions=None,
+    n:Annotated[int, typer.Option(min=1, help='Drafts of the language model for each tweet.')]=1,
+    source:Annotated[str, typer.Option('--source', help='mixed, lm or retrieval.')]='mixed'):
+    """Write tweets: id, content, one row for each row of DATA in the same order. Texts in DATA are not looked at.
+
+    Example: behaviour-sim generate plan.csv --model writer --out drafts.csv"""
+    from behaviour_sim.data import read_tweets
+    from behaviour_sim.content import ContentSimulator
+    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
+    sim, tweets = ContentSimulator.load(model), read_tweets(data)
+    table = sim.generate(tweets, read_table(captions, ('id', 'caption')), n=n, source=source)[['id', 'content']]
+    write_table(table, out)
+    typer.echo(f"{out}: {len(table):,} tweets")
+
+@app.command('score-text')
+def score_text(references:Annotated[Path, typer.Argument(help='The real texts: a table with id, content.')],
+    generated:Annotated[Path, typer.Argument(help='The generated texts: a table with id, content.')],
+    json:Annotated[Optional[Path], typer.Option('--json', help='Also write the figures to this file.')]=None):
+    """Score generated texts against real ones: BLEU, ROUGE-L, chrF and CIDEr, with and without placeholders.
+
+    Example: behaviour-sim score-text real.csv drafts.csv --json figures.json"""
+    import pandas as pd
+    from behaviour_sim.text_metrics import read_texts, score_files
+    figures = score_files(read_texts(references), read_texts(generated))
+    if json: write_json(figures, json)
+    rows = {'placeholders kept': figures, 'without placeholders': figures['without_placeholders']}
+    table = pd.DataFrame({k: {c: float(v) for c, v in f.items() if isinstance(v, (int, float)) and c not in ('n', 'degenerate')} for k, f in rows.items()})
+    print_table(table.rename_axis('figure').reset_index(), f"{figures['n']:,} tweets; {figures['degenerate']:.1%} degenerate")
+    typer.echo(figures['signature'])
+
+# %% ../nbs/61_cli.ipynb #ec8973f1
+@app.command()
+def download(data:Data, out:Annotated[Path, typer.Option('--out', help='Folder for the pictures and the result rows.')]):
+    """Fetch the pictures of tweets. One result row for each address; a second run does only what is missing.
+
+    Example: behaviour-sim download tweets.csv --out pictures"""
+    import pandas as pd
+    from behaviour_sim.data import read_tweets
+    from behaviour_sim.download import download as fetch
+    table = fetch(read_tweets(data), out)
+    write_table(table, out/'results.csv')
+    print_table(table['status'].value_counts().rename_axis('status').reset_index(name='addresses'), f"{len(table):,} addresses; the rows are in {out/'results.csv'}")
 
 # %% ../nbs/61_cli.ipynb #0d3f7e17
 @app.command()

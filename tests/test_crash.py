@@ -1,0 +1,194 @@
+"""Killed at any moment, a full disk, a place where nothing may be written, two at once: what is there is whole, and the next run completes.
+
+BEHAVIOUR_SIM_KILLS=50 kills that often; the default is a few, for every day."""
+import hashlib, io, json, os, random, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import pandas as pd, pytest
+from PIL import Image
+
+from behaviour_sim.core import BadInput, write_atomic
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.data import read_tweets, write_tweets
+from behaviour_sim.simulator import LikesSimulator
+from test_download import Hostile, answer, debris, encoded
+
+KILLS = int(os.environ.get('BEHAVIOUR_SIM_KILLS', 3))
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals and limits of POSIX')
+CLI = [sys.executable, '-c', 'from behaviour_sim.cli import main; main()']
+FIT, RUN = ['fit', 't.csv', '--model', 'm', '--preset', 'tiny'], ['run', '--preset', 'tiny', '--n', '100', '--out', 'r']
+
+def begin(args, place, limit=None, **env):
+    "Start the command line in a folder with a cache of its own; `limit` is the largest file it may write, in bytes."
+    def limited():
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'BEHAVIOUR_SIM_CACHE': str(place/'cache'), 'MPLCONFIGDIR': str(place.parent/'mpl'), **env}
+    return subprocess.Popen([*CLI, *args], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limited if limit else None)
+
+def finish(p):
+    out, err = p.communicate(timeout=300)
+    return p.returncode, out, err
+
+def contents(folder):
+    "The files of a folder and the checksum of each."
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+
+def halves(folder): return [p for p in Path(folder).rglob('.*') if p.name.startswith('.') and p.is_file()]
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    "A folder with t.csv, the model m and how long it took."
+    d = tmp_path_factory.mktemp('undisturbed')
+    write_tweets(sample_tweets(200), d/'t.csv')
+    start = time.monotonic()
+    code, _, err = finish(begin(FIT, d))
+    assert (code, err) == (0, ''), err
+    return d, time.monotonic() - start
+
+def kill_somewhere(p, seconds):
+    "Kill after so many seconds at the latest; whether it was still at work."
+    try: p.wait(max(0, seconds))
+    except subprocess.TimeoutExpired: p.kill()
+    p.communicate()
+    return p.returncode == -signal.SIGKILL
+
+
+# --- kill -9 ---
+
+def test_fit_killed_at_random_moments(undisturbed, tmp_path):
+    "At each moment there is no model or a whole one, and the re-run makes the model of an undisturbed run."
+    whole, seconds = undisturbed
+    rng, hit = random.Random(), 0
+    shutil.copy(whole/'t.csv', tmp_path)
+    for k in range(KILLS):
+        hit += kill_somewhere(begin(FIT, tmp_path), min(seconds, 4)*rng.uniform(.2, .9))
+        if (tmp_path/'m').exists(): assert len(LikesSimulator.load(tmp_path/'m').predict(read_tweets(tmp_path/'t.csv')[:3], quiet=True)) == 3
+        if k % 4 == 3: shutil.rmtree(tmp_path/'m', ignore_errors=True)
+    assert finish(begin(FIT, tmp_path))[0] == 0
+    assert contents(tmp_path/'m') == contents(whole/'m') and (hit or KILLS < 3)
+
+def test_fit_killed_while_it_saves(undisturbed, tmp_path):
+    "Killed the moment the new model begins to appear, beside an old one: the old one is still whole, or it has moved aside whole."
+    whole, _ = undisturbed
+    shutil.copy(whole/'t.csv', tmp_path); shutil.copytree(whole/'m', tmp_path/'m')
+    p = begin(FIT, tmp_path)
+    while p.poll() is None and not list(tmp_path.glob('.m.*')): time.sleep(.0005)
+    time.sleep(random.uniform(0, .1)); p.kill(); p.communicate()
+    assert [d for d in (tmp_path/'m', *tmp_path.glob('.m.*/old')) if d.is_dir() and contents(d) == contents(whole/'m')]
+    assert finish(begin(FIT, tmp_path))[0] == 0 and contents(tmp_path/'m') == contents(whole/'m')
+
+def test_run_killed_at_random_moments(tmp_path):
+    "The whole job: a file that is there is whole, and the re-run ends as an undisturbed run does, byte for byte."
+    (tmp_path/'a').mkdir(); (tmp_path/'b').mkdir()
+    start = time.monotonic()
+    assert finish(begin(RUN, tmp_path/'a'))[0] == 0
+    seconds = time.monotonic() - start
+    for _ in range(max(1, KILLS//3)):
+        kill_somewhere(begin(RUN, tmp_path/'b'), min(seconds, 10)*random.uniform(.2, .9))
+        r = tmp_path/'b'/'r'
+        if (r/'metrics.json').exists(): assert len(json.loads((r/'metrics.json').read_text())['splits']) == 4
+        if (r/'predictions.csv').exists(): assert len(pd.read_csv(r/'predictions.csv')) == 20
+        if (r/'index.html').exists(): assert (r/'index.html').read_text().rstrip().endswith('</html>')
+        for f in r.glob('images/[!.]*'): Image.open(f).load()
+        if (r/'model').exists():
+            try: LikesSimulator.load(r/'model')
+            except BadInput: pass # half a model is refused
+    assert finish(begin(RUN, tmp_path/'b'))[0] == 0
+    a, b = contents(tmp_path/'a'/'r'), contents(tmp_path/'b'/'r')
+    assert {k: v for k, v in b.items() if not Path(k).name.startswith('.')} == a
+
+DOWNLOAD = '''import sys; from behaviour_sim.download import download
+p = int(sys.argv[2]); urls = [f'http://pics.example.com:{p}/{i}' for i in range(int(sys.argv[3]))]
+r = download(urls, sys.argv[1], resolver=lambda h: ['127.0.0.1'], unsafe_allow_for_tests=[('127.0.0.1', p)], per_host=4, quiet=True)
+print(r.status.eq('ok').all(), r.attempts.max())'''
+
+def test_download_killed_at_random_moments(tmp_path):
+    n = 60 + 20*KILLS
+    s = Hostile(routes={str(i): lambda conn, i=i: (time.sleep(.01), conn.sendall(answer(encoded(Image.new('RGB', (8, 8), (i % 256, i//256, 9)), 'PNG')))) for i in range(n)})
+    go = lambda out: subprocess.Popen([sys.executable, '-c', DOWNLOAD, str(tmp_path/out), str(s.port), str(n)], stdout=subprocess.PIPE, text=True)
+    for k in range(KILLS):
+        p, before = go('a'), s.calls.total()
+        while s.calls.total() == before and p.poll() is None: time.sleep(.002)
+        kill_somewhere(p, random.uniform(0, .1))
+        for f in (tmp_path/'a').rglob('[0-9a-f]*.png'): Image.open(f).load() # a picture that is there is whole
+    assert go('a').communicate(timeout=120)[0].split() == ['True', '1']
+    assert s.calls.total() <= n + 5*KILLS # only what was on its way was fetched again
+    assert go('b').communicate(timeout=120)[0].split() == ['True', '1']
+    pictures = lambda d: {k: v for k, v in contents(tmp_path/d).items() if k.endswith('.png')}
+    assert pictures('a') == pictures('b') and len(pictures('a')) == n and debris(tmp_path/'a') == []
+    s.shutdown(); s.server_close()
+
+def test_write_atomic_killed_while_it_writes(tmp_path):
+    "The old content or the new one, at any of many moments."
+    code = "import sys; from behaviour_sim.core import write_atomic\nwhile True:\n  for c in 'ab':\n    with write_atomic(sys.argv[1]) as f: [f.write(c*10_000) for _ in range(300)]"
+    target = tmp_path/'f'
+    for _ in range(max(2, KILLS)):
+        p = subprocess.Popen([sys.executable, '-c', code, str(target)])
+        while not target.exists(): time.sleep(.005)
+        kill_somewhere(p, random.uniform(0, .3))
+        text = target.read_text()
+        assert len(text) == 3_000_000 and len(set(text)) == 1
+
+
+# --- No room, no permission ---
+
+def whole_or_absent(place, before):
+    "Nothing new but whole files: no temporary ones outside the cache."
+    return [p for p in place.rglob('*') if p.relative_to(place).as_posix() not in before and 'cache' not in p.parts and p.is_file()]
+
+@pytest.mark.parametrize('args,limit', [(FIT, 9_000), (['predict', 't.csv', '--model', 'm', '--out', 'p.csv'], 100)], ids=['fit', 'predict'])
+def test_disk_full(undisturbed, tmp_path, args, limit):
+    "As if the disk had room for so many bytes of a file: one line, no traceback, nothing half-written, the old model untouched."
+    whole, _ = undisturbed
+    shutil.copytree(whole, tmp_path/'w'); place = tmp_path/'w'
+    if limit == 100: shutil.rmtree(place/'cache') # not even the cache can be written
+    before = contents(place)
+    code, out, err = finish(begin(args, place, limit))
+    assert code in (1, 2) and err.startswith('behaviour-sim: ') and err.count('\n') == 1 and 'Traceback' not in err, (code, err)
+    assert whole_or_absent(place, before) == [] and contents(place/'m') == contents(whole/'m')
+
+def test_disk_full_while_pictures_come(tmp_path):
+    "What is there stays; with room again the download goes on."
+    s = Hostile(routes={str(i): answer(encoded(Image.effect_noise((8 if i < 9 else 90, 90), 99), 'PNG')) for i in range(12)})
+    code = DOWNLOAD.replace('import sys;', 'import sys, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY));')
+    go = lambda limit: subprocess.run([sys.executable, '-c', code, str(tmp_path/'d'), str(s.port), '12', str(limit)], capture_output=True, text=True, timeout=60)
+    p = go(3_500)
+    assert p.returncode and 'OSError' in p.stderr and 'File too large' in p.stderr
+    assert not [f for f in (tmp_path/'d').glob('*/*') if f.name.startswith('.') or not Image.open(f).load()]
+    p = go(10**7)
+    assert p.stdout.split() == ['True', '1'], p.stderr
+    assert debris(tmp_path/'d') == []
+    s.shutdown(); s.server_close()
+
+def places():
+    "Places where nothing can be written."
+    yield 'below a file', lambda d: (d/'file').write_text('x') and d/'file'/'m'
+    yield 'not a real file system', lambda d: Path('/proc/nothing/m') if Path('/proc/self').exists() else pytest.skip('no /proc here')
+    def readonly(d):
+        if os.geteuid() == 0: pytest.skip('the superuser writes everywhere')
+        (d/'ro').mkdir(); (d/'ro').chmod(0o500)
+        return d/'ro'/'m'
+    yield 'read-only', readonly
+
+@pytest.mark.parametrize('make', [m for _, m in places()], ids=[n for n, _ in places()])
+def test_a_place_where_nothing_can_be_written(undisturbed, tmp_path, make, monkeypatch, capfd):
+    from behaviour_sim.cli import main
+    whole, _ = undisturbed
+    target = make(tmp_path)
+    monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', str(tmp_path/'cache'))
+    with pytest.raises(SystemExit) as e: main(['predict', str(whole/'t.csv'), '--model', str(whole/'m'), '--out', f'{target}.csv'])
+    err = capfd.readouterr().err
+    assert e.value.code in (1, 2) and err.startswith('behaviour-sim: ') and err.count('\n') == 1 and 'Traceback' not in err, err
+
+
+# --- Two at once ---
+
+def test_two_at_once_on_one_cache(undisturbed, tmp_path):
+    "Two fits begin together with an empty cache: both models are those of an undisturbed run."
+    whole, _ = undisturbed
+    shutil.copy(whole/'t.csv', tmp_path)
+    both = [begin(['fit', 't.csv', '--model', name, '--preset', 'tiny'], tmp_path) for name in 'ab']
+    assert [finish(p)[0] for p in both] == [0, 0]
+    assert contents(tmp_path/'a') == contents(tmp_path/'b') == contents(whole/'m')
+    assert not halves(tmp_path/'cache') and any((tmp_path/'cache').rglob('*.shard'))
