@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run test check notebooks readme docs bench-quality clean
+.PHONY: setup run test check notebooks readme docs bench-quality bench-content clean
 
 setup: $(READY)
 
@@ -49,6 +49,10 @@ docs: setup
 # The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data
 bench-quality: setup
 	$(BIN)/python -c "from behaviour_sim.quality import main; main()"
+
+# The figures of generated text: trains the language model for 15 minutes, then writes 2,000 tweets
+bench-content: setup
+	$(BIN)/python -c "from behaviour_sim.content_quality import main; main()"
 
 clean:
 	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SETTINGS_OF', 'SCORE', 'SOURCES', 'ContentSimulator']
 
-# %% ../nbs/34_content.ipynb #154673c0
+# %% ../nbs/34_content.ipynb #e124bb27
 import io, json
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .prompts import build_prompts, tidy
 from .text_metrics import copy_rate, degenerate, score_table
 from .retrieval import TextKernel, TweetRetriever, nearest_in_time
 
-# %% ../nbs/34_content.ipynb #90eeecbf
+# %% ../nbs/34_content.ipynb #5fcf2cd5
 class ContentSimulator(Regressor):
     "Company, account, media, time and the likes wanted → the text of a tweet."
     def __init__(self,
@@ -38,7 +38,7 @@ class ContentSimulator(Regressor):
         "The known tweets that each will resemble most."
         return self.retriever.rank(tweets, max(k, 8), quiet, skip)
 
-# %% ../nbs/34_content.ipynb #2e791781
+# %% ../nbs/34_content.ipynb #c75c691f
 SETTINGS_OF = {'smollm2': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
 
 @patch
@@ -69,13 +69,13 @@ def _teach(self:ContentSimulator, t, rows, minutes, quiet):
     part = t.iloc[at].reset_index(drop=True)
     found = self.examples(part, self.k, at, quiet)
     prompts = build_prompts(part, examples=[list(f['content'][:self.k]) for f in found], k=self.k)
-    held = rng.random(len(part)) < min(.05, 200/len(part))
+    held = rng.random(len(part)) < min(.05, 64/len(part))
     pick = lambda mask: ([p for p, m in zip(prompts, mask) if m], [c for c, m in zip(part['content'], mask) if m])
     settings = SETTINGS_OF[self.lm]
     self.adapter = cache_dir('adapters', content_key(prompts, self.lm, settings, float(minutes), repr(SETTINGS[settings]))[:32])
     self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None, max_minutes=minutes, quiet=quiet)
 
-# %% ../nbs/34_content.ipynb #8ac73fae
+# %% ../nbs/34_content.ipynb #9f7ec1c3
 @patch
 def drafts(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written; their content is not looked at
@@ -102,7 +102,7 @@ def write(self:ContentSimulator, prompts:list, n:int=1, quiet:bool|None=None # P
     if n > 1: texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in once(temperature=.8, n=n - 1)))]
     return texts
 
-# %% ../nbs/34_content.ipynb #178a4be5
+# %% ../nbs/34_content.ipynb #f2a6a6d1
 #: What a draft's score is made of.
 SCORE = dict(likeness=1., likes=.3, copy=.5, degenerate=10.)
 
@@ -141,7 +141,7 @@ def copied(self:ContentSimulator, texts # Texts
     if getattr(self, '_known', None) is None: self._known = {plain(tidy(t)) for t in self.retriever.texts} | {plain(t) for t in self.retriever.texts}
     return np.array([plain(t) in self._known for t in texts], bool)
 
-# %% ../nbs/34_content.ipynb #4e94fa01
+# %% ../nbs/34_content.ipynb #9261abd8
 SOURCES = ('mixed', 'lm', 'retrieval')
 
 @patch
@@ -164,7 +164,7 @@ def generate(self:ContentSimulator,
     best = self.choose(t, table, found, likes, quiet=quiet).sort_values('score', ascending=False, kind='stable').groupby('row').head(1).sort_values('row')
     return best.drop(columns='row').set_axis(tweets.index).assign(id=tweets['id'].to_numpy())[['id', 'content', 'source', *[c for c in best if c not in ('row', 'content', 'source')]]]
 
-# %% ../nbs/34_content.ipynb #189ad22b
+# %% ../nbs/34_content.ipynb #1e213d15
 @patch
 def _pack(self:ContentSimulator, folder):
     parts = dict(retriever=self.retriever) | (dict(likes=self.likes) if self.likes is not None else {})

