@@ -19,7 +19,7 @@ def readme() -> str:
     nb.metadata["language_info"] = {"name": "python"}
     text, _ = MarkdownExporter().from_notebook_node(nb)
     text = re.sub(r"(?m)^((?: {4}.*\n|\n)+)", lambda m: plain(m[1]), text)
-    text = re.sub(r"\]\((\w+\.ipynb)\)", r"](nbs/\1)", text)
+    text = re.sub(r"\]\(([\w/]+\.ipynb)\)", r"](nbs/\1)", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

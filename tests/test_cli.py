@@ -135,7 +135,7 @@ def test_captions_and_profiles_are_read(place):
 def test_the_whole_job(tmp_path):
     code, out, err = call('run', '--preset', 'tiny', '--n', 300, '--out', 'r', cwd=tmp_path)
     assert (code, err) == (0, '') and 'unseen_company' in out
-    assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
+    assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['generated.csv', 'images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
     assert set(json.loads((tmp_path/'r'/'metrics.json').read_text())['splits']) == {'random', 'unseen_company', 'unseen_time', 'unseen_both'}
 
 

@@ -397,6 +397,27 @@ def test_coverage_holds_in_every_group_and_survives_disk(tmp_path):
     assert (low == 0).all() and high[1] == pytest.approx(ci.radius)
 
 
+def test_units_cover_a_new_unit():
+    "Brands with scatters of their own and very unequal sizes: a tweet of a new brand is covered as promised only when brands count once."
+    rng, held = np.random.default_rng(0), dict(units=[], rows=[])
+    for _ in range(150):
+        scatter = rng.lognormal(0, .7, 41)
+        size = np.r_[np.full(30, 4), np.full(10, 150)]
+        scatter[30:40] = np.sort(scatter[:40])[:10] # the busy ones are the quiet ones
+        brand = np.repeat(np.arange(40), size)
+        residuals = rng.normal(0, scatter[brand])
+        new = rng.normal(0, scatter[rng.integers(0, 40, 200)])
+        for k, u in dict(units=brand, rows=None).items():
+            c = ConformalIntervals(floor=None, min_group=10).fit(residuals, np.full(len(brand), 'x'), units=u)
+            held[k].append(np.mean(np.abs(new) <= c.radii['x']))
+    assert abs(np.mean(held['units']) - .9) < .03 and np.mean(held['rows']) < .87
+
+def test_too_few_units_fall_back_to_rows():
+    r = np.random.default_rng(0).normal(size=100)
+    few = ConformalIntervals(min_group=10).fit(r, np.full(100, 'x'), units=np.arange(100) % 5)
+    assert few.radii['x'] == conformal_radius(r)
+
+
 def test_conformalised_quantiles_mend_both_ways():
     rng = np.random.default_rng(0)
     x, y = rng.uniform(1, 3, 6000), None

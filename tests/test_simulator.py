@@ -94,6 +94,22 @@ def test_shares_add_up_for_known_and_unknown_companies(tweets, sim):
     np.testing.assert_allclose(np.maximum(sim.shares(new, quiet=True).sum(axis=1), 0), sim.predict_log1p(new, quiet=True), atol=1e-3)
 
 
+def test_shares_add_up_for_a_new_account_of_a_known_company(tweets, sim):
+    new = tweets.tail(20).assign(username='SomebodyNew')
+    assert set(sim.case(new)) == {'new_account'}
+    np.testing.assert_allclose(np.maximum(sim.shares(new, quiet=True).sum(axis=1), 0), sim.predict_log1p(new, quiet=True), atol=1e-3)
+
+def test_errors_of_new_accounts_are_of_accounts_the_trees_have_not_seen(tweets):
+    "With likes that are pure noise for each account, trees that had met the accounts would seem to know them; honest ones do not."
+    t = sample_tweets(900)
+    level = dict(zip(t['username'].unique(), np.random.default_rng(0).normal(5, 2, t['username'].nunique())))
+    t['likes'] = np.round(np.expm1(np.maximum(t['username'].map(level) + np.random.default_rng(1).normal(0, .1, len(t)), 0)))
+    sim = LikesSimulator('tiny').fit(t, quiet=True)
+    error = sim.newcomer.checked.groupby('text')['error'].std()
+    known = sim.acquaintance.checked.query("view == 'among'")['error'].std()
+    assert known < .5 and (error > 1.5).all()
+
+
 def test_the_real_tweets_beat_the_account_mean(tmp_path):
     "3,000 of the real training tweets, the tiny preset: a short form of `make bench-quality`."
     if (folder := data_dir()) is None: pytest.skip('the real tweets are not here (BEHAVIOUR_SIM_DATA)')
