@@ -40,11 +40,10 @@ notebooks: setup
 readme: setup
 	$(BIN)/python tests/readme.py
 
+# The site, in _docs/; a broken link fails it. With Quarto on the machine `nbdev_docs` renders the same notebooks
 docs: setup
-	rm -rf _proc _docs
-	$(BIN)/nbdev_proc_nbs
-	$(BIN)/smalldocs render --quiet _proc
-	mv _proc/_docs _docs
+	rm -rf _proc
+	$(BIN)/python tests/docs.py
 
 # The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data
 bench-quality: setup

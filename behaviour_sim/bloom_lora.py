@@ -6,7 +6,7 @@
 __all__ = ['SETTINGS', 'LoraSettings', 'encode', 'batches', 'losses', 'log_likelihood', 'Checkpoint', 'rate', 'autocast',
            'with_adapters', 'mean_loss', 'finetune', 'plot_loss']
 
-# %% ../nbs/32_bloom_lora.ipynb #6e0ae14d
+# %% ../nbs/32_bloom_lora.ipynb #1a2ed427
 import json, math, time, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from .core import BadInput, pick_device, progress, write_atomic
 from .language_models import base_lm, lm_row
 
-# %% ../nbs/32_bloom_lora.ipynb #3513ba95
+# %% ../nbs/32_bloom_lora.ipynb #d134ea60
 @dataclass(frozen=True)
 class LoraSettings:
     "How to fine-tune."
@@ -43,7 +43,7 @@ SETTINGS = dict(
     tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5, max_steps=60, evaluate_every=20),
 )
 
-# %% ../nbs/32_bloom_lora.ipynb #48d3796d
+# %% ../nbs/32_bloom_lora.ipynb #8b54df5f
 def encode(
     prompts:list,   # Texts that end where the tweet begins
     texts:list,     # The tweets
@@ -73,7 +73,7 @@ def batches(
     parts = [order[i:i + size].tolist() for i in range(0, n, size)]
     return [parts[i] for i in rng.permutation(len(parts))]
 
-# %% ../nbs/32_bloom_lora.ipynb #86a2ac80
+# %% ../nbs/32_bloom_lora.ipynb #c2c30788
 def losses(
     lm,             # A causal language model, with or without adapters
     rows:list,      # From `encode`
@@ -94,7 +94,7 @@ def losses(
     scores = inner.get_output_embeddings()(hidden[:, :-1][counts[:, 1:]])
     return torch.nn.functional.cross_entropy(scores.float(), ids[:, 1:][counts[:, 1:]], reduction='none'), counts[:, 1:].nonzero()[:, 0]
 
-# %% ../nbs/32_bloom_lora.ipynb #303cb6d8
+# %% ../nbs/32_bloom_lora.ipynb #ff02a161
 def log_likelihood(
     prompts:list, # Texts that end where the tweet begins
     texts:list,   # What may follow
@@ -110,7 +110,7 @@ def log_likelihood(
             out[at] = -(torch.zeros(len(at), device=l.device).index_add(0, of, l)/torch.bincount(of, minlength=len(at))).cpu().numpy()
     return out
 
-# %% ../nbs/32_bloom_lora.ipynb #c13f75b5
+# %% ../nbs/32_bloom_lora.ipynb #84629974
 class Checkpoint:
     "The state of a training, in one file."
     def __init__(self, folder, key:str): self.path, self.key = Path(folder)/'checkpoint.safetensors', key
@@ -140,7 +140,7 @@ class Checkpoint:
                 if f'exp_avg|{k}' in tensors: optimiser.state[p] = dict(step=torch.tensor(float(story['step'])), **{m: tensors[f'{m}|{k}'].to(p.device) for m in ('exp_avg', 'exp_avg_sq')})
         return story, {k.split('|', 1)[1]: v for k, v in tensors.items() if k.startswith('best|')}
 
-# %% ../nbs/32_bloom_lora.ipynb #fc21c3e8
+# %% ../nbs/32_bloom_lora.ipynb #88a3d734
 def rate(
     step:int,      # Updates done
     s:LoraSettings, # The settings
@@ -161,7 +161,7 @@ def autocast(
     if precision == 'auto' and (device == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()): half = torch.bfloat16
     return torch.autocast(device, half or torch.bfloat16, enabled=half is not None)
 
-# %% ../nbs/32_bloom_lora.ipynb #265bef04
+# %% ../nbs/32_bloom_lora.ipynb #ab8c4256
 def with_adapters(
     s:LoraSettings, # The settings
 ) -> tuple: # A peft model, its tokenizer, and its trainable weights by name
@@ -185,7 +185,7 @@ def mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Over
             total, count = total + l.sum().item(), count + len(l)
     return total/count
 
-# %% ../nbs/32_bloom_lora.ipynb #f479a79f
+# %% ../nbs/32_bloom_lora.ipynb #3de0201c
 def finetune(
     prompts:list,           # Texts that end where the tweet begins
     texts:list,             # The tweets
@@ -223,9 +223,10 @@ def finetune(
     with torch.no_grad():
         for k, p in weights.items(): p.copy_(best[k])
     for c in lm.peft_config.values(): c.base_model_name_or_path = s.lm # not a path of this machine
-    lm.save_pretrained(out)
+    lm.save_pretrained(out, save_embedding_layers=False)
     return pd.DataFrame(story['history']).assign(valid_loss=lambda d: pd.to_numeric(d['valid_loss']))
 
+# %% ../nbs/32_bloom_lora.ipynb #7c74e3c0
 def _update(lm, weights, optimiser, rows, tok, s, step, used):
     "One update of the weights; its loss and its tokens."
     import torch
@@ -256,7 +257,7 @@ def _look(lm, weights, held, tok, s, story, best):
     story['over'] = bool(s.patience) and story['waited'] >= s.patience
     return best
 
-# %% ../nbs/32_bloom_lora.ipynb #c1341b72
+# %% ../nbs/32_bloom_lora.ipynb #7de5f9bf
 def plot_loss(
     history:pd.DataFrame, # From `finetune`
     ax=None,              # Matplotlib axes; None makes some

@@ -191,6 +191,7 @@ def generate(data:Data, model:Model, out:Annotated[Path, typer.Option('--out', h
     write_table(table, out)
     typer.echo(f"{out}: {len(table):,} tweets")
 
+# %% ../nbs/61_cli.ipynb #f40d2f74
 @app.command('score-text')
 def score_text(references:Annotated[Path, typer.Argument(help='The real texts: a table with id, content.')],
     generated:Annotated[Path, typer.Argument(help='The generated texts: a table with id, content.')],

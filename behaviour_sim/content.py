@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SETTINGS_OF', 'SCORE', 'SOURCES', 'ContentSimulator', 'lm_of']
 
-# %% ../nbs/34_content.ipynb #fd41d1cc
+# %% ../nbs/34_content.ipynb #a95138f1
 import io, json
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .language_models import lm_row
 from .text_metrics import copy_rate, degenerate, score_table
 from .retrieval import TextKernel, TweetRetriever, nearest_in_time
 
-# %% ../nbs/34_content.ipynb #c9b782d5
+# %% ../nbs/34_content.ipynb #0b53dcf8
 class ContentSimulator(Regressor):
     "Company, account, media, time and the likes wanted → the text of a tweet."
     def __init__(self,
@@ -39,7 +39,7 @@ class ContentSimulator(Regressor):
         "The known tweets that each will resemble most."
         return self.retriever.rank(tweets, max(k, 8), quiet, skip)
 
-# %% ../nbs/34_content.ipynb #3f04d603
+# %% ../nbs/34_content.ipynb #065f45bf
 SETTINGS_OF = {'smollm2': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
 
 def lm_of(
@@ -85,7 +85,7 @@ def _teach(self:ContentSimulator, t, rows, minutes, quiet):
     self.adapter = cache_dir('adapters', content_key(prompts, self.lm, settings, float(minutes), repr(SETTINGS[settings]))[:32])
     self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None, max_minutes=minutes, quiet=quiet)
 
-# %% ../nbs/34_content.ipynb #4755ffde
+# %% ../nbs/34_content.ipynb #68011889
 @patch
 def drafts(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written; their content is not looked at
@@ -112,7 +112,7 @@ def write(self:ContentSimulator, prompts:list, n:int=1, quiet:bool|None=None # P
     if n > 1: texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in once(temperature=.8, n=n - 1)))]
     return texts
 
-# %% ../nbs/34_content.ipynb #78e671d9
+# %% ../nbs/34_content.ipynb #e979a4d6
 #: What a draft's score is made of.
 SCORE = dict(likeness=1., likes=.3, copy=.5, degenerate=10.)
 
@@ -151,7 +151,7 @@ def copied(self:ContentSimulator, texts # Texts
     if getattr(self, '_known', None) is None: self._known = {plain(tidy(t)) for t in self.retriever.texts} | {plain(t) for t in self.retriever.texts}
     return np.array([plain(t) in self._known for t in texts], bool)
 
-# %% ../nbs/34_content.ipynb #452c6612
+# %% ../nbs/34_content.ipynb #8a6643ba
 SOURCES = ('mixed', 'lm', 'retrieval')
 
 @patch
@@ -174,7 +174,7 @@ def generate(self:ContentSimulator,
     best = self.choose(t, table, found, likes, quiet=quiet).sort_values('score', ascending=False, kind='stable').groupby('row').head(1).sort_values('row')
     return best.drop(columns='row').set_axis(tweets.index).assign(id=tweets['id'].to_numpy())[['id', 'content', 'source', *[c for c in best if c not in ('row', 'content', 'source')]]]
 
-# %% ../nbs/34_content.ipynb #8e6b5214
+# %% ../nbs/34_content.ipynb #4694858a
 @patch
 def _pack(self:ContentSimulator, folder):
     parts = dict(retriever=self.retriever) | (dict(likes=self.likes) if self.likes is not None else {})

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['report_loop', 'no_repeats', 'write', 'speed_table']
 
-# %% ../nbs/32_generation.ipynb #cedfa0dd
+# %% ../nbs/32_generation.ipynb #13e7d7a0
 import time
 
 import numpy as np, pandas as pd
 
 from .core import BadInput, progress
 
-# %% ../nbs/32_generation.ipynb #419f574b
+# %% ../nbs/32_generation.ipynb #79cd0180
 def report_loop(
     prompts:list,          # Texts that end where the tweet begins
     lm, tok,               # From `load_lm`
@@ -29,7 +29,7 @@ def report_loop(
             out.append(tok.decode(y[0, x.input_ids.shape[1]:], skip_special_tokens=True).strip())
     return out
 
-# %% ../nbs/32_generation.ipynb #e8d0b284
+# %% ../nbs/32_generation.ipynb #689d0d90
 def no_repeats(
     n:int,     # Length of the runs
     width:int, # Tokens of the prompt, which do not count
@@ -43,6 +43,7 @@ def no_repeats(
         return scores
     return forbid
 
+# %% ../nbs/32_generation.ipynb #224895e3
 def write(
     prompts:list,             # Texts that end where the tweet begins
     lm, tok,                  # From `load_lm`, the adapter merged
@@ -77,7 +78,7 @@ def write(
             for j, k in enumerate(at): out[k] = texts[j] if n == 1 else texts[j*n:(j + 1)*n]
     return out
 
-# %% ../nbs/32_generation.ipynb #b70acdc1
+# %% ../nbs/32_generation.ipynb #2b3d826c
 def speed_table(
     prompts:list,           # Texts that end where the tweet begins
     name:str='smollm2',     # A language model of `LMS`

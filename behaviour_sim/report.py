@@ -59,6 +59,7 @@ def run_all(
     with write_atomic(out/'index.html') as f: f.write(page(figures, tweets, test, predictions, final.shares(test, quiet=True), drafts))
     return figures
 
+# %% ../nbs/60_report.ipynb #b3d25a72
 def write_some(
     sim:LikesSimulator,  # Fitted; it says which draft comes closest to the likes wanted
     known:pd.DataFrame,  # Tweets to learn from

@@ -1,0 +1,414 @@
+"""The site, without Quarto: `python tests/docs.py` renders `nbs/` to `_docs/` and refuses a site with a broken link.
+
+nbdev processes the notebooks (`nbdev_proc_nbs`: doclinks, `show_doc`), this script puts them under the names that
+doclinks point to, and smalldocs renders them. The same notebooks and `_quarto.yml` are what `nbdev_docs` gives to Quarto.
+`python tests/docs.py --check DIR` judges a site that is there."""
+import argparse
+import ast
+import json
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?")
+# A notebook's band is the first digit of its number
+BANDS = {"0": "Data", "1": "Features", "2": "Likes", "3": "Text", "4": "Pictures", "5": "Scale", "6": "Command line"}
+
+
+# ---- which page stands where
+
+def notebooks(folder: Path) -> list[Path]:
+    "The notebooks below a folder, relative to it, in the order of their numbers."
+    found = (p.relative_to(folder) for p in folder.rglob("*.ipynb"))
+    return sorted(p for p in found if not any(part[0] in "._" for part in p.parts))
+
+
+def page_of(path: Path) -> Path:
+    "The name nbdev gives a page: 01_data.ipynb is data."
+    return path.with_name(re.sub(r"^\d+[a-zA-Z0-9]*_", "", path.name.lower()))
+
+
+def sidebar(paths: list[Path]) -> list:
+    "The sidebar in Quarto's form: the front page, the tutorials, then a section for each band of numbers."
+    top, sections = [], {}
+    for p in paths:
+        if len(p.parts) > 1:
+            sections.setdefault(p.parts[0].replace("_", " ").capitalize(), []).append(p.as_posix())
+        elif re.match(r"\d", p.name):
+            sections.setdefault(BANDS.get(p.name[0], "More"), []).append(p.as_posix())
+        else:
+            top.append(p.as_posix())
+    order = [*sorted(set(sections) - {*BANDS.values(), "More"}), *BANDS.values(), "More"]
+    return top + [dict(section=s, contents=sections[s]) for s in order if s in sections]
+
+
+def sidebar_yml(contents: list) -> str:
+    "The text of sidebar.yml."
+    return yaml.safe_dump({"website": {"sidebar": {"contents": contents}}}, sort_keys=False, allow_unicode=True)
+
+
+# ---- from processed notebooks to what smalldocs renders
+
+def symbols() -> dict[str, dict[str, str]]:
+    "For every module the public names that have a place in the docs, and that place: {'data': {'read_tweets': 'data.html#read_tweets'}}."
+    text = (ROOT / "behaviour_sim" / "_modidx.py").read_text(encoding="utf-8")
+    index = ast.literal_eval(text[text.index("{"):])["syms"]
+    short = lambda mod, name: name.removeprefix(mod + ".")
+    return {m.split(".", 1)[1]: {short(m, n): at for n, (at, _) in syms.items()} for m, syms in index.items()}
+
+
+def text_of(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+class Stage:
+    "The processed notebooks on their way to the renderer."
+
+    def __init__(self, proc: Path, to: Path):
+        self.proc, self.to = proc, to
+        self.pages = {p: page_of(p) for p in notebooks(proc)}
+        twice = [p for p in self.pages if sum(page_of(p) == q for q in self.pages.values()) > 1]
+        if twice:
+            raise SystemExit(f"two notebooks make one page: {', '.join(map(str, twice))}")
+        config = yaml.safe_load((proc / "nbdev.yml").read_text(encoding="utf-8"))["website"]
+        self.home, self.symbols = config["site-url"].rstrip("/") + "/", symbols()
+        self.nbs = {p: json.loads((proc / p).read_text(encoding="utf-8")) for p in self.pages}
+        self.docs = {n: d for m, places in self.symbols.items() for n, _, d in documented(m, places)}
+        shown = lambda nb: {n for c in nb["cells"] for n in re.findall(r"(?m)^show_doc\(([\w.]+)", text_of(c))}
+        self.shown = {self.pages[p].stem: shown(nb) for p, nb in self.nbs.items()}
+
+    def run(self) -> None:
+        "Write all of it."
+        for src, page in self.pages.items():
+            (self.to / page).parent.mkdir(parents=True, exist_ok=True)
+            (self.to / page).write_text(json.dumps(self.notebook(self.nbs[src], page)), encoding="utf-8")
+        for name in ("_quarto.yml", "nbdev.yml", "styles.css", "favicon.svg"):
+            shutil.copy(self.proc / name, self.to / name)
+        contents = sidebar(list(self.pages))
+        (self.to / "api.md").write_text(self.api(contents), encoding="utf-8")
+        renamed = [dict(c, contents=[page_of(Path(p)).as_posix() for p in c["contents"]]) if isinstance(c, dict) else c for c in contents]
+        top = [c for c in renamed if isinstance(c, str)]
+        (self.to / "sidebar.yml").write_text(sidebar_yml([*top, "api.md", *renamed[len(top):]]), encoding="utf-8")
+
+    def notebook(self, nb: dict, page: Path) -> dict:
+        "One notebook: its links relative, its figures with alt text and caption."
+        cells = nb["cells"]
+        front = next(c for c in cells if c["cell_type"] == "raw")
+        front["source"] = re.sub(r"(?m)^output-file:.*\n", "", text_of(front))
+        known = self.known(nb, page)
+        for cell in cells:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = self.links(text_of(cell), page, known)
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                if "text/html" in data:
+                    data["text/html"] = scoped(align("".join(data["text/html"])))
+                if "text/markdown" in data:
+                    data["text/markdown"] = self.links("".join(data["text/markdown"]), page, known)
+        describe_figures(cells, self.docs)
+        return nb
+
+    def known(self, nb: dict, page: Path) -> set[str]:
+        "The names a notebook defines or imports."
+        code = "\n".join(text_of(c) for c in nb["cells"] if c["cell_type"] == "code")
+        # Processing drops the cells that only import, so they are read from the source
+        for src, p in self.pages.items():
+            if p == page and (ROOT / "nbs" / src).exists():
+                raw = json.loads((ROOT / "nbs" / src).read_text(encoding="utf-8"))
+                code += "\n".join(text_of(c) for c in raw["cells"] if c["cell_type"] == "code")
+        imported = re.findall(r"(?m)^\s*from\s+behaviour_sim[\w.]*\s+import\s+\(?([^)\n]*(?:\([^)]*\))?)", code)
+        return {*self.symbols.get(page.stem, ()), *re.findall(r"\w+", " ".join(imported))}
+
+    def links(self, text: str, page: Path, known: set[str]) -> str:
+        "Links to the site itself made relative, and to notebooks by the names of their pages."
+        here = page.parent.as_posix()
+
+        def doclink(m: re.Match) -> str:
+            # nbdev links every code word that some module exports. A plain word such as `caption` is as often a column:
+            # it stays a link only where its notebook knows the name.
+            word, at = m[1], m[2]
+            module, _, anchor = at.partition(".html#")
+            place = self.place(module, anchor)
+            if not place or (re.fullmatch(r"[a-z]+", word) and word not in known):
+                return f"`{word}`"
+            return f"[`{word}`]({posixpath.relpath(module, here)}.ipynb#{place})"
+
+        def relative(m: re.Match) -> str:
+            target = posixpath.normpath(posixpath.join(here, m[1]))
+            renamed = self.pages.get(Path(target))
+            return f"]({posixpath.relpath(renamed.as_posix(), here)}" if renamed else m[0]
+
+        link = rf"\[`([^`\]]+)`\]\({re.escape(self.home)}([\w/]+\.html#[^)\s]+)\)"
+        # inside a fence a link would be shown as it is written
+        text = re.sub(r"(?ms)^```.*?^```", lambda m: re.sub(link, r"`\1`", m[0]), text)
+        text = re.sub(link, doclink, text)
+        text = text.replace(f"]({self.home}", "](/")
+        return re.sub(r"\]\((?![a-z]+:|/|#)([^)#\s]+\.ipynb)", relative, text)
+
+    def place(self, module: str, anchor: str) -> str:
+        "Where a name is shown on its module's page: at its own heading, else at that of its class, else nowhere."
+        headings = {n.lower() for n in self.shown.get(module, ())}
+        return next((a for a in (anchor, anchor.rpartition(".")[0]) if a in headings), "")
+
+    def api(self, contents: list) -> str:
+        "A page that lists every public name with its first line."
+        lines = ["---", "title: API reference", "description: Every public name, by module, with its first line.", "---", ""]
+        for group in (c for c in contents if isinstance(c, dict)):
+            modules = [page_of(Path(p)).stem for p in group["contents"]]
+            shown = {m: [(n, self.place(m, at.partition("#")[2]), d) for n, at, d in documented(m, self.symbols[m])] for m in modules if m in self.symbols}
+            shown = {m: [row for row in rows if row[1]] for m, rows in shown.items()}
+            if any(shown.values()):
+                lines += [f"## {group['section']}", ""]
+            for module, rows in shown.items():
+                if rows:
+                    lines += [f"### [{module}]({module}.ipynb) {{#module-{module}}}", "", "| name | what it is |", "|---|---|"]
+                    lines += [f"| [`{n}`]({module}.ipynb#{at}) | {cell_text(doc)} |" for n, at, doc in rows] + [""]
+        return "\n".join(lines)
+
+
+def documented(module: str, places: dict[str, str]) -> list[tuple[str, str, str]]:
+    "The public functions and classes of a module, in its order: name, place, first line of the docstring."
+    tree = ast.parse((ROOT / "behaviour_sim" / f"{module}.py").read_text(encoding="utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [(n.name, (ast.get_docstring(n) or "").split("\n")[0]) for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+    return [(n, places[n], d) for n, d in dict(reversed(found)).items() if n in places][::-1]
+
+
+def cell_text(doc: str) -> str:
+    "A docstring's line as a cell of a Markdown table."
+    return re.sub(r"([|<*\[\]])", r"\\\1", doc)
+
+
+TITLE = re.compile(r"""(?:set_title|suptitle|\.title)\(\s*f?(['"])(.+?)\1|\btitle\s*=\s*f?(['"])(.+?)\3""")
+CAPTION = re.compile(r"\A\*(?!\*)((?:[^*\n]|\n(?!\n))+)\*(?=\s*(?:\n\n|\Z)|\s+\S)")
+
+
+def plain(text: str) -> str:
+    "Markdown as plain text."
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"\s+", " ", re.sub(r"[`*]|^#+ |^> ", "", text, flags=re.M)).strip()
+
+
+def describe_figures(cells: list[dict], docs: dict[str, str]) -> None:
+    """Give every picture an alt text, and the line in italics below it as its caption.
+
+    A cell may say `#| fig-alt:` and `#| fig-cap:` itself; Quarto reads those too. Otherwise the alt text is the
+    figure's title, which states its finding, else what the function that drew it says of itself, else a sentence nearby."""
+    before, heading = "", ""
+    for i, cell in enumerate(cells):
+        source = text_of(cell)
+        if cell["cell_type"] == "markdown":
+            for line in re.findall(r"(?m)^#+ (.+)$", source):
+                heading = plain(line)
+            paragraphs = [plain(p) for p in re.split(r"\n\s*\n", source) if not re.match(r"\s*(#|\||```|<!--|\$\$)", p)]
+            before = paragraphs[-1] if paragraphs and paragraphs[-1] else heading
+            continue
+        if not any(k.startswith("image/") for o in cell.get("outputs", []) for k in o.get("data", {})):
+            continue
+        options = "\n".join(re.findall(r"(?m)^#\|.*$", source))
+        added = []
+        caption = ""
+        after = cells[i + 1] if i + 1 < len(cells) else None
+        if "fig-cap" not in options and after and after["cell_type"] == "markdown":
+            m = CAPTION.match(text_of(after))
+            if m and "$" not in m[1] and not m[1].endswith(":"):
+                caption = plain(m[1])
+                after["source"] = text_of(after)[m.end():].lstrip()
+                added.append(f"#| fig-cap: {json.dumps(caption, ensure_ascii=False)}")
+        if "fig-alt" not in options:
+            said = [re.sub(r"\{[^}]*\}", "…", t[1] or t[3]) for t in TITLE.findall(source) if "\\" not in t[1] + t[3]]
+            said = said or [docs[n] for n in re.findall(r"\b(?:plot|draw)_\w+", source) if docs.get(n)]
+            scenes = re.search(r"show_scenes\(([^)]*)\)", source)
+            said = said or (["Drawn scenes: " + ", ".join(re.findall(r"'(\w+)'", scenes[1]))] if scenes else [])
+            alt = ". ".join(dict.fromkeys(x.rstrip(".") for x in said)) or re.split(r"(?<=[.?!])\s", caption or before or heading or "A figure")[0]
+            added.append(f"#| fig-alt: {json.dumps(alt[:400], ensure_ascii=False)}")
+        cell["source"] = "\n".join([*added, source])
+
+
+NUMBER = re.compile(r"[-+−±]?[\d.,]*\d(?:e[-+]?\d+)?(?:\s?[%×]|[kMG])?|[-+]?(?:nan|inf)|NaN|NaT|None|—|-|", re.I)
+
+
+def align(text: str) -> str:
+    "A data frame's HTML with its columns of numbers marked, to stand right-aligned; pandas aligns text and numbers alike."
+    text = re.sub(r"<style scoped>.*?</style>\s*", "", text, flags=re.S)
+
+    def table(m: re.Match) -> str:
+        if "colspan" in m[0] or "rowspan" in m[0]:
+            return m[0]
+        rows = re.findall(r"<tr.*?</tr>", m[0], flags=re.S)
+        cells = [re.findall(r"<(t[hd])[^>]*>(.*?)</t[hd]>", r, flags=re.S) for r in rows]
+        body = [c for c in cells if any(tag == "td" for tag, _ in c)]
+        width = max(map(len, body), default=0)
+        column = lambda k: [c[k] for c in body if k < len(c)]
+        right = {k for k in range(width) if all(tag == "td" and NUMBER.fullmatch(x.strip()) for tag, x in column(k)) and any(x.strip() for _, x in column(k))}
+
+        def row(r: re.Match) -> str:
+            k = iter(range(width + 1))
+            marked = re.sub(r"<(t[hd])(?=[ >])", lambda c: f'<{c[1]} class="n"' if next(k, -1) in right else c[0], r[0])
+            return re.sub(r"<(t[hd])>(?=\d{4}-\d\d-\d\d)", r'<\1 class="d">', marked)
+        return re.sub(r"<tr.*?</tr>", row, m[0], flags=re.S)
+    return re.sub(r"<table[^>]*dataframe.*?</table>", table, text, flags=re.S)
+
+
+def scoped(text: str) -> str:
+    "An output's HTML with its own style sheet, if it has one, held to that output; it would restyle the whole page."
+    if "<style" not in text:
+        return text
+    name = f"own-{zlib.crc32(text.encode()):x}"
+
+    def style(m: re.Match) -> str:
+        rules = re.sub(r"(?<![-\w.#])(?::root|html|body)(?=\s*[,{])", "&", m[1])
+        return f"<style>.{name} {{ {rules} }}</style>"
+    return f'<div class="{name}">' + re.sub(r"<style[^>]*>(.*?)</style>", style, text, flags=re.S) + "</div>"
+
+
+# ---- rendering
+
+def process() -> Path:
+    "Process the notebooks with nbdev; only those that changed."
+    code = ("from nbdev.quarto import refresh_quarto_yml; from nbdev.serve import proc_nbs\n"
+            "if __name__ == '__main__': refresh_quarto_yml(); proc_nbs(n_workers=2)\n")
+    env = dict(os.environ, OMP_NUM_THREADS="1", BEHAVIOUR_SIM_QUIET="1", PYTHONWARNINGS="ignore")
+    with tempfile.TemporaryDirectory() as tmp:
+        script = Path(tmp) / "process.py"
+        script.write_text(code, encoding="utf-8")
+        done = subprocess.run([sys.executable, str(script)], cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"nbdev could not process the notebooks:\n{done.stderr[-4000:]}")
+    proc = ROOT / "_proc"
+    for gone in set(notebooks(proc)) - set(notebooks(ROOT / "nbs")):
+        (proc / gone).unlink()
+    return proc
+
+
+def render(stage: Path) -> Path:
+    "Render a staged folder with smalldocs, and bring in what it would load from the web."
+    from smalldocs.site import build
+    site = build(stage, quiet=True)
+    for warning in site.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    out = site.out
+    shutil.copytree(ROOT / "nbs" / "_katex", out / "site_libs" / "katex")
+    for theme in (out / "site_libs" / "themes").rglob("*.css"):
+        theme.write_text(re.sub(r"@import url\(https?:[^)]*\);", "", theme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in out.rglob("*.html"):
+        offset = posixpath.relpath(".", page.parent.relative_to(out).as_posix())
+        text = KATEX.sub(f"{offset}/site_libs/katex/", page.read_text(encoding="utf-8"))
+        page.write_text(text, encoding="utf-8")
+    (out / ".nojekyll").touch()
+    return out
+
+
+# ---- judging
+
+class Page(HTMLParser):
+    "What a page refers to, and what can be referred to in it."
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.ids, self.links, self.loads, self.no_alt, self.pictures = set(), [], [], 0, 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.ids.update(filter(None, (a.get("id"), a.get("name") if tag == "a" else None)))
+        if tag == "a" and a.get("href") is not None:
+            self.links.append(a["href"])
+        if tag == "link" and not {"canonical", "alternate"} & set((a.get("rel") or "").split()):
+            self.loads.append(a.get("href") or "")
+        if tag in ("img", "script", "iframe", "source", "video", "audio", "embed") and a.get("src"):
+            self.loads.append(a["src"])
+        if tag == "img":
+            self.pictures += 1
+            self.no_alt += not (a.get("alt") or "").strip()
+
+
+def faults(site: Path, home: str = "") -> tuple[list[str], dict[str, int]]:
+    "Every link to nowhere, everything loaded from the web and every picture without words, and how much was looked at."
+    pages = {p: Page(p.read_text(encoding="utf-8")) for p in sorted(site.rglob("*.html"))}
+    found, n = [], dict(pages=len(pages), links=0, pictures=0)
+
+    def look(at: Path, where: str, url: str, load: bool) -> None:
+        n["links"] += 1
+        parts = urlsplit(url)
+        if parts.scheme in ("data", "mailto", "javascript", "blob"):
+            return
+        if parts.scheme or parts.netloc:
+            if load:
+                found.append(f"{where}: loads {url[:100]} from the web")
+            elif home and url.startswith(home):
+                found.append(f"{where}: {url} is a page of this site and should be a relative link")
+            return
+        target = (site / parts.path.lstrip("/") if parts.path.startswith("/") else at.parent / unquote(parts.path)).resolve() if parts.path else at
+        if target.is_dir():
+            target /= "index.html"
+        if not target.is_relative_to(site) or not target.is_file():
+            found.append(f"{where}: {url} leads nowhere")
+        elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+            found.append(f"{where}: {url} has no such place on its page")
+
+    for path, page in pages.items():
+        where = path.relative_to(site).as_posix()
+        for url in page.links:
+            look(path, where, url, False)
+        for url in page.loads:
+            look(path, where, url, True)
+        n["pictures"] += page.pictures
+        if page.no_alt:
+            found.append(f"{where}: {page.no_alt} picture(s) without alt text")
+    for path in sorted(site.rglob("*.css")):
+        where = path.relative_to(site).as_posix()
+        text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.S)
+        for url in re.findall(r"""(?:@import\s+|url\(\s*)['"]?([^'")\s]+)""", text):
+            look(path, where, url.partition("url(")[2] or url, True)
+    search = site / "search.json"
+    for entry in json.loads(search.read_text(encoding="utf-8")) if search.exists() else []:
+        look(search, "search.json", entry["href"], False)
+    return list(dict.fromkeys(found)), n
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "_docs", help="where the site goes (default _docs)")
+    parser.add_argument("--check", type=Path, metavar="DIR", help="judge the site in DIR and build nothing")
+    args = parser.parse_args()
+    if args.check:
+        return report(args.check.resolve(), "")
+    with tempfile.TemporaryDirectory(prefix=".docs-", dir=args.out.resolve().parent) as tmp:
+        stage = Stage(process(), Path(tmp) / "stage")
+        stage.to.mkdir()
+        stage.run()
+        site = render(stage.to).resolve()
+        if report(site, stage.home):
+            return 1
+        shutil.rmtree(args.out, ignore_errors=True)
+        shutil.move(site, args.out)
+    if args.out == ROOT / "_docs":
+        # for Quarto, which nbdev gives this file when custom_sidebar is on
+        (ROOT / "nbs" / "sidebar.yml").write_text(sidebar_yml(sidebar(notebooks(ROOT / "nbs"))), encoding="utf-8")
+    print(f"open {os.path.relpath(args.out / 'index.html')}")
+    return 0
+
+
+def report(site: Path, home: str) -> int:
+    "Print what is wrong with a site, or that nothing is."
+    found, n = faults(site, home)
+    for fault in found:
+        print(fault, file=sys.stderr)
+    print(f"{n['pages']} pages, {n['links']} links, {n['pictures']} pictures, {len(found)} fault(s)")
+    return 1 if found or not n["pages"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,341 @@
+"""The rendered site, in a real browser: `make docs` must give pages that load, find, show and can be read."""
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from browser import chromium, complaints, need_browser, serve
+
+ROOT = Path(__file__).resolve().parent.parent
+spec = importlib.util.spec_from_file_location("site_docs", ROOT / "tests" / "docs.py")
+docs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(docs)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    "The site, built once."
+    out = tmp_path_factory.mktemp("site") / "_docs"
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "docs.py"), "--out", str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning:" not in done.stderr, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def home(site):
+    with serve(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with chromium() as page:
+        yield page
+
+
+def pages(site) -> list[str]:
+    return sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
+
+
+def emulate(page, scheme="light", width=1400, height=900):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 600))
+
+
+def wait(page, script, seconds=8):
+    "What a script returns as soon as it is true."
+    from selenium.webdriver.support.ui import WebDriverWait
+    return WebDriverWait(page, seconds, .05).until(lambda p: p.execute_script(script))
+
+
+# ---- what was built
+
+def test_every_notebook_has_its_page(site):
+    for path in docs.notebooks(ROOT / "nbs"):
+        assert (site / docs.page_of(path).with_suffix(".html")).is_file(), path
+    assert (site / "api.html").is_file()
+
+
+def test_nothing_loaded_from_the_web_and_licences_beside_what_is_vendored(site):
+    found, n = docs.faults(site, "https://behaviour-sim.github.io/behaviour_sim/")
+    assert not found and n["links"] > 1000 and n["pictures"] > 20
+    assert "MIT License" in (site / "site_libs" / "katex" / "LICENSE").read_text()
+
+
+def test_doclinks_lead_to_where_the_name_is_defined(site):
+    text = (site / "index.html").read_text() + (site / "api.html").read_text()
+    assert 'href="data.html#read_tweets"' in text and 'id="read_tweets"' in (site / "data.html").read_text()
+    # a column's name is not a link, whatever function has the same name
+    assert not re.search(r'<a[^>]*captioning[^>]*><code>caption</code>', (site / "data.html").read_text())
+
+
+def test_a_line_in_italics_is_the_caption_of_the_figure_above(site):
+    text = (site / "tutorials" / "reproduce_team83.html").read_text()
+    assert re.search(r'<img alt="[^"]{10,}"[^>]*>\s*</p>\s*<figcaption>Synthetic tweets\. Bars to the left are gains\.</figcaption>', text)
+
+
+# ---- the checker
+
+GOOD = '<html><body><h1 id="top">A</h1><a href="b.html#end">b</a><img src="data:image/png;base64,AA" alt="a dot"></body></html>'
+
+
+@pytest.fixture
+def small(tmp_path):
+    "A site of two pages without a fault."
+    (tmp_path / "a.html").write_text(GOOD)
+    (tmp_path / "b.html").write_text('<html><body><a href="a.html">a</a><a href="https://example.com/x">out</a><p id="end">.</p></body></html>')
+    (tmp_path / "s.css").write_text("p { color: red }")
+    return tmp_path
+
+
+def test_checker_is_content_with_a_good_site(small):
+    assert docs.faults(small) == ([], dict(pages=2, links=4, pictures=1))
+
+
+@pytest.mark.parametrize("old, new, says", [
+    ('href="b.html#end"', 'href="c.html"', "leads nowhere"),
+    ('href="b.html#end"', 'href="../a.html"', "leads nowhere"),
+    ('href="b.html#end"', 'href="b.html#gone"', "no such place"),
+    ('href="b.html#end"', 'href="#gone"', "no such place"),
+    ('href="b.html#end"', 'href="https://our.example/docs/b.html"', "should be a relative link"),
+    ('src="data:image/png;base64,AA"', 'src="https://cdn.example/x.png"', "from the web"),
+    ('src="data:image/png;base64,AA"', 'src="gone.png"', "leads nowhere"),
+    ('alt="a dot"', 'alt=""', "without alt text"),
+    ("</body>", '<script src="//cdn.example/x.js"></script></body>', "from the web"),
+    ("<body>", '<body><link rel="stylesheet" href="https://fonts.example/f.css">', "from the web"),
+])
+def test_checker_catches(small, old, new, says):
+    (small / "a.html").write_text(GOOD.replace(old, new))
+    found, _ = docs.faults(small, "https://our.example/docs/")
+    assert len(found) == 1 and found[0].startswith("a.html: ") and says in found[0]
+
+
+@pytest.mark.parametrize("rule", ['@import "https://fonts.example/f.css";', "@import url(https://fonts.example/f.css);", "p { background: url('gone.png') }"])
+def test_checker_reads_style_sheets(small, rule):
+    (small / "s.css").write_text(rule)
+    assert len(docs.faults(small)[0]) == 1
+
+
+def test_a_broken_link_fails_the_build(site, tmp_path):
+    copy = tmp_path / "site"
+    shutil.copytree(site, copy)
+    page = copy / "data.html"
+    page.write_text(page.read_text().replace('id="read_tweets"', 'id="read_twits"'))
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "docs.py"), "--check", str(copy)], capture_output=True, text=True)
+    assert done.returncode == 1 and "data.html#read_tweets has no such place" in done.stderr
+
+
+@pytest.mark.parametrize("link, ok", [("00_core.ipynb#one", True), ("00_core.ipynb#gone", False), ("09_gone.ipynb", False)])
+def test_a_link_written_in_a_notebook_is_followed(tmp_path, link, ok):
+    "From two small notebooks to a judged site; the link goes by the notebook's file name, the page has nbdev's."
+    proc, to = tmp_path / "proc", tmp_path / "stage"
+    proc.mkdir(), to.mkdir()
+    for name in ("_quarto.yml", "nbdev.yml", "styles.css", "favicon.svg"):
+        shutil.copy(ROOT / "nbs" / name, proc)
+    cell = lambda kind, text: dict(cell_type=kind, metadata={}, source=text)
+    for name, text in {"index": f"See [it]({link}).", "00_core": "# One\n\nText."}.items():
+        cells = [cell("raw", f"---\ntitle: {name}\noutput-file: {name[-4:]}.html\n---\n"), cell("markdown", text.replace("# ", "## "))]
+        (proc / f"{name}.ipynb").write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
+    docs.Stage(proc, to).run()
+    site = docs.render(to).resolve()
+    found, _ = docs.faults(site)
+    assert (found == []) == ok, found
+    assert ok == ('href="core.html#one"' in (site / "index.html").read_text())
+
+
+# ---- the parts
+
+def test_sidebar_groups_by_number_and_takes_in_new_notebooks():
+    names = ["index", "00_core", "07_download", "24_simulator", "33_text_metrics", "40_sdxl_lora", "50_scale", "61_cli", "90_new", "tutorials/x"]
+    got = docs.sidebar([Path(f"{n}.ipynb") for n in names])
+    assert got[0] == "index.ipynb"
+    assert {s["section"]: len(s["contents"]) for s in got[1:]} == {
+        "Tutorials": 1, "Data": 2, "Likes": 1, "Text": 1, "Pictures": 1, "Scale": 1, "Command line": 1, "More": 1}
+    assert got[1]["section"] == "Tutorials"
+
+
+def test_sidebar_for_quarto_is_fresh():
+    settings = (ROOT / "settings.ini").read_text()
+    if not re.search(r"(?m)^custom_sidebar\s*=\s*True", settings):
+        pytest.skip("nbdev writes nbs/sidebar.yml itself: custom_sidebar is off")
+    want = docs.sidebar_yml(docs.sidebar(docs.notebooks(ROOT / "nbs")))
+    assert (ROOT / "nbs" / "sidebar.yml").read_text() == want, "run `make docs` and commit nbs/sidebar.yml"
+
+
+def test_an_output_cannot_restyle_the_page():
+    got = docs.scoped("<style>:root { --x: 1 } body { margin: 0 } .card { color: red }</style><b class='card'>x</b>")
+    name = re.match(r'<div class="(own-\w+)">', got)[1]
+    assert f"<style>.{name} {{ & {{ --x: 1 }} & {{ margin: 0 }} .card {{ color: red }} }}</style>" in got
+    assert docs.scoped("<p>x</p>") == "<p>x</p>"
+
+
+def test_numbers_in_tables_stand_right():
+    html = ("<table border='1' class='dataframe'><thead><tr style='x'><th></th><th>name</th><th>rmse</th></tr></thead><tbody>"
+            "<tr><th>0</th><td>a</td><td>-0.51</td></tr><tr><th>1</th><td>2</td><td>NaN</td></tr></tbody></table>")
+    got = docs.align(html)
+    assert got.count('class="n"') == 3 and '<th class="n">rmse' in got and "<td>a</td>" in got and "<td>2</td>" in got
+
+
+# ---- in Chromium
+
+def test_every_page_loads_without_a_complaint(browser, site, home):
+    emulate(browser)
+    complaints(browser, home)
+    wrong = {}
+    for name in pages(site):
+        browser.get(home + name)
+        wrong[name] = complaints(browser, home)
+    assert not any(wrong.values()), {k: v for k, v in wrong.items() if v}
+    assert len(wrong) >= len(docs.notebooks(ROOT / "nbs"))
+
+
+def test_the_complaints_are_real(browser, tmp_path):
+    (tmp_path / "index.html").write_text('<img src="gone.png"><img src="http://192.0.2.1:9/x.png"><script>throw Error("oh")</script>')
+    with serve(tmp_path) as address:
+        complaints(browser, address)
+        browser.execute_script("location.href = arguments[0]", address)       # `get` would wait for the host that never answers
+        said = ""
+        for _ in range(40):
+            said += " ".join(complaints(browser, address))
+            if all(word in said for word in ("gone.png", "192.0.2.1", "oh")):
+                break
+            time.sleep(.1)
+    browser.get("about:blank")
+    assert "gone.png" in said and "left the machine: http://192.0.2.1" in said and "oh" in said
+
+
+def test_search_finds_a_function_and_leads_there(browser, home):
+    emulate(browser)
+    browser.get(home + "index.html")
+    box = browser.find_element("css selector", "#quarto-search input")
+    box.send_keys("read_tweets")
+    wait(browser, "return document.querySelectorAll('.search-result').length > 0")
+    results = browser.execute_script("return [...document.querySelectorAll('.search-result')].map(a => [a.getAttribute('href'), a.textContent])")
+    at = [i for i, (href, _) in enumerate(results) if href.endswith("data.html#read_tweets")]
+    assert at and at[0] < 3, results[:5]
+    browser.find_elements("css selector", ".search-result")[at[0]].click()
+    wait(browser, "return location.hash == '#read_tweets' && document.getElementById('read_tweets')")
+    assert wait(browser, "const r = document.getElementById('read_tweets').getBoundingClientRect(); return r.top >= 0 && r.top < innerHeight")
+
+
+def test_search_that_finds_nothing_says_so(browser, home):
+    browser.get(home + "index.html")
+    browser.find_element("css selector", "#quarto-search input").send_keys("zzqqxxyyvv")
+    assert wait(browser, "const e = document.querySelector('.search-none'); return e && e.textContent")
+
+
+def test_figures_show(browser, home):
+    emulate(browser)
+    for name in ("eda.html", "corpus.html", "tutorials/reproduce_team83.html"):
+        browser.get(home + name)
+        images = browser.execute_script("return [...document.querySelectorAll('main img')].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
+        assert len(images) >= 3
+        for natural, shown, alt in images:
+            assert natural > 0 and 0 < shown <= natural and alt.strip()      # never drawn larger than it is: that blurs
+
+
+def test_formulas_are_set(browser, home):
+    browser.get(home + "history.html")
+    assert wait(browser, "return document.querySelectorAll('.katex-html').length") > 3
+    assert browser.execute_script("return document.querySelectorAll('.katex-error').length") == 0
+    assert browser.execute_script("return document.fonts.ready.then(() => [...document.fonts].some(f => f.family.includes('KaTeX') && f.status == 'loaded'))")
+
+
+WIDER = """const out = [], w = document.documentElement.clientWidth;
+if (document.documentElement.scrollWidth > w) out.push('the page is ' + document.documentElement.scrollWidth + ' wide');
+for (const e of document.querySelectorAll('main *')) {
+  const r = e.getBoundingClientRect();
+  if (r.width === 0 || r.right <= w + 1) continue;
+  let p = e.parentElement, boxed = false;
+  for (; p && p.tagName !== 'MAIN'; p = p.parentElement) if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(p).overflowX) && p.getBoundingClientRect().right <= w + 1) { boxed = true; break; }
+  if (!boxed && !['auto', 'scroll'].includes(getComputedStyle(e).overflowX)) out.push(e.tagName + '.' + e.className + ' ' + Math.round(r.right) + ' ' + e.textContent.slice(0, 40));
+}
+return out.slice(0, 4);"""
+
+
+def test_no_page_is_wider_than_a_phone(browser, site, home):
+    emulate(browser, width=390, height=844)
+    wide = {}
+    for name in pages(site):
+        browser.get(home + name)
+        wide[name] = browser.execute_script(WIDER)
+    assert not any(wide.values()), {k: v for k, v in wide.items() if v}
+
+
+def test_the_sidebar_opens_on_a_phone(browser, home):
+    emulate(browser, width=390, height=844)
+    browser.get(home + "data.html")
+    shown = "const r = document.querySelector('#quarto-sidebar a[href=\"core.html\"]').getBoundingClientRect(); return r.width > 0 && r.left >= 0 && r.right <= 390"
+    assert not browser.execute_script(shown)
+    browser.find_element("css selector", ".quarto-btn-toggle").click()
+    assert wait(browser, shown)
+
+
+CONTRAST = """const rgb = s => (s.match(/[\\d.]+/g) || []).map(Number).map((v, i) => s.startsWith('color(') && i < 3 ? v * 255 : v), over = (a, b) => { const k = a[3] ?? 1; return [0, 1, 2].map(i => a[i] * k + b[i] * (1 - k)); };
+const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+const ground = e => { const up = []; for (let p = e; p; p = p.parentElement) up.unshift(rgb(getComputedStyle(p).backgroundColor)); return up.reduce((b, a) => over(a, b), [255, 255, 255]); };
+const worst = {};
+for (const e of document.querySelectorAll('body *')) {
+  if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || e.closest('.katex, script, style, mark') || !e.getClientRects().length) continue;
+  const s = getComputedStyle(e); if (s.visibility === 'hidden' || s.opacity === '0') continue;
+  let see = 1; for (let p = e; p; p = p.parentElement) see *= Number(getComputedStyle(p).opacity);
+  const g = ground(e), c = rgb(s.color), f = over([c[0], c[1], c[2], (c[3] ?? 1) * see], g), [a, b] = [lum(f), lum(g)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
+  const big = parseFloat(s.fontSize) >= 24 || (parseFloat(s.fontSize) >= 18.66 && Number(s.fontWeight) >= 700);
+  const key = e.tagName + '.' + e.className; if (ratio < (big ? 3 : 4.5) && !(worst[key] < ratio)) worst[key] = Math.round(ratio * 100) / 100;
+}
+return worst;"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(browser, home, scheme):
+    "WCAG 2.2 AA: a contrast of 4.5 to 1, of 3 to 1 for large text."
+    emulate(browser, scheme)
+    low = {}
+    for name in ("index.html", "data.html", "api.html", "eda.html", "history.html", "tutorials/reproduce_team83.html"):
+        browser.get(home + name)
+        assert browser.execute_script("return document.documentElement.classList.contains('quarto-dark')") == (scheme == "dark")
+        low[name] = browser.execute_script(CONTRAST)
+    assert not any(low.values()), {k: v for k, v in low.items() if v}
+
+
+def test_the_contrast_test_sees(browser, home):
+    emulate(browser, "dark")
+    browser.get(home + "index.html")
+    browser.execute_script("document.querySelector('main p').style.color = '#444'")
+    assert browser.execute_script(CONTRAST)
+
+
+def test_the_toggle_changes_the_scheme_and_is_remembered(browser, home):
+    emulate(browser, "light")
+    browser.get(home + "index.html")
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    before = browser.execute_script(ground)
+    browser.find_element("css selector", ".quarto-color-scheme-toggle").click()
+    wait(browser, "return document.documentElement.classList.contains('quarto-dark')")
+    dark = wait(browser, f"const c = (() => {{ {ground} }})(); return c != '{before}' && c")
+    browser.get(home + "data.html")
+    assert browser.execute_script(ground) == dark
+    browser.execute_script("localStorage.clear()")
+
+
+def test_keyboard_reaches_search(browser, home):
+    emulate(browser)
+    browser.get(home + "index.html")
+    browser.find_element("css selector", "body").send_keys("/")
+    assert wait(browser, "return document.activeElement.matches('#quarto-search input')")
+
+
+def test_without_a_browser_the_tests_skip_or_fail_as_told(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("BEHAVIOUR_SIM_NEEDS_BROWSER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="chromedriver is not installed"):
+        need_browser()
+    monkeypatch.setenv("BEHAVIOUR_SIM_NEEDS_BROWSER", "1")
+    with pytest.raises(pytest.fail.Exception):
+        need_browser()
