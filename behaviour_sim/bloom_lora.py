@@ -223,7 +223,9 @@ def finetune(
     with torch.no_grad():
         for k, p in weights.items(): p.copy_(best[k])
     for c in lm.peft_config.values(): c.base_model_name_or_path = s.lm # not a path of this machine
-    lm.save_pretrained(out, save_embedding_layers=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Could not find a config file') # the vocabulary is as it was
+        lm.save_pretrained(out)
     return pd.DataFrame(story['history']).assign(valid_loss=lambda d: pd.to_numeric(d['valid_loss']))
 
 # %% ../nbs/32_bloom_lora.ipynb #7c74e3c0
