@@ -224,8 +224,8 @@ def finetune(
         for k, p in weights.items(): p.copy_(best[k])
     for c in lm.peft_config.values(): c.base_model_name_or_path = s.lm # not a path of this machine
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Could not find a config file') # the vocabulary is as it was
-        lm.save_pretrained(out)
+        warnings.simplefilter('ignore', UserWarning) # the vocabulary is as it was, whatever the hub may say
+        lm.save_pretrained(out, save_embedding_layers=False)
     return pd.DataFrame(story['history']).assign(valid_loss=lambda d: pd.to_numeric(d['valid_loss']))
 
 # %% ../nbs/32_bloom_lora.ipynb #7c74e3c0

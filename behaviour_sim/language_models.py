@@ -111,7 +111,7 @@ def load_lm(
         if not (Path(adapter)/'adapter_model.safetensors').is_file(): raise BadInput(f"There is no adapter in {adapter}")
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
-            warnings.filterwarnings('ignore', 'Could not find a config file') # there is no folder of that name, and none is needed
+            warnings.simplefilter('ignore', UserWarning)   # of peft, that there is no folder named like the model
             lm = PeftModel.from_pretrained(lm, adapter)
         if merge: lm = lm.merge_and_unload()
     return lm.to(pick_device()).eval(), tok
