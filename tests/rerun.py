@@ -14,6 +14,9 @@ SKIP = re.compile(r"(?m)^\s*#\|\s*eval:\s*false")
 def rerun(path: Path) -> None:
     "Execute the cells of a notebook from first to last and store their outputs; stop at the first error."
     nb, here = read_nb(path), Path.cwd()
+    for cell in nb.cells:  # a cell that falls silent must not keep what it said before
+        if cell.cell_type == "code" and not SKIP.search(cell.source):
+            cell["outputs"] = []
     os.chdir(path.parent)
     try:
         shell = CaptureShell(path=".", mpl_format="png")
