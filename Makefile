@@ -49,7 +49,7 @@ docs: setup
 bench-quality: setup
 	$(BIN)/python -c "from behaviour_sim.quality import main; main()"
 
-# The figures of generated text: trains the language model for 15 minutes, then writes 2,000 tweets
+# The figures of generated text: trains the language model, then writes 2,000 tweets
 bench-content: setup
 	$(BIN)/python -c "from behaviour_sim.content_quality import main; main()"
 

@@ -39,7 +39,7 @@ class LoraSettings:
 
 SETTINGS = dict(
     report=LoraSettings('bloom-7b1', loss_on='all', precision='fp16', eight_bit=True, patience=0),
-    laptop=LoraSettings('smollm2', dropout=0., learning_rate=1e-3, batch=16, accumulation=1, warmup=20, max_steps=350, evaluate_every=50),
+    laptop=LoraSettings('smollm2', dropout=0., learning_rate=1e-3, batch=16, accumulation=1, warmup=10, max_steps=110, evaluate_every=25),
     tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5, max_steps=60, evaluate_every=20),
 )
 

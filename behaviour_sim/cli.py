@@ -163,7 +163,7 @@ def what_if(data:Data, model:Model, id:Id, set:Annotated[Optional[list[str]], ty
 @app.command('fit-content')
 def fit_content(data:Data, model:Model, captions:Captions=None, preset:Preset='laptop',
     lm:Annotated[str, typer.Option('--lm', help='Language model: smollm2, bloom-7b1, tiny-bloom, or none for retrieval alone.')]='smollm2',
-    minutes:Annotated[float, typer.Option(min=0.1, help='Minutes that fine-tuning may take.')]=15,
+    minutes:Annotated[float, typer.Option(min=0.1, help='Minutes that fine-tuning may take.')]=20,
     seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
     """Learn to write the tweets of these brands.
 

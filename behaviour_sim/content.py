@@ -6,7 +6,8 @@
 __all__ = ['SETTINGS_OF', 'SCORE', 'SOURCES', 'ContentSimulator', 'lm_of']
 
 # %% ../nbs/34_content.ipynb #a95138f1
-import io, json
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -51,11 +52,13 @@ def lm_of(
     package = lm_row(name).get('package')
     return name if package is None or importlib.util.find_spec(package) else None
 
+# %% ../nbs/34_content.ipynb #a8b5780f
 @patch
 def fit(self:ContentSimulator,
     tweets:pd.DataFrame,        # Tweets with `content`
     captions:pd.DataFrame=None, # id, caption
-    minutes:float=15,           # Minutes that fine-tuning may take
+    minutes:float=20,           # Minutes that fine-tuning may take; None: as long as its steps need, which makes the result the same on any machine
+    steps:int=None,             # Updates of the language model; None: those of its settings
     rows:int=6000,              # Tweets to fine-tune on, at most
     k:int=2,                    # Examples in each prompt
     rank_by_likes:bool=True,    # Also fit a likes simulator, if the tweets have likes
@@ -66,12 +69,12 @@ def fit(self:ContentSimulator,
     self.k, self.retriever = k, TweetRetriever(self.preset, seed=self.seed).fit(t, quiet)
     t = self.retriever.tweets
     self.likes = LikesSimulator(self.preset, seed=self.seed).fit(t, quiet=quiet) if rank_by_likes and 'likes' in t and t['likes'].notna().all() else None
-    if self.lm: self._teach(t, rows, minutes, quiet)
+    if self.lm: self._teach(t, rows, minutes, steps, quiet)
     self.names = ['content']
     return self
 
 @patch
-def _teach(self:ContentSimulator, t, rows, minutes, quiet):
+def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
     "Fine-tune the language model on some of the tweets, with their examples in the prompt."
     from behaviour_sim.bloom_lora import SETTINGS, finetune
     rng = np.random.default_rng(self.seed)
@@ -81,8 +84,9 @@ def _teach(self:ContentSimulator, t, rows, minutes, quiet):
     prompts = build_prompts(part, examples=[list(f['content'][:self.k]) for f in found], k=self.k)
     held = rng.random(len(part)) < min(.05, 64/len(part))
     pick = lambda mask: ([p for p, m in zip(prompts, mask) if m], [c for c, m in zip(part['content'], mask) if m])
-    settings = SETTINGS_OF[self.lm]
-    self.adapter = cache_dir('adapters', content_key(prompts, self.lm, settings, float(minutes), repr(SETTINGS[settings]))[:32])
+    s = SETTINGS[SETTINGS_OF[self.lm]]
+    settings = replace(s, max_steps=steps or s.max_steps, seed=self.seed)
+    self.adapter = cache_dir('adapters', content_key(prompts, part['content'].tolist(), repr(settings), str(minutes))[:32])
     self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None, max_minutes=minutes, quiet=quiet)
 
 # %% ../nbs/34_content.ipynb #68011889
@@ -106,7 +110,7 @@ def write(self:ContentSimulator, prompts:list, n:int=1, quiet:bool|None=None # P
     "What the language model writes after each prompt."
     from behaviour_sim.generation import write
     from behaviour_sim.language_models import load_lm
-    if getattr(self, '_lm', None) is None: self._lm = load_lm(self.lm, adapter=self.adapter, merge=True)
+    if getattr(self, '_lm', None) is None: self._lm = load_lm(self.lm, self.adapter, fast=True)
     once = lambda **kw: write(prompts, *self._lm, seed=self.seed, quiet=quiet, **kw)
     texts = [once()]
     if n > 1: texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in once(temperature=.8, n=n - 1)))]
@@ -155,6 +159,21 @@ def copied(self:ContentSimulator, texts # Texts
 SOURCES = ('mixed', 'lm', 'retrieval')
 
 @patch
+def pick(self:ContentSimulator,
+    tweets:pd.DataFrame,  # Tweets to be written
+    table:pd.DataFrame,   # From `drafts`
+    found:list,           # From `drafts`
+    source:str='mixed',   # One of SOURCES
+    likes:str='wanted',   # 'wanted', 'most' or 'ignore'
+    quiet:bool|None=None, # No progress bar
+) -> pd.DataFrame: # id, content, source and the parts of the score; one row for each tweet, in their order and with their index
+    "The best scored draft of each tweet."
+    if source != 'mixed': table = table[table['source'] == source].reset_index(drop=True)
+    if source == 'retrieval': table = table.groupby('row').head(1).reset_index(drop=True) # the retriever has chosen
+    best = self.choose(tweets, table, found, likes, quiet=quiet).sort_values('score', ascending=False, kind='stable').groupby('row').head(1).sort_values('row')
+    return best.drop(columns='row').set_axis(tweets.index).assign(id=tweets['id'].to_numpy())[['id', 'content', 'source', *[c for c in best if c not in ('row', 'content', 'source')]]]
+
+@patch
 def generate(self:ContentSimulator,
     tweets:pd.DataFrame,        # Tweets to be written; their content is not looked at
     captions:pd.DataFrame=None, # id, caption
@@ -162,17 +181,13 @@ def generate(self:ContentSimulator,
     source:str='mixed',         # One of SOURCES
     likes:str='wanted',         # 'wanted', 'most' or 'ignore'
     quiet:bool|None=None,       # No progress bar
-) -> pd.DataFrame: # id, content, source and the parts of the score; one row for each tweet, in their order and with their index
+) -> pd.DataFrame: # As from `pick`
     "Write each tweet."
     if self.names is None: raise BadInput("This content simulator is not fitted yet")
     if source not in SOURCES: raise BadInput(f"source is one of {', '.join(SOURCES)}, not {source!r}")
     if source == 'lm' and not self.lm: raise BadInput("This content simulator was fitted without a language model")
     t = ready(tweets, captions)
-    table, found = self.drafts(t, 0 if source == 'retrieval' else n, quiet)
-    if source != 'mixed': table = table[table['source'] == source].reset_index(drop=True)
-    if source == 'retrieval': table = table.groupby('row').head(1).reset_index(drop=True) # the retriever has chosen
-    best = self.choose(t, table, found, likes, quiet=quiet).sort_values('score', ascending=False, kind='stable').groupby('row').head(1).sort_values('row')
-    return best.drop(columns='row').set_axis(tweets.index).assign(id=tweets['id'].to_numpy())[['id', 'content', 'source', *[c for c in best if c not in ('row', 'content', 'source')]]]
+    return self.pick(t, *self.drafts(t, 0 if source == 'retrieval' else n, quiet), source, likes, quiet).set_axis(tweets.index)
 
 # %% ../nbs/34_content.ipynb #4694858a
 @patch

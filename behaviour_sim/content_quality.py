@@ -60,9 +60,11 @@ def texts_of_all(
     pools = known.groupby('username').indices
     some = [rng.choice(pools[a]) if a in pools else j for a, j in zip(new['username'], at)]
     blind = new.drop(columns='content')
-    out = {'random of the account': known['content'].iloc[some].tolist(), 'nearest in time': known['content'].iloc[at].tolist(),
-           'retrieved': writer.generate(blind, source='retrieval', quiet=quiet)['content'].tolist()}
-    if writer.lm: out |= {k: writer.generate(blind, source=s, quiet=quiet)['content'].tolist() for k, s in {'language model': 'lm', 'mixed': 'mixed'}.items()}
+    blind = ready(new.drop(columns='content'))
+    drafts = writer.drafts(blind, int(bool(writer.lm)), quiet)
+    say = lambda source: writer.pick(blind, *drafts, source, quiet=quiet)['content'].tolist()
+    out = {'random of the account': known['content'].iloc[some].tolist(), 'nearest in time': known['content'].iloc[at].tolist(), 'retrieved': say('retrieval')}
+    if writer.lm: out |= {'language model': say('lm'), 'mixed': say('mixed')}
     return out | {'best old tweet': best_old_tweet(writer, new)}
 
 # %% ../nbs/35_content_quality.ipynb #da3e70d5
@@ -104,7 +106,7 @@ def outputs_of_team83(
     return pd.DataFrame([dict(n=len(t), degenerate=np.mean(degenerate(t)), degenerate_tidied=np.mean(degenerate([tidy(x) for x in t])), distinct_1=distinct(t, 1), distinct_2=distinct(t, 2))])
 
 def main(
-    minutes:float=15, # Of fine-tuning
+    minutes:float=20, # Of fine-tuning, at most
     n:int=2000,       # Tweets to be written
 ):
     "Print the tables of `make bench-content` from the real rows."

@@ -10,7 +10,8 @@ import hashlib, importlib.util, os, warnings
 from functools import lru_cache
 from pathlib import Path
 
-from .core import BadInput, cache_dir, pick_device, seed_everything
+from .core import BadInput, cache_dir, pick_device
+from .embeddings import fast_dtype
 
 # %% ../nbs/31_language_models.ipynb #f87712dc
 LMS = {
@@ -103,6 +104,7 @@ def load_lm(
     adapter=None,     # Folder of a LoRA adapter
     merge:bool=True,  # Add the adapter into the weights
     eight_bit:bool=False, # Load in 8 bits, if bitsandbytes is there
+    fast:bool=False,  # bfloat16 where the processor multiplies it in hardware; a few words may differ
 ) -> tuple: # The model in evaluation mode, and its tokenizer
     "A language model with its adapter."
     lm, tok = base_lm(name, eight_bit)
@@ -114,4 +116,4 @@ def load_lm(
             warnings.simplefilter('ignore', UserWarning)   # of peft, that there is no folder named like the model
             lm = PeftModel.from_pretrained(lm, adapter)
         if merge: lm = lm.merge_and_unload()
-    return lm.to(pick_device()).eval(), tok
+    return lm.to(pick_device(), fast_dtype() if fast else None).eval(), tok

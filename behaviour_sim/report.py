@@ -31,7 +31,7 @@ def run_all(
     n:int=2000,           # Tweets of the embedded corpus
     seed:int=42,          # Of corpus, splits and models
     written:int=24,       # Tweets to write; 0: none
-    minutes:float=1.,     # Minutes of fine-tuning
+    steps:int=12,         # Updates of the language model that writes them
     quiet:bool|None=None, # No progress bar
 ) -> dict: # synthetic, n, irreducible, splits: name → figures
     "Split, fit, judge, save, and report."
@@ -50,7 +50,7 @@ def run_all(
         if name == 'random': final, test, train = sim, judged, known
     figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed, splits=rows)
     predictions = final.predict(test, quiet=True)
-    drafts = write_some(final, train, test.head(written), minutes, quiet) if written else None
+    drafts = write_some(final, train, test.head(written), steps, quiet) if written else None
     final.save(out/'model')
     with write_atomic(out/'predictions.csv') as f: predictions.to_csv(f, index=False)
     if written:
@@ -64,11 +64,11 @@ def write_some(
     sim:LikesSimulator,  # Fitted; it says which draft comes closest to the likes wanted
     known:pd.DataFrame,  # Tweets to learn from
     wanted:pd.DataFrame, # Tweets to be written
-    minutes:float,       # Minutes of fine-tuning
+    steps:int,           # Updates of the language model
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source
     "Learn how the brands write, and write some tweets."
-    writer = ContentSimulator(sim.preset, lm_of(sim.preset), sim.seed).fit(known, minutes=minutes, rows=400, rank_by_likes=False, quiet=quiet)
+    writer = ContentSimulator(sim.preset, lm_of(sim.preset), sim.seed).fit(known, minutes=None, steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
     writer.likes = sim
     return writer.generate(wanted, source='lm' if writer.lm else 'retrieval', quiet=quiet)
 

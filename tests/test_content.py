@@ -17,7 +17,7 @@ from behaviour_sim.retrieval import TextKernel, TweetRetriever, nearest_in_time
 def tweets(): return sample_tweets(500)
 
 @pytest.fixture(scope='module')
-def writer(tweets): return ContentSimulator('tiny', 'tiny-bloom').fit(tweets.iloc[:400], minutes=.2, rows=150, quiet=True)
+def writer(tweets): return ContentSimulator('tiny', 'tiny-bloom').fit(tweets.iloc[:400], steps=20, rows=150, quiet=True)
 
 def cli(*args): return subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', *map(str, args)], capture_output=True, text=True)
 

@@ -26,7 +26,7 @@ def test_a_preset_names_encoders_of_the_right_kind(preset):
     assert all(ENCODERS[name].kind == kind for kind, name in PRESETS[preset].items())
 
 
-@pytest.mark.parametrize('name', [n for n in ENCODERS if n.startswith('tiny')])
+@pytest.mark.parametrize('name', [n for n in ENCODERS if n.startswith('tiny') and 'blip' not in n]) # a captioner gives token numbers, see test_captioning
 def test_tiny_encoders_give_finite_vectors_of_their_length(name):
     items = ['one text', 'another, longer text'] if ENCODERS[name].kind == 'text' else [picture(0), picture(1)]
     E = embed(items, name)
