@@ -114,6 +114,12 @@ def write(self:ContentSimulator, prompts:list, n:int=1, quiet:bool|None=None # P
     once = lambda **kw: write(prompts, *self._lm, seed=self.seed, quiet=quiet, **kw)
     texts = [once()]
     if n > 1: texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in once(temperature=.8, n=n - 1)))]
+    for draft in texts: # what loops or breaks off is drawn again, a few times
+        for again in range(3):
+            bad = np.flatnonzero(degenerate([tidy(t) for t in draft]))
+            if not len(bad): break
+            new = write([prompts[i] for i in bad], *self._lm, temperature=.7, repetition_penalty=1.1, seed=self.seed + 1 + again, quiet=quiet)
+            for i, t in zip(bad, new): draft[i] = t
     return texts
 
 # %% ../nbs/34_content.ipynb #e979a4d6

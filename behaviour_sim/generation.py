@@ -52,8 +52,8 @@ def write(
     temperature:float=0.,     # 0: the likeliest word each time
     top_p:float=.9,           # When drawing: from the likeliest words that have this share together
     n:int=1,                  # Texts for each prompt; more than one only when drawing
-    repetition_penalty:float=1.1, # 1: none
-    no_repeat:int=4,          # 0: no rule
+    repetition_penalty:float=1., # 1: none
+    no_repeat:int=8,          # 0: no rule. Two `<hyperlink>` in a row are eight tokens, and real
     seed:int=0,               # Of the draws
     quiet:bool|None=None,     # No progress bar
 ) -> list: # Texts; lists of n texts if n > 1
