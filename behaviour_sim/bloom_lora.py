@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .core import BadInput, pick_device, progress, write_atomic
-from .language_models import base_lm, lm_row
+from .core import PALETTE, BadInput, content_key, pick_device, progress, write_atomic
+from .embeddings import fast_dtype
+from .language_models import base_lm, lm_row, placed
 
 # %% ../nbs/32_bloom_lora.ipynb #d134ea60
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def autocast(
     import torch
     device = pick_device()
     half = {'bf16': torch.bfloat16, 'fp16': torch.float16 if device == 'cuda' else torch.bfloat16}.get(precision)
-    if precision == 'auto' and (device == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()): half = torch.bfloat16
+    if precision == 'auto': half = torch.bfloat16 if device == 'cuda' or fast_dtype() == torch.bfloat16 else None
     return torch.autocast(device, half or torch.bfloat16, enabled=half is not None)
 
 # %% ../nbs/32_bloom_lora.ipynb #ab8c4256
@@ -173,7 +174,7 @@ def with_adapters(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
         lm = get_peft_model(lm, LoraConfig(r=s.r, lora_alpha=s.alpha, lora_dropout=s.dropout, bias='none', target_modules=list(lm_row(s.lm)['targets']), task_type='CAUSAL_LM'))
-    return lm.to(pick_device()), tok, {k: p for k, p in lm.named_parameters() if p.requires_grad}
+    return placed(lm), tok, {k: p for k, p in lm.named_parameters() if p.requires_grad}
 
 def mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Over all tokens that count
     "The loss on rows that are not learned from."
@@ -198,13 +199,13 @@ def finetune(
 ) -> pd.DataFrame: # step, train_loss, valid_loss, tokens, minutes
     "Fine-tune a language model; the adapter is in `out` afterwards."
     import torch
-    from behaviour_sim.core import content_key
     s = SETTINGS[settings] if isinstance(settings, str) else settings
     if s.loss_on not in ('tweet', 'all'): raise BadInput(f"loss_on is 'tweet' or 'all', not {s.loss_on!r}")
     Path(out).mkdir(parents=True, exist_ok=True)
     lm, tok, weights = with_adapters(s)
     rows, held = encode(prompts, texts, tok, s.max_tokens), encode(*valid, tok, s.max_tokens) if valid else []
     optimiser = torch.optim.AdamW(weights.values(), lr=s.learning_rate, weight_decay=0.)
+    scaler = torch.amp.GradScaler(enabled=s.precision == 'fp16' and pick_device() == 'cuda') # fp16 gradients may be too small to be numbers
     point = Checkpoint(out, content_key(asdict(s), list(prompts), list(texts), list(valid[0]) if valid else []))
     story, best = dict(step=0, minutes=0., history=[], lowest=None, waited=0, over=False), {}
     if resume and (old := point.load(weights, optimiser)): story, best = old
@@ -212,7 +213,7 @@ def finetune(
     for _ in progress(range(story['step'], s.max_steps), 'fine-tuning', quiet=quiet):
         if story['over']: break
         used = (time.monotonic() - begun)/60/max_minutes if max_minutes else 0.
-        loss, tokens = _update(lm, weights, optimiser, rows, tok, s, story['step'], used)
+        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'], used)
         story['step'] += 1
         last = story['step'] == s.max_steps or used >= 1
         story['history'].append(dict(step=story['step'], train_loss=loss, valid_loss=None, tokens=tokens))
@@ -229,7 +230,7 @@ def finetune(
     return pd.DataFrame(story['history']).assign(valid_loss=lambda d: pd.to_numeric(d['valid_loss']))
 
 # %% ../nbs/32_bloom_lora.ipynb #7c74e3c0
-def _update(lm, weights, optimiser, rows, tok, s, step, used):
+def _update(lm, weights, optimiser, scaler, rows, tok, s, step, used):
     "One update of the weights; its loss and its tokens."
     import torch
     torch.manual_seed(s.seed + step) # dropout, the same after a restart
@@ -241,10 +242,11 @@ def _update(lm, weights, optimiser, rows, tok, s, step, used):
         epoch, at = divmod(step*s.accumulation + i, n)
         part = [rows[j] for j in batches(rows, s.batch, s.seed + epoch)[at]]
         with autocast(s.precision): l, _ = losses(lm, part, tok.pad_token_id, s.loss_on)
-        (l.mean()/s.accumulation).backward()
+        scaler.scale(l.mean()/s.accumulation).backward()
         total, tokens = total + l.mean().item()/s.accumulation, tokens + sum(len(r) for r, _ in part)
+    scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(weights.values(), 1.)
-    optimiser.step(); optimiser.zero_grad(set_to_none=True)
+    scaler.step(optimiser); scaler.update(); optimiser.zero_grad(set_to_none=True)
     lm.eval()
     return total, tokens
 
@@ -266,7 +268,6 @@ def plot_loss(
 ):
     "The loss on what is learned and on what is not."
     import matplotlib.pyplot as plt
-    from behaviour_sim.core import PALETTE
     ax = ax or plt.subplots()[1]
     ax.plot(history['step'], history['train_loss'], color=PALETTE['sky'], lw=1, label='training')
     v = history.dropna(subset='valid_loss')

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .core import BadInput, need
-from .embeddings import _picture, clip_mean, clip_std, embed, from_hub, loaded, pixels, register, tiny_tokenizer
+from .core import BadInput, need, pick_device
+from .embeddings import clip_mean, clip_std, embed, fast_dtype, from_hub, pixels, register, tiny_tokenizer
 
 # %% ../nbs/30_captioning.ipynb #73e780ce
 CAPTIONERS = dict(tiny='tiny-blip2', laptop='conse', paper='Salesforce/blip2-opt-2.7b')
@@ -90,7 +90,6 @@ def blip2(
 ): # list of arrays → (n, WORDS) float32 token numbers, padded with -1
     "Caption pictures."
     import torch
-    from behaviour_sim.core import pick_device
     device = pick_device()
     model.eval().to(device)
     c = model.config
@@ -108,8 +107,7 @@ def blip2(
 @lru_cache
 def blip2_parts(name): # The model, its tokenizer, the side of its pictures
     if name != 'tiny-blip2':
-        import torch
-        m = from_hub(name, 'Blip2ForConditionalGeneration', dtype=torch.float32 if not torch.cuda.is_available() else torch.float16)
+        m = from_hub(name, 'Blip2ForConditionalGeneration', dtype='float16' if pick_device() == 'cuda' else fast_dtype())
         return m, from_hub(name, 'AutoTokenizer'), m.config.vision_config.image_size
     import torch, transformers as t
     tok = tiny_tokenizer()

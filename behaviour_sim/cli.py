@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Data', 'Model', 'Captions', 'Preset', 'Id', 'read_table', 'save_model', 'check_place', 'fit', 'loaded',
-           'predict', 'write_table', 'evaluate', 'print_table', 'explain', 'what_if', 'fit_content', 'generate',
-           'score_text', 'download', 'run', 'main']
+           'predict', 'evaluate', 'print_table', 'explain', 'what_if', 'fit_content', 'generate', 'score_text',
+           'download', 'run', 'main']
 
 # %% ../nbs/61_cli.ipynb #27bfa2a5
 import os, sys
@@ -96,21 +96,11 @@ def predict(data:Data, model:Model, out:Annotated[Path, typer.Option('--out', he
 
     Example: behaviour-sim predict drafts.csv --model m --out predictions.csv"""
     from behaviour_sim.data import read_tweets
+    from behaviour_sim.report import write_table
     sim, tweets = loaded(model), read_tweets(data)
     table = sim.predict(tweets, captions=read_table(captions, ('id', 'caption')))
     write_table(table, out)
     typer.echo(f"{out}: {len(table):,} predictions")
-
-def write_table(
-    table,    # A DataFrame
-    out:Path, # .csv, .xlsx or .parquet
-):
-    "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
-    from behaviour_sim.core import write_atomic
-    for c in table.select_dtypes(include=['object', 'string']): table[c] = table[c].astype(str).str.replace(r'^(?=[=+\-@\t\r])', "'", regex=True)
-    writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()), '.xlsx': lambda f: table.to_excel(f, index=False), '.parquet': lambda f: f.write(table.to_parquet(index=False))}
-    if (suffix := out.suffix.lower()) not in writers: raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
-    with write_atomic(out, 'wb') as f: writers[suffix](f)
 
 @app.command()
 def evaluate(data:Data, model:Model, captions:Captions=None, json:Annotated[Optional[Path], typer.Option('--json', help='Also write the figures to this file.')]=None):
@@ -184,6 +174,7 @@ def generate(data:Data, model:Model, out:Annotated[Path, typer.Option('--out', h
 
     Example: behaviour-sim generate plan.csv --model writer --out drafts.csv"""
     from behaviour_sim.data import read_tweets
+    from behaviour_sim.report import write_table
     from behaviour_sim.content import ContentSimulator
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     sim, tweets = ContentSimulator.load(model), read_tweets(data)
@@ -216,6 +207,7 @@ def download(data:Data, out:Annotated[Path, typer.Option('--out', help='Folder f
     Example: behaviour-sim download tweets.csv --out pictures"""
     import pandas as pd
     from behaviour_sim.data import read_tweets
+    from behaviour_sim.report import write_table
     from behaviour_sim.download import download as fetch
     table = fetch(read_tweets(data), out)
     write_table(table, out/'results.csv')
@@ -244,7 +236,7 @@ def main(
     try: code = app(args, standalone_mode=False) or 0
     except BadInput as e: say(e); code = 2
     except (typer.Abort, KeyboardInterrupt): say('stopped'); code = 1
-    except OSError as e: say(f"{e.filename}: {e.strerror}" if e.filename else e); code = 2 if isinstance(e, (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)) else 1
+    except OSError as e: say(f"{e.filename}: {e.strerror}" if e.filename else e); code = 2 if isinstance(e, (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)) else 1
     except Exception as e:
         if hasattr(e, 'format_message'): say(e.format_message()); sys.exit(2) # bad usage
         if os.environ.get('BEHAVIOUR_SIM_DEBUG'): raise

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .core import BadInput, cache_dir, content_key, sha256_file
-from .regressors import Regressor
+from .core import BadInput, cache_dir, content_key, write_atomic
+from .regressors import Regressor, load_parts, save_parts
 from .evaluation import to_log1p
 from .simulator import LikesSimulator, ready
 from .prompts import build_prompts, tidy
 from .language_models import lm_row
-from .text_metrics import copy_rate, degenerate, score_table
-from .retrieval import TextKernel, TweetRetriever, nearest_in_time
+from .text_metrics import copied, degenerate
+from .retrieval import TweetRetriever
 
 # %% ../nbs/34_content.ipynb #0b53dcf8
 class ContentSimulator(Regressor):
@@ -144,7 +144,8 @@ def choose(self:ContentSimulator,
         w = np.exp((f['expected'] - f['expected'].max())/.15).to_numpy()
         L = kernel.likeness(tuple(x[at[i]] for x in seen), kernel.see(f['content'].tolist()))
         out.loc[at[i], 'likeness'] = L @ (w/w.sum())
-    out['copied'], out['degenerate'] = self.copied(out['content']), degenerate(out['content'])
+    known = [*self.retriever.texts, *map(tidy, self.retriever.texts)] # as it was, and as a draft would give it
+    out['copied'], out['degenerate'] = copied(out['content'], known), degenerate(out['content'])
     out['score'] = weights['likeness']*out['likeness'] - weights['copy']*out['copied'] - weights['degenerate']*out['degenerate']
     if self.likes is not None and likes != 'ignore':
         out['predicted'] = self.likes.predict_log1p(tweets.iloc[out['row']].assign(content=out['content'].to_numpy()), quiet)
@@ -152,14 +153,6 @@ def choose(self:ContentSimulator,
         if wanted is not None: out['score'] -= weights['likes']*np.abs(out['predicted'] - wanted)
         elif likes == 'most': out['score'] += weights['likes']*out['predicted']
     return out
-
-@patch
-def copied(self:ContentSimulator, texts # Texts
-          ) -> np.ndarray: # (n,) bool
-    "Which texts stand word for word among the known tweets."
-    plain = lambda t: ' '.join(str(t).lower().split())
-    if getattr(self, '_known', None) is None: self._known = {plain(tidy(t)) for t in self.retriever.texts} | {plain(t) for t in self.retriever.texts}
-    return np.array([plain(t) in self._known for t in texts], bool)
 
 # %% ../nbs/34_content.ipynb #8a6643ba
 SOURCES = ('mixed', 'lm', 'retrieval')
@@ -199,22 +192,20 @@ def generate(self:ContentSimulator,
 @patch
 def _pack(self:ContentSimulator, folder):
     parts = dict(retriever=self.retriever) | (dict(likes=self.likes) if self.likes is not None else {})
-    for name, part in parts.items(): part.save(folder/name)
     files = {}
     if self.lm: files = {f'adapter.{n}': (Path(self.adapter)/f'adapter_{n}').read_bytes() for n in ('config.json', 'model.safetensors')}
     if self.history is not None: files['history.csv'] = self.history.to_csv(index=False).encode()
-    inner = {p.relative_to(folder).as_posix(): sha256_file(p) for name in parts for p in sorted((folder/name).rglob('*')) if p.is_file()}
-    return dict(preset=self.preset, lm=self.lm, seed=self.seed, k=self.k, names=self.names, parts=sorted(parts), inner=inner), files
+    return dict(preset=self.preset, lm=self.lm, seed=self.seed, k=self.k, names=self.names, parts=sorted(parts), inner=save_parts(folder, parts)), files
 
 @patch(cls_method=True)
 def _unpack(cls:ContentSimulator, facts, files, folder):
-    for name, sha in facts['inner'].items():
-        if not (folder/name).is_file() or sha256_file(folder/name) != sha: raise BadInput(f"{name} in {folder} is missing or was changed after it was saved")
+    parts = load_parts(folder, facts['parts'], facts['inner'])
     self = cls(facts['preset'], facts['lm'], facts['seed'])
     self.k, self.names = facts['k'], facts['names']
-    for name in facts['parts']: setattr(self, name, Regressor.load(folder/name))
+    for name, part in parts.items(): setattr(self, name, part)
     if self.lm:
         self.adapter = cache_dir('adapters', content_key(files['adapter.config.json'], files['adapter.model.safetensors'])[:32])
-        for n in ('config.json', 'model.safetensors'): (self.adapter/f'adapter_{n}').write_bytes(files[f'adapter.{n}'])
+        for n in ('config.json', 'model.safetensors'):
+            with write_atomic(self.adapter/f'adapter_{n}', 'wb') as f: f.write(files[f'adapter.{n}'])
     if 'history.csv' in files: self.history = pd.read_csv(io.BytesIO(files['history.csv']))
     return self

@@ -6,32 +6,30 @@
 __all__ = ['content_holdout', 'best_old_tweet', 'texts_of_all', 'closing_table', 'outputs_of_team83', 'main']
 
 # %% ../nbs/35_content_quality.ipynb #8f453b1c
-import time
+import copy, time
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .core import BadInput, data_dir
-from .data import read_tweets
+from .core import data_dir
+from .embeddings import PRESETS
 from .evaluation import to_log1p
 from .simulator import LikesSimulator, ready
+from .quality import holdouts, show
 from .prompts import build_prompts, tidy
+from .generation import speed_table
 from .text_metrics import degenerate, distinct, score_table, signature
-from .retrieval import TextKernel, nearest_in_time
-from .content import ContentSimulator
+from .retrieval import Facts, nearest_in_time
+from .content import SCORE, ContentSimulator
 
 # %% ../nbs/35_content_quality.ipynb #62ff6437
 def content_holdout(
     folder:Path=None, # With the challenge's files; None: `data_dir`
-    n:int=2000,       # Tweets to be written
-    seed:int=0,       # Of the draw
+    n:int=2000,       # Tweets to be written, at most 2,000
 ) -> tuple: # Known tweets, tweets to be written
-    "The hold-out on the real rows; `BadInput` where they are not here."
-    folder = folder or data_dir()
-    if folder is None: raise BadInput("The real tweets are not here; set BEHAVIOUR_SIM_DATA to their folder")
-    t = ready(read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True), pd.read_csv(folder/'train_captions.csv', keep_default_na=False))
-    held = t.sample(n, random_state=seed).index
-    return t.drop(held).reset_index(drop=True), t.loc[held].reset_index(drop=True)
+    "The random hold-out of `holdouts`; `BadInput` where the real rows are not here."
+    known, held = holdouts(folder)['random']
+    return known.reset_index(drop=True), held.head(n).reset_index(drop=True)
 
 # %% ../nbs/35_content_quality.ipynb #8d00d725
 def best_old_tweet(
@@ -39,8 +37,6 @@ def best_old_tweet(
     new:pd.DataFrame,        # Tweets whose real texts are looked at
 ) -> list: # Texts
     "For each tweet the candidate most like the real text: a bound, not a method."
-    from behaviour_sim.retrieval import Facts
-    from behaviour_sim.embeddings import PRESETS
     r = writer.retriever
     real, out = r.kernel.see(new['content'].tolist()), []
     for i, at in enumerate(r.pools.nearest(Facts(new, PRESETS[r.preset]['text'], True), r.k)):
@@ -59,7 +55,6 @@ def texts_of_all(
     rng, at = np.random.default_rng(seed), nearest_in_time(new, known)
     pools = known.groupby('username').indices
     some = [rng.choice(pools[a]) if a in pools else j for a, j in zip(new['username'], at)]
-    blind = new.drop(columns='content')
     blind = ready(new.drop(columns='content'))
     drafts = writer.drafts(blind, int(bool(writer.lm)), quiet)
     say = lambda source: writer.pick(blind, *drafts, source, quiet=quiet)['content'].tolist()
@@ -80,18 +75,16 @@ def closing_table(
     "Is the draft ranked first really closer to the likes wanted, or expected to get more, than the first draft?"
     half = np.random.default_rng(seed).permutation(len(known)) % 2
     ranker, grader = (LikesSimulator(preset or writer.preset, seed=seed).fit(known[half == h].reset_index(drop=True), quiet=quiet) for h in (0, 1))
-    table, _ = writer.drafts(new.drop(columns='content'), n, quiet)
+    table, found = writer.drafts(new.drop(columns='content'), n, quiet)
     table = table[table['source'] == 'lm'].reset_index(drop=True)
-    row, wanted = table['row'].to_numpy(), to_log1p(new['likes'])
-    drafted = new.iloc[row].assign(content=table['content'].to_numpy())
-    says = {k: s.predict_log1p(drafted, quiet) for k, s in dict(ranker=ranker, grader=grader).items()}
-    first = pd.Series(range(len(table))).groupby(row).first().to_numpy()
-    penalty = 10.*degenerate(table['content']) + .5*writer.copied(table['content'])
-    aims = dict(wanted=lambda p: -np.abs(p - wanted[row]), most=lambda p: p)
-    rows, rng = {}, np.random.default_rng(seed)
-    for aim, good in aims.items():
-        chosen = pd.Series(good(says['ranker']) - penalty).groupby(row).idxmax().to_numpy()
-        for by, p in says.items():
+    row, wanted, rng, rows = table['row'].to_numpy(), to_log1p(new['likes']), np.random.default_rng(seed), {}
+    graded = grader.predict_log1p(new.iloc[row].assign(content=table['content'].to_numpy()), quiet)
+    first, chooser = pd.Series(range(len(table))).groupby(row).first().to_numpy(), copy.copy(writer)
+    chooser.likes = ranker
+    for aim, good in dict(wanted=lambda p: -np.abs(p - wanted[row]), most=lambda p: p).items():
+        ranked = chooser.choose(new, table, found, aim, SCORE | dict(likeness=0., likes=1.), quiet)
+        chosen = ranked['score'].groupby(row).idxmax().to_numpy()
+        for by, p in dict(ranker=ranked['predicted'].to_numpy(), grader=graded).items():
             gain = good(p)[chosen] - good(p)[first]
             means = gain[rng.integers(0, len(gain), (2000, len(gain)))].mean(1)
             rows[aim, by] = dict(n=len(gain), first=good(p)[first].mean(), ranked=good(p)[chosen].mean(), gain=gain.mean(), low=np.quantile(means, .025), high=np.quantile(means, .975))
@@ -110,9 +103,6 @@ def main(
     n:int=2000,       # Tweets to be written
 ):
     "Print the tables of `make bench-content` from the real rows."
-    from behaviour_sim.generation import speed_table
-    pd.set_option('display.width', 250, 'display.max_columns', 30)
-    def show(title, table): print(f'\n## {title}\n\n{table.to_string(float_format=lambda x: format(x, ".3f"))}', flush=True)
     (known, new), start = content_holdout(n=n), time.perf_counter()
     writer = ContentSimulator().fit(known, minutes=minutes)
     print(f"Fitted in {(time.perf_counter() - start)/60:.1f} minutes, {len(writer.history)} updates on {writer.history['tokens'].sum():,} tokens")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ENCODERS', 'PRESETS', 'clip_mean', 'clip_std', 'b0_mean', 'b0_std', 'VERSION', 'Encoder', 'register', 'fast_dtype',
            'mean_pooled', 'from_hub', 'hub_text', 'minilm_folder', 'distil', 'pixels', 'image_encoder',
-           'efficientnet_lite0', 'clip_image', 'efficientnet', 'tiny_tokenizer', 'tiny', 'Shards', 'loaded', 'shards',
-           'embed']
+           'efficientnet_lite0', 'clip_image', 'efficientnet', 'byte_bpe', 'tiny_tokenizer', 'tiny', 'Shards', 'loaded',
+           'shards', 'embed']
 
 # %% ../nbs/10_embeddings.ipynb #acc1a1b3
 import os, re, uuid
@@ -161,14 +161,22 @@ register('openai/clip-vit-base-patch32', 'image', 512, 'hub', lambda: clip_image
 register('google/efficientnet-b0', 'image', 1280, 'hub', lambda: efficientnet(from_hub('google/efficientnet-b0', 'EfficientNetModel')))
 
 # %% ../nbs/10_embeddings.ipynb #6c4f1fd9
-@lru_cache
-def tiny_tokenizer():
-    "A byte-level BPE of 400 tokens, the same every time."
+def byte_bpe(
+    texts,          # Texts to learn from
+    vocabulary:int, # Tokens at most
+    **special,      # Such as pad_token='<pad>', in the order of their numbers
+): # A transformers tokenizer
+    "A byte-level BPE, to which nothing is unknown."
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
     bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(['the new one is here, join us today and win', 'thank you for the support of our team this week', '<hyperlink> <mention> #news'], vocab_size=400, special_tokens=['<pad>'], show_progress=False)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, pad_token='<pad>')
+    bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=list(special.values()), show_progress=False)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, **special)
+
+@lru_cache
+def tiny_tokenizer():
+    "A byte-level BPE of 400 tokens, the same every time."
+    return byte_bpe(['the new one is here, join us today and win', 'thank you for the support of our team this week', '<hyperlink> <mention> #news'], 400, pad_token='<pad>')
 
 def tiny(
     kind:str, # 'distilbert', 'clip' or 'efficientnet'

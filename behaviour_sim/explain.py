@@ -45,8 +45,7 @@ def shares(self:LikesSimulator,
         out.loc[rows, 'account'] += account
     mean = self.acquaintance.history.mean
     for expert, i, Z in self.asked(t, X, E, case, word):
-        models = expert.models if expert is self.newcomer else expert.trees.models
-        add(i, models, Z[expert.names], mean, Z['account.level'].to_numpy('float64') - mean)
+        add(i, expert.models, Z[expert.names], mean, Z['account.level'].to_numpy('float64') - mean)
     if len(i := np.flatnonzero(case == 'new_company')): add(i, self.stranger.models, self.stranger.table(X, t).iloc[i], 0., 0.)
     return out.set_index(tweets.index)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REPORT_XGB', 'COMPUTED_XGB', 'COMPUTED_LGB', 'XGB_DEFAULT', 'LGB_DEFAULT', 'as_matrix', 'as_target', 'write_parts',
            'read_parts', 'Regressor', 'boosting_threads', 'BoostedTrees', 'xgboost_device', 'XGBoostModel',
-           'LightGBMModel', 'Bagged']
+           'LightGBMModel', 'Bagged', 'save_parts', 'load_parts']
 
 # %% ../nbs/20_regressors.ipynb #faf5135d
 import hashlib, json, os
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .core import BadInput, content_key, jsonable, need, write_atomic, write_json
+from .core import BadInput, content_key, jsonable, need, sha256_file, write_atomic, write_json
 
 # %% ../nbs/20_regressors.ipynb #e35ceb3c
 def as_matrix(
@@ -287,3 +287,22 @@ class Bagged(Regressor):
         self = cls(seeds=facts['seeds'])
         self.models = [Regressor.load(folder/f'seed_{s}') for s in self.seeds]
         return self
+
+# %% ../nbs/20_regressors.ipynb #358ec2b1
+def save_parts(
+    folder:Path, # The directory of the whole
+    parts:dict,  # Name → fitted model
+) -> dict: # Path in `folder` → SHA-256
+    "Save models below a directory."
+    for name, part in parts.items(): part.save(folder/name)
+    return {p.relative_to(folder).as_posix(): sha256_file(p) for name in parts for p in sorted((folder/name).rglob('*')) if p.is_file()}
+
+def load_parts(
+    folder:Path, # The directory of the whole
+    names,       # Of the parts
+    sums:dict,   # From `save_parts`
+) -> dict: # Name → model
+    "Load them again; `BadInput` if a file is missing or has changed."
+    if bad := [n for n, s in sums.items() if not (folder/n).is_file() or sha256_file(folder/n) != s]:
+        raise BadInput(f"{bad[0]} in {folder} is missing or was changed after it was saved")
+    return {name: Regressor.load(folder/name) for name in names}

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .core import BadInput, progress
-from .cleaning import EPOCH
+from .cleaning import temporal_features
 from .media import media_table
 from .embeddings import PRESETS, embed
 from .features import KINDS, spoken_name, upload_lag
@@ -25,7 +25,7 @@ def nearest_in_time(
     known:pd.DataFrame,  # Tweets with `content`
 ) -> np.ndarray: # (n,) positions in `known`
     "For each tweet the nearest in time of the same account; of the same company, or of all, where there is none."
-    days = lambda t: ((pd.to_datetime(t['date']) - EPOCH).dt.total_seconds()/86400).to_numpy()
+    days = lambda t: temporal_features(t)['days'].to_numpy()
     D, pools = days(known), [known.groupby(c).indices for c in ('username', 'inferred company')]
     everything, out = np.arange(len(known)), []
     for account, company, day in zip(tweets['username'], tweets['inferred company'], days(tweets)):
@@ -42,8 +42,7 @@ class TextKernel:
     ):
         from sklearn.feature_extraction.text import CountVectorizer
         self.runs = [CountVectorizer(analyzer=lambda t, n=n: [' '.join(t[i:i+n]) for i in range(len(t)-n+1)], dtype=np.float32) for n in (1, 2, 3, 4)]
-        words = self.words(texts)
-        counts = [r.fit_transform(w if any(w) else [['']*4]) for r, w in ((r, words) for r in self.runs)]
+        counts = [r.fit_transform([*self.words(texts), ['']*4]) for r in self.runs] # the last one so that there is a run of every length
         self.rarity = [np.log(max(2, len(texts))/np.bincount(c.indices, minlength=c.shape[1]).clip(1)).astype('f4') for c in counts]
 
     @staticmethod
@@ -82,7 +81,7 @@ class Facts:
         t, n = tweets, len(tweets)
         text = lambda c: t[c].fillna('').astype(str).tolist() if c in t else ['']*n
         self.account, self.company = t['username'].astype(str).to_numpy(), t['inferred company'].astype(str).to_numpy()
-        self.day = ((pd.to_datetime(t['date']) - EPOCH).dt.total_seconds()/86400).to_numpy()
+        self.day = temporal_features(t)['days'].to_numpy()
         self.minute, self.weekday = self.day % 1*1440, np.floor(self.day) % 7
         m = media_table(pd.Series(text('media')))
         lag = np.asarray(upload_lag(m['url'], t['date']), float)
@@ -94,13 +93,10 @@ class Facts:
         names = pd.Series([spoken_name(u, c) for u, c in zip(self.account, self.company)])
         self.name = embed(names.tolist(), model, quiet=quiet)
 
-    def place(self, company:str=None, accounts:dict=None # Account → its number in the company
+    def place(self, accounts:list=None # Of the company
              ) -> np.ndarray: # (n, d) float32: where the tweets lie, for FAISS
         "Months, likes and caption, and the account; the name in its place where the company is unknown."
-        code = self.name*4 if accounts is None else np.zeros((len(self.day), len(accounts)), 'f4')
-        if accounts is not None:
-            own = [(i, accounts[a]) for i, a in enumerate(self.account) if a in accounts]
-            for i, j in own: code[i, j] = 6/np.sqrt(2)
+        code = self.name*4 if accounts is None else np.array([[a == b for b in accounts] for a in self.account], 'f4')*6/np.sqrt(2)
         return np.c_[self.day/30, np.nan_to_num(self.likes, nan=4.)/2, self.caption, code].astype('f4')
 
     def take(self, at): # Positions
@@ -119,8 +115,8 @@ class Pools:
             return out
         self.rows, self.accounts, self.index = pd.Series(facts.company).groupby(facts.company).indices, {}, {}
         for c, at in self.rows.items():
-            self.accounts[c] = {a: i for i, a in enumerate(pd.unique(facts.account[at]))}
-            self.index[c] = index(facts.take(at).place(c, self.accounts[c]))
+            self.accounts[c] = list(pd.unique(facts.account[at]))
+            self.index[c] = index(facts.take(at).place(self.accounts[c]))
         self.everything = index(facts.place())
 
     def nearest(self,
@@ -133,7 +129,7 @@ class Pools:
         for c, i in pd.Series(facts.company).groupby(facts.company).indices.items():
             if c not in self.index: continue
             own = self.rows[c]
-            _, near = self.index[c].search(facts.take(i).place(c, self.accounts[c]), min(k + 1, len(own)))
+            _, near = self.index[c].search(facts.take(i).place(self.accounts[c]), min(k + 1, len(own)))
             for r, found in zip(i, near): out[r] = own[found]
         if skip is not None: out = [o if o is None else o[o != s] for o, s in zip(out, skip)]
         if lost := [r for r, o in enumerate(out) if o is None or not len(o)]:
@@ -233,8 +229,7 @@ def fit(self:TweetRetriever,
         F, S = self.look(self.facts.take([r]), at)
         y = self.kernel.likeness(tuple(x[[r]] for x in self.seen), tuple(x[at] for x in self.seen))[0]
         views.append((F, S, y, some(len(at))))
-    model = lambda h: LightGBMModel(**RANKER, seed=self.seed + h)
-    def learn(h, tables, targets): return model(h).fit(np.concatenate(tables), np.concatenate(targets))
+    def learn(h, tables, targets): return LightGBMModel(**RANKER, seed=self.seed + h).fit(np.concatenate(tables), np.concatenate(targets))
     halves = [[v for v, x in zip(views, half) if x != h or len(views) < 4] for h in (0, 1)]
     self.first = [learn(h, [F[s] for F, _, _, s in v], [y[s] for _, _, y, s in v]) for h, v in enumerate(halves)]
     tables, targets = [], []

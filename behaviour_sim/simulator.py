@@ -6,18 +6,17 @@
 __all__ = ['CASES', 'CARD', 'LikesSimulator', 'ready', 'spoken', 'Evaluation']
 
 # %% ../nbs/24_simulator.ipynb #42d602ff
-import io, json, os
-from pathlib import Path
+import io
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 import behaviour_sim
-from .core import BadInput, jsonable, sha256_file, write_atomic
+from .core import BadInput
 from .features import TweetFeatures, Compressor
 from .experts import Acquaintance, Newcomer
 from .stranger import Stranger
-from .regressors import Regressor, read_parts, write_parts
+from .regressors import Regressor, load_parts, save_parts
 from .evaluation import Baselines, ConformalIntervals, evaluation_table, mean_likes, metrics, smearing, to_likes, to_log1p
 
 # %% ../nbs/24_simulator.ipynb #2f57cebd
@@ -93,7 +92,7 @@ def _calibrate(self:LikesSimulator, t, y):
     c, s, u = self.acquaintance.checked, self.stranger, np.arange(len(y))
     c = c[(c['view'] != 'later') | (c['gap'] == c['gap'].max())] # as far ahead as a user may look
     stranger = [pd.DataFrame(dict(row=u, view='new_company', text=text, error=y - oof, spread=1.)) for text, oof in ((True, s.oof), (False, s.oof_silent))]
-    c = pd.concat([p for p in (c, self.newcomer.checked.assign(view='new_account'), *stranger) if len(p)], ignore_index=True)
+    c = pd.concat([p for p in (c, self.newcomer.checked, *stranger) if len(p)], ignore_index=True)
     case, row, error = c['view'].replace('among', 'known').to_numpy(), c['row'].to_numpy(int), c['error'].to_numpy(float)
     units = np.select([case == 'known', case == 'new_company'], [row.astype(str), t['inferred company'].to_numpy()[row]], t['username'].to_numpy()[row])
     self.intervals = ConformalIntervals(alpha=.1).fit(error, spoken(case, c['text'].to_numpy(bool)), c['spread'].to_numpy(float), units)
@@ -123,9 +122,10 @@ def asked(self:LikesSimulator,
     word:np.ndarray,  # (n,) the stranger's word
 ): # An iterator over the expert, the rows it is asked about, and what it sees of them
     "Who is asked about which tweets, the stranger apart."
-    new, known = np.flatnonzero(case == 'new_account'), np.flatnonzero(np.isin(case, ['known', 'later']))
-    if len(new): yield self.newcomer, new, self.newcomer.see(self.stranger.table(X, t).iloc[new], t.iloc[new], E[new], word[new], self.acquaintance.history)
-    if len(known): yield self.acquaintance, known, self.acquaintance.see(X.iloc[known], t.iloc[known], E[known], word[known])
+    for expert, cases in ((self.newcomer, ['new_account']), (self.acquaintance, ['known', 'later'])):
+        if not len(rows := np.flatnonzero(np.isin(case, cases))): continue
+        table = self.stranger.table(X, t) if expert is self.newcomer else X # the newcomer sees the rhythm, too
+        yield expert, rows, expert.see(table.iloc[rows], t.iloc[rows], E[rows], word[rows], self.acquaintance.history)
 
 # %% ../nbs/24_simulator.ipynb #bf85bf9e
 @patch
@@ -212,19 +212,16 @@ def card(self:LikesSimulator) -> str: # Markdown
 @patch
 def _pack(self:LikesSimulator, folder):
     parts = dict(stranger=self.stranger, newcomer=self.newcomer, acquaintance=self.acquaintance, baselines=self.baselines, intervals=self.intervals)
-    for name, part in parts.items(): part.save(folder/name)
     from safetensors.numpy import save
     arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k, c in self.features.compressors.items() for w in ('mean', 'components')}
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.features.profiles is not None: files['profiles.parquet'] = self.features.profiles.to_parquet(index=False)
-    inner = {p.relative_to(folder).as_posix(): sha256_file(p) for name in parts for p in sorted((folder/name).rglob('*')) if p.is_file()}
     return dict(names=self.names, preset=self.preset, post_publication=self.post_publication, seed=self.seed, n=self.n, last=str(self.last), smearing=self.smearing,
-        known={k: sorted(v) for k, v in self.known.items()}, figures=self.figures, inner=inner), files
+        known={k: sorted(v) for k, v in self.known.items()}, figures=self.figures, parts=sorted(parts), inner=save_parts(folder, parts)), files
 
 @patch(cls_method=True)
 def _unpack(cls:LikesSimulator, facts, files, folder):
-    for name, sha in facts['inner'].items():
-        if not (folder/name).is_file() or sha256_file(folder/name) != sha: raise BadInput(f"{name} in {folder} is missing or was changed after it was saved")
+    parts = load_parts(folder, facts['parts'], facts['inner'])
     from safetensors.numpy import load
     self = cls(facts['preset'], facts['post_publication'], facts['seed'])
     for k in ('names', 'n', 'smearing', 'figures'): setattr(self, k, facts[k])
@@ -233,5 +230,5 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     self.features = TweetFeatures(self.preset, self.post_publication, profiles, self.seed)
     A = load(files['compression.safetensors'])
     self.features.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in dict.fromkeys(n.split('|')[0] for n in A)}
-    for name in ('stranger', 'newcomer', 'acquaintance', 'baselines', 'intervals'): setattr(self, name, Regressor.load(folder/name))
+    for name, part in parts.items(): setattr(self, name, part)
     return self

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'FAULTS', 'without_placeholders', 'distinct', 'score_texts', 'signature', 'text_faults', 'degenerate',
-           'copy_rate', 'score_table', 'read_texts', 'score_files']
+           'copied', 'copy_rate', 'score_table', 'read_texts', 'score_files']
 
 # %% ../nbs/33_text_metrics.ipynb #e12dbefc
 import html, re
@@ -128,15 +128,23 @@ def degenerate(
     return text_faults(texts).any(axis=1).to_numpy()
 
 # %% ../nbs/33_text_metrics.ipynb #68884488
+def copied(
+    generated,             # Generated texts
+    train_texts,           # Texts the model has learned from
+    placeholders:bool=True,# False: texts that differ only in placeholders are the same
+) -> np.ndarray: # (n,) bool
+    "Which texts stand in `train_texts` verbatim, but for white space and capital letters; an empty one does not."
+    key = lambda t: ' '.join((t if placeholders else without_placeholders(t)).casefold().split())
+    known = {key(t) for t in _texts(train_texts)} - {''}
+    return np.array([key(t) in known for t in _texts(generated)], dtype=bool)
+
 def copy_rate(
     generated,             # Generated texts
     train_texts,           # Texts the model has learned from
     placeholders:bool=True,# False: texts that differ only in placeholders are the same
-) -> float: # 0 to 1
-    "The share of generated texts that stand in `train_texts` verbatim, but for white space and capital letters."
-    key = lambda t: ' '.join((t if placeholders else without_placeholders(t)).casefold().split())
-    known, keys = {key(t) for t in _texts(train_texts)} - {''}, [key(t) for t in _texts(generated)]
-    return sum(k in known for k in keys)/len(keys) if keys else float('nan')
+) -> float: # 0 to 1; NaN if there is no text
+    "The share of generated texts that are copies."
+    return float(np.mean(copied(generated, train_texts, placeholders))) if len(generated) else float('nan')
 
 # %% ../nbs/33_text_metrics.ipynb #328635a9
 def score_table(

@@ -9,7 +9,8 @@ from PIL import Image
 
 from behaviour_sim.addresses import Refused, public_addresses, read_url, why_not_public
 from behaviour_sim.core import BadInput
-from behaviour_sim.download import AGAIN, COLUMNS, STATUSES, Manifest, check_picture, download, picture_path
+from behaviour_sim.download import check_picture, download
+from behaviour_sim.manifest import AGAIN, COLUMNS, STATUSES, Manifest, picture_path
 from behaviour_sim.pictures import draw_picture
 
 
