@@ -53,7 +53,7 @@ def run_all(
     drafts = write_some(final, train, test.head(written), steps, quiet) if written else None
     final.save(out/'model')
     write_table(predictions, out/'predictions.csv')
-    if written: write_table(drafts[['id', 'content']].copy(), out/'generated.csv')
+    if written: write_table(drafts[['id', 'content']], out/'generated.csv')
     write_json(figures, out/'metrics.json')
     with write_atomic(out/'index.html') as f: f.write(page(figures, tweets, test, predictions, final.shares(test, quiet=True), drafts))
     return figures
@@ -85,7 +85,8 @@ def write_table(
     out:Path, # .csv, .xlsx or .parquet
 ):
     "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
-    for c in table.select_dtypes(include=['object', 'string']): table[c] = table[c].astype(str).str.replace(r'^(?=[=+\-@\t\r])', "'", regex=True)
+    words = table.select_dtypes(include=['object', 'string']).columns
+    table = table.assign(**{c: table[c].astype(str).str.replace(r'^(?=[=+\-@\t\r\n])', "'", regex=True) for c in words})
     writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()), '.xlsx': lambda f: table.to_excel(f, index=False), '.parquet': lambda f: f.write(table.to_parquet(index=False))}
     if (suffix := out.suffix.lower()) not in writers: raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
     with write_atomic(out, 'wb') as f: writers[suffix](f)
