@@ -25,7 +25,7 @@ _controls = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\u2800\\s]+')
 PLACEHOLDERS = ('<hyperlink>', '<mention>')
 SPECIAL = re.compile(r'''
     [<＜﹤]{1,2} [|｜] [^<>＜＞﹤﹥\n]{0,64} [|｜] [>＞﹥]{1,2}                 # <|im_start|>, and the wide form of DeepSeek
-  | [<＜﹤]{1,2} (?!(?:hyperlink|mention)>) [/|｜]* [\w.:▁-]{1,64} [|｜/]* [>＞﹥]{1,2} # <s>, </s>, <pad>, <<SYS>>, <start_of_turn>, <0x0A>
+  | [<＜﹤]{1,2} (?!(?:hyperlink|mention)>) [\w/|｜.:▁-]{1,66} [>＞﹥]{1,2} # <s>, </s>, <pad>, <<SYS>>, <start_of_turn>, <0x0A>
   | [<＜﹤] [|｜] | [|｜] [>＞﹥]                                              # a half of one
   | [\[［] /? (?:INST|SYS|CLS|SEP|PAD|UNK|MASK|BOS|EOS|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|IMG) [\]］]''', re.X|re.I)
 

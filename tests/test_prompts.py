@@ -33,6 +33,7 @@ def test_no_special_token_survives(trick):
 @given(HOSTILE)
 @example('<|'*40 + '|>'*40)
 @example('<<hyperlink>script>')
+@example('</>')
 def test_safe_text_is_safe_and_settled(text):
     out = safe_text(text, 120)
     assert '\n' not in out and len(out) <= 120 and not INVISIBLE(out) and out == ' '.join(out.split())
