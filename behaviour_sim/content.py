@@ -49,8 +49,8 @@ def lm_of(
     "The language model of a preset."
     import importlib.util
     name = dict(tiny='tiny-bloom', laptop='smollm2', paper='bloom-7b1')[preset]
-    package = lm_row(name).get('package')
-    return name if package is None or importlib.util.find_spec(package) else None
+    module = lm_row(name).get('module')
+    return name if module is None or importlib.util.find_spec(module) else None
 
 # %% ../nbs/34_content.ipynb #a8b5780f
 @patch

