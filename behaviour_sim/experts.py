@@ -19,7 +19,7 @@ from .splits import group_folds
 from .features import hide_text
 from .history import AccountHistory, history_facts, history_table
 from .regressors import LightGBMModel, Regressor, XGBoostModel, load_parts, save_parts
-from .stranger import STRANGER, rhythm_table
+from .stranger import STRANGER, rhythm_table, some_rows
 
 # %% ../nbs/23_experts.ipynb #48a5f8dc
 def expert_table(
@@ -112,10 +112,10 @@ class Newcomer(Expert):
         if table['account'].nunique() < self.k: return none
         tables = {True: rhythm_table(X, tweets), False: rhythm_table(hide_text(X), tweets)}
         weight = 1/np.sqrt(table['account'].map(table['account'].value_counts()).to_numpy(float))
-        fold, out = group_folds(table['account'], self.k, self.seed), []
+        fold, some, out = group_folds(table['account'], self.k, self.seed), some_rows(len(table), self.seed), []
         for f in range(self.k):
             known = fold != f
-            rows = np.flatnonzero(~known & table['company'].isin(set(table['company'][known])).to_numpy())
+            rows = np.flatnonzero(~known & some & table['company'].isin(set(table['company'][known])).to_numpy())
             if not len(rows): continue
             past, facts = AccountHistory().fit(table[known], E[known]), history_facts(table.iloc[rows], table[known])
             for text in (True, False):
@@ -170,12 +170,12 @@ class Acquaintance(Expert):
 @patch
 def views(self:Acquaintance, X, tweets, table, E, priors) -> pd.DataFrame: # What the trees see, and `MARKS`
     "The training tweets, seen in two ways, with and without text; remembers the history on the way."
-    rng, n, out = np.random.default_rng(self.seeds[0]), len(table), []
+    rng, n, some, out = np.random.default_rng(self.seeds[0]), len(table), some_rows(len(table), self.seeds[0]), []
     XS = {True: X.reset_index(drop=True), False: hide_text(X).reset_index(drop=True)}
     def add(view, rows, text, level, var, facts, gap=0):
-        some = np.ones(len(rows), bool) if text and view == 'among' else rng.random(len(rows)) < .5
+        kept = np.ones(len(rows), bool) if text and view == 'among' else rng.random(len(rows)) < .5
         Z = expert_table(XS[text].iloc[rows], facts, priors[text][rows], level, var)
-        out.append(Z.assign(row=rows, view=view, text=text, gap=gap, fold=0, weight=VIEW_WEIGHTS[view]*(1 if text else SILENT_WEIGHT), base=level)[some])
+        out.append(Z.assign(row=rows, view=view, text=text, gap=gap, fold=0, weight=VIEW_WEIGHTS[view]*(1 if text else SILENT_WEIGHT), base=level)[kept])
     def from_past(view, known, rows, gap=0):
         past, facts = AccountHistory().fit(table[known], E[known]), history_facts(table.iloc[rows], table[known])
         for text in (True, False): add(view, rows, text, *past.predict(table.iloc[rows], E[rows] if text else None), facts, gap)
@@ -183,10 +183,11 @@ def views(self:Acquaintance, X, tweets, table, E, priors) -> pd.DataFrame: # Wha
     facts = pd.concat([history_facts(table[fold == f], table[fold != f]).set_axis(np.flatnonzero(fold == f)) for f in np.unique(fold)]).sort_index()
     whole, day = AccountHistory().fit(table, E), table['day'].to_numpy()
     self.history = whole
-    for text in (True, False): add('among', whole.kept, text, *whole.leave_one_out(text), facts.iloc[whole.kept])
+    at = some[whole.kept]
+    for text in (True, False): add('among', whole.kept[at], text, *(x[at] for x in whole.leave_one_out(text)), facts.iloc[whole.kept[at]])
     for gap, cut in enumerate(later_cuts(day)[::-1]):
         known = day <= cut
-        from_past('later', known, np.flatnonzero(~known & table['account'].isin(set(table['account'][known])).to_numpy()), gap)
+        from_past('later', known, np.flatnonzero(~known & some & table['account'].isin(set(table['account'][known])).to_numpy()), gap)
     return pd.concat(out, ignore_index=True)
 
 # %% ../nbs/23_experts.ipynb #d5a1b870

@@ -27,18 +27,18 @@ _GIF = rf'Gif\(thumbnailUrl=({_URL}), {_VARIANTS}\)'
 _one_photo = re.compile(rf'\[{_PHOTO}\]', re.A).fullmatch
 _item = re.compile(f'{_PHOTO}|{_VIDEO}|{_GIF}', re.A).match
 _bitrates = re.compile(r', bitrate=(?:None|([0-9]+))\)').findall # ', ' can't occur inside an address
-_sizes = re.compile(r'/([0-9]{2,5})x([0-9]{2,5})/').findall
+_sizes = re.compile(r'/([0-9]{2,5}x[0-9]{2,5})/').findall
 
 # %% ../nbs/05_media.ipynb #9e5d4a1e
 _NOTHING = (nan, nan, nan, nan, 0, nan)
 
 @lru_cache(4096)
 def _largest(
-    sizes:tuple, # Pairs (width, height) of digits
+    sizes:tuple, # Such as '1280x720'
     rates:tuple, # Bitrates as digits, '' for None
 ) -> tuple: # width, height, bitrate (bit/s), n_variants
     "The largest size and the highest bitrate; the same few combinations come again and again."
-    w, h = max(sizes, key=lambda s: int(s[0])*int(s[1])) if sizes else (nan, nan)
+    w, h = max((s.split('x') for s in sizes), key=lambda s: int(s[0])*int(s[1])) if sizes else (nan, nan)
     return float(w), float(h), max([float(r) for r in rates if r], default=nan), len(rates)
 
 def _lead(
@@ -83,7 +83,7 @@ def _walk(s):
     if not m: return _error(f'character {pos+1}: not a Photo, Video or Gif as the challenge prints it')
     if s[pos:] != ']': return _error(f'character {pos+1}: the list should go on with a comma or end here')
     urls = tuple((m[1] or m[2] or m[6])[1:-1] for m in items)
-    lead = min(map(_lead, items), key=lambda f: f[0])
+    lead = _lead(m) if len(items) == 1 else min(map(_lead, items), key=lambda f: f[0])
     return (lead[1], len(items), urls[0], *lead[2:], urls, '')
 
 # %% ../nbs/05_media.ipynb #1701089b
