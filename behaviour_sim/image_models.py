@@ -7,7 +7,7 @@ __all__ = ['IMAGE_PRESETS', 'image_row', 'cut_square', 'generic_pictures', 'clip
            'min_snr_weights', 'noise_scheduler', 'embed_prompts', 'latents_of', 'denoising_errors', 'pretrain',
            'small_pipeline', 'load_pipeline']
 
-# %% ../nbs/40_image_models.ipynb #f3716b88
+# %% ../nbs/40_image_models.ipynb #8c3ebe73
 import copy, shutil, tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +19,9 @@ from .core import BadInput, cache_dir, content_key, need, pick_device, progress
 from .embeddings import byte_bpe
 from .language_models import corpus_tokenizer
 from .pictures import COLOURS, SCENES, caption_of, draw_picture
+from .regressors import read_parts
 
-# %% ../nbs/40_image_models.ipynb #0b46868e
+# %% ../nbs/40_image_models.ipynb #a3713fe7
 IMAGE_PRESETS = dict(
     report=dict(hub='stabilityai/sdxl-turbo', size=512, steps=4, guidance=0.),
     sdxl=dict(hub='stabilityai/stable-diffusion-xl-base-1.0', size=1024, steps=30, guidance=5.),
@@ -34,7 +35,7 @@ def image_row(
     if preset not in IMAGE_PRESETS: raise BadInput(f"There is no image preset {preset!r}; choose one of {', '.join(IMAGE_PRESETS)}")
     return IMAGE_PRESETS[preset]
 
-# %% ../nbs/40_image_models.ipynb #08306e99
+# %% ../nbs/40_image_models.ipynb #679fcdb7
 def cut_square(
     picture,       # A PIL image
     size:int,      # Side of the square in pixels
@@ -51,7 +52,7 @@ def cut_square(
     if flip: x, left = x[:, :, ::-1], W - size - left
     return np.ascontiguousarray(x), (h, w, top, left, size, size)
 
-# %% ../nbs/40_image_models.ipynb #4f7c6c44
+# %% ../nbs/40_image_models.ipynb #7aa7d85f
 def generic_pictures(
     n:int,    # How many
     seed,     # Same seed, same pictures
@@ -66,7 +67,7 @@ def generic_pictures(
         prompts.append(('', 'picture posted by a brand', caption, f'{caption}, picture posted by a brand')[min(3, int(8*r.random()))])
     return pictures, prompts
 
-# %% ../nbs/40_image_models.ipynb #670f1b90
+# %% ../nbs/40_image_models.ipynb #243ce443
 def clip_tokenizer(
     length:int=40, # Tokens at most, beginning and end included
 ): # A transformers tokenizer
@@ -79,7 +80,7 @@ def clip_tokenizer(
     tok.post_processor = TemplateProcessing(single='<s> $A </s>', special_tokens=[(t, tok.token_to_id(t)) for t in ('<s>', '</s>')])
     return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=length, pad_token='<pad>', bos_token='<s>', eos_token='</s>')
 
-# %% ../nbs/40_image_models.ipynb #53814775
+# %% ../nbs/40_image_models.ipynb #307470f4
 def bare_pipeline(
     row:dict,    # A row of `IMAGE_PRESETS` without a hub
     seed:int=0,  # Of the weights
@@ -106,7 +107,7 @@ def bare_pipeline(
     scheduler = EulerDiscreteScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type='v_prediction', timestep_spacing='trailing', rescale_betas_zero_snr=True)
     return StableDiffusionXLPipeline(vae, one, two, tok, tok, unet, scheduler, add_watermarker=False)
 
-# %% ../nbs/40_image_models.ipynb #57a6e288
+# %% ../nbs/40_image_models.ipynb #e3ab794e
 def train_vae(
     pipe,         # From `bare_pipeline`
     steps:int,    # Updates
@@ -137,7 +138,7 @@ def train_vae(
     vae.register_to_config(scaling_factor=1/spread)
     return story
 
-# %% ../nbs/40_image_models.ipynb #6464d151
+# %% ../nbs/40_image_models.ipynb #ba41c826
 def min_snr_weights(
     scheduler,      # A DDPMScheduler
     t,              # (n,) long, timesteps
@@ -157,7 +158,7 @@ def noise_scheduler(
     from diffusers import DDPMScheduler
     return DDPMScheduler.from_config(pipe.scheduler.config)
 
-# %% ../nbs/40_image_models.ipynb #d05ec406
+# %% ../nbs/40_image_models.ipynb #b29f7e6a
 def embed_prompts(
     pipe,         # A StableDiffusionXLPipeline
     prompts:list, # Texts; '' for none
@@ -188,13 +189,13 @@ def denoising_errors(
     noise, t,  # (n, 4, h, w), and (n,) timesteps
 ): # (n,) float32 mean squared errors
     "How wrong the UNet is about the noise."
+    import torch
     noisy, (E, pooled) = scheduler.add_noise(z, noise, t), prompts
-    ids = ids.to(E.device, E.dtype)
-    said = pipe.unet(noisy.to(pipe.unet.dtype), t, E, added_cond_kwargs=dict(text_embeds=pooled, time_ids=ids)).sample
+    said = pipe.unet(noisy.to(pipe.unet.dtype), t, E, added_cond_kwargs=dict(text_embeds=pooled, time_ids=ids.to(E.device, torch.float32))).sample # half precision rounds sizes
     goal = scheduler.get_velocity(z, noise, t) if scheduler.config.prediction_type == 'v_prediction' else noise
     return (said.float() - goal.float()).square().mean((1, 2, 3))
 
-# %% ../nbs/40_image_models.ipynb #9e733692
+# %% ../nbs/40_image_models.ipynb #1d6a6cf4
 def pretrain(
     pipe,          # From `bare_pipeline`, its autoencoder trained
     steps:int,     # Updates
@@ -243,11 +244,11 @@ def small_pipeline(
     except OSError: shutil.rmtree(new) # another process was faster
     return out
 
-# %% ../nbs/40_image_models.ipynb #bbf6d0be
+# %% ../nbs/40_image_models.ipynb #21c9028f
 def load_pipeline(
     preset:str,    # A key of `IMAGE_PRESETS`
     adapter=None,  # Folder with a LoRA in the format of diffusers
-    half:bool=None, # Half precision for weights of the hub; None: where there is a GPU
+    precision:str=None, # Of frozen weights: 'fp16', 'bf16' or 'no'; None: fp16 on a GPU
     quiet:bool|None=None, # No progress bar
 ): # A StableDiffusionXLPipeline
     "A pipeline on the device; `BadInput` where diffusers, the weights or the adapter are missing."
@@ -256,11 +257,13 @@ def load_pipeline(
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error(); diffusers.utils.logging.disable_progress_bar()
     place = row.get('hub') or small_pipeline(preset, quiet)
-    dtype = torch.float16 if (pick_device() == 'cuda' if half is None else half) and 'hub' in row else torch.float32
+    dtype = dict(fp16=torch.float16, bf16=torch.bfloat16).get(precision or ('fp16' if pick_device() == 'cuda' else 'no'), torch.float32)
     try: pipe = diffusers.StableDiffusionXLPipeline.from_pretrained(place, torch_dtype=dtype, local_files_only=True, use_safetensors=True, add_watermarker=False)
     except (OSError, ValueError) as e: raise BadInput(f"The weights of {place} are not on this machine; fetch them with `hf download {place}`, or use the preset tiny") from e
     if adapter is not None:
         if not (Path(adapter)/'pytorch_lora_weights.safetensors').is_file(): raise BadInput(f"There is no image adapter in {adapter}")
+        if (Path(adapter)/'model.json').is_file(): read_parts(adapter) # every byte as it was saved
         pipe.load_lora_weights(str(adapter), weight_name='pytorch_lora_weights.safetensors')
+    pipe.vae.float() # SDXL's own overflows in half precision
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(pick_device())
