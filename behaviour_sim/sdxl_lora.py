@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SETTINGS', 'UNET_TARGETS', 'TEXT_TARGETS', 'UNET_WIDE', 'TEXT_WIDE', 'IMAGE_CARD', 'ImageLoraSettings',
-           'Examples', 'heldout_loss', 'picture_seeds', 'draw', 'imagine', 'add_adapters', 'accelerator',
-           'fit_image_lora', 'save_adapter', 'load_settings', 'mean_colours', 'told_apart', 'plot_image_loss']
+           'image_settings', 'Examples', 'heldout_loss', 'picture_seeds', 'draw', 'imagine', 'add_adapters',
+           'accelerator', 'fit_image_lora', 'save_adapter', 'load_settings', 'mean_colours', 'told_apart',
+           'plot_image_loss']
 
-# %% ../nbs/41_sdxl_lora.ipynb #7d54b294
+# %% ../nbs/41_sdxl_lora.ipynb #a426b941
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from .regressors import read_parts, write_parts
 from .bloom_lora import Checkpoint, rate
 from .image_models import cut_square, denoising_errors, embed_prompts, image_row, latents_of, load_pipeline, min_snr_weights, noise_scheduler
 
-# %% ../nbs/41_sdxl_lora.ipynb #3e7b6bb5
+# %% ../nbs/41_sdxl_lora.ipynb #196db65b
 @dataclass(frozen=True)
 class ImageLoraSettings:
     "How to fine-tune."
@@ -56,7 +57,15 @@ IMAGE_SETTINGS = dict(
     tiny=ImageLoraSettings('tiny', **_small, learning_rate=4e-3, warmup=20, max_steps=300, evaluate_every=100),
 )
 
-# %% ../nbs/41_sdxl_lora.ipynb #cd13910d
+def image_settings(
+    preset, # A key of `IMAGE_SETTINGS`, or an `ImageLoraSettings`
+) -> ImageLoraSettings:
+    "The settings of a preset; `BadInput` for an unknown one."
+    if isinstance(preset, ImageLoraSettings): return preset
+    if preset not in IMAGE_SETTINGS: raise BadInput(f"There are no image settings {preset!r}; choose one of {', '.join(IMAGE_SETTINGS)}")
+    return IMAGE_SETTINGS[preset]
+
+# %% ../nbs/41_sdxl_lora.ipynb #45512935
 class Examples:
     "Pictures with prompts, drawn in an order that depends on the seed only."
     def __init__(self,
@@ -102,7 +111,7 @@ class Examples:
             prompts.append('' if u[1] < s.drop_prompt else self.short[i] if u[2] < s.drop_words else self.prompts[i])
         return torch.from_numpy(np.stack(x)), torch.tensor(ids), prompts, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
-# %% ../nbs/41_sdxl_lora.ipynb #87602491
+# %% ../nbs/41_sdxl_lora.ipynb #3ad625d8
 def heldout_loss(
     pipe,          # A StableDiffusionXLPipeline
     ex:Examples,   # Pictures that are not learned from
@@ -123,7 +132,7 @@ def heldout_loss(
             total += denoising_errors(pipe, sched, z, embed_prompts(pipe, ex.prompts[a:a + batch]), torch.tensor(ids, device=z.device), noise, t).sum().item()
     return total/n
 
-# %% ../nbs/41_sdxl_lora.ipynb #2d81f838
+# %% ../nbs/41_sdxl_lora.ipynb #e7a2c18a
 def picture_seeds(
     tweets:pd.DataFrame, # With `id`, if they have one
     prompts:list,        # Their prompts
@@ -171,7 +180,7 @@ def imagine(
     prompts = image_prompt(tweets if 'content' in tweets else tweets.assign(content=''), style or s.style)
     return draw(pipe, [p for p in prompts for _ in range(n)], picture_seeds(tweets, prompts, n, seed), image_row(preset), batch, quiet)
 
-# %% ../nbs/41_sdxl_lora.ipynb #931a69b7
+# %% ../nbs/41_sdxl_lora.ipynb #4041bfb5
 UNET_TARGETS, TEXT_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0'), ('q_proj', 'k_proj', 'v_proj', 'out_proj')
 UNET_WIDE, TEXT_WIDE = ('proj_in', 'proj_out', 'ff.net.0.proj', 'ff.net.2', 'time_emb_proj', 'add_embedding.linear_1', 'add_embedding.linear_2'), ('fc1', 'fc2')
 
@@ -202,7 +211,7 @@ def accelerator(
     device = pick_device()
     return Accelerator(mixed_precision='no' if s.precision == 'fp16' and device != 'cuda' else s.precision, gradient_accumulation_steps=s.accumulation, cpu=device == 'cpu')
 
-# %% ../nbs/41_sdxl_lora.ipynb #90acb302
+# %% ../nbs/41_sdxl_lora.ipynb #ff208d0b
 def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
     "One update of the weights; its loss."
     import torch
@@ -232,7 +241,7 @@ def _swap(weights, others):
             mine = weights[k].detach().clone()
             weights[k].copy_(v); others[k] = mine
 
-# %% ../nbs/41_sdxl_lora.ipynb #46f8ebbd
+# %% ../nbs/41_sdxl_lora.ipynb #f690a5fa
 def fit_image_lora(
     tweets:pd.DataFrame,  # Columns as `image_prompt` wants them
     images,               # Their pictures: paths or PIL images
@@ -245,8 +254,7 @@ def fit_image_lora(
 ) -> pd.DataFrame: # step, train_loss, valid_loss
     "Fine-tune; the adapter is in `out` afterwards, in the format of `load_lora_weights`."
     import torch
-    if isinstance(preset, str) and preset not in IMAGE_SETTINGS: raise BadInput(f"There are no image settings {preset!r}; choose one of {', '.join(IMAGE_SETTINGS)}")
-    s, out = IMAGE_SETTINGS[preset] if isinstance(preset, str) else preset, Path(out)
+    s, out = image_settings(preset), Path(out)
     row, ex, held = image_row(s.preset), Examples(tweets, images, s.style), Examples(*valid, s.style) if valid else None
     acc = accelerator(s)
     pipe = load_pipeline(s.preset, precision=acc.mixed_precision, quiet=quiet)
@@ -278,7 +286,7 @@ def _validation_sheet(pipe, held, row, out, step, n=6):
     sheet = contact_sheet(draw(pipe, held.prompts[:n], list(range(n))[:len(held)], row, quiet=True), n, min(256, row['size']*2))
     with write_atomic(out/'validation'/f'step-{step:06d}.png', 'wb') as f: sheet.save(f, 'PNG')
 
-# %% ../nbs/41_sdxl_lora.ipynb #acca2c6b
+# %% ../nbs/41_sdxl_lora.ipynb #8ee42539
 IMAGE_CARD = """---
 base_model: {base}
 library_name: diffusers
@@ -288,7 +296,7 @@ tags: [stable-diffusion-xl, text-to-image, lora]
 
 **What it does.** A LoRA of rank {r} that makes {base} draw pictures like those of the accounts it was trained on. Load it with `pipe.load_lora_weights(folder)`.
 
-**Trained on** {n:,} pictures with prompts in the style `{style}`, {step:,} updates of {batch} × {accumulation} pictures at {size} pixels, learning rate {learning_rate:g} in a cosine, Min-SNR γ {min_snr}, {encoders}, seed {seed}, behaviour_sim {version}.
+**Trained on** {n:,} pictures with prompts in the style `{style}`, {step:,} updates of {batch} × {accumulation} pictures at {size} pixels, learning rate {learning_rate:g} in a cosine, Min-SNR {gamma}, {encoders}, seed {seed}, behaviour_sim {version}.
 
 **Held-out denoising loss** (same noise, same timesteps): {loss}
 
@@ -313,7 +321,7 @@ def save_adapter(
         pipe.save_lora_weights(tmp, **layers, safe_serialization=True)
         data = (Path(tmp)/'pytorch_lora_weights.safetensors').read_bytes()
     row, looks = image_row(s.preset), [h['valid_loss'] for h in story['history'] if h['valid_loss'] is not None]
-    card = IMAGE_CARD.format(**{k: v for k, v in asdict(s).items() if k in ('r', 'style', 'batch', 'accumulation', 'learning_rate', 'min_snr', 'seed')}, base=row.get('hub', f'{s.preset}-sdxl'), n=n,
+    card = IMAGE_CARD.format(**{k: v for k, v in asdict(s).items() if k in ('r', 'style', 'batch', 'accumulation', 'learning_rate', 'seed')}, gamma=f'γ {s.min_snr:g}' if s.min_snr else 'off', base=row.get('hub', f'{s.preset}-sdxl'), n=n,
         step=story['step'], size=row['size'], version=behaviour_sim.__version__, encoders='both text encoders adapted' if s.text_encoders else 'text encoders frozen',
         loss=f'{looks[0]:.4f} before, {looks[-1]:.4f} after.' if len(looks) > 1 else 'not measured.')
     write_parts(out, 'ImageLora', dict(settings=asdict(s), step=story['step'], n=n), {'pytorch_lora_weights.safetensors': data, 'MODEL_CARD.md': card.encode()})
@@ -324,7 +332,7 @@ def load_settings(
     "The settings of an adapter; `BadInput` if a byte of its folder has changed."
     return ImageLoraSettings(**read_parts(folder, 'ImageLora')[1]['settings'])
 
-# %% ../nbs/41_sdxl_lora.ipynb #e635dddb
+# %% ../nbs/41_sdxl_lora.ipynb #ca55640c
 def mean_colours(
     pictures, # Paths or PIL images
 ) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
@@ -342,9 +350,9 @@ def told_apart(
     line = mean_colours(real_a).mean(0) - mean_colours(real_b).mean(0)
     x, y = mean_colours(a)@line, mean_colours(b)@line
     u = mannwhitneyu(x, y, alternative='greater')
-    return dict(n=len(x) + len(y), auc=u.statistic/len(x)/len(y), p=u.pvalue)
+    return dict(n=len(x) + len(y), auc=float(u.statistic)/len(x)/len(y), p=float(u.pvalue))
 
-# %% ../nbs/41_sdxl_lora.ipynb #a7407750
+# %% ../nbs/41_sdxl_lora.ipynb #6c3c6483
 def plot_image_loss(
     history:pd.DataFrame, # From `fit_image_lora`
     ax=None,              # Matplotlib axes; None makes some
