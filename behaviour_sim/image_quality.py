@@ -6,7 +6,7 @@
 __all__ = ['image_likes', 'best_images', 'two_judges', 'ranking_gain', 'draw_candidates', 'loss_table', 'separation_table',
            'main']
 
-# %% ../nbs/42_image_quality.ipynb #d45f507a
+# %% ../nbs/42_image_quality.ipynb #ebbfdf57
 import itertools, tempfile, time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from .simulator import LikesSimulator
 from .image_models import image_row, load_pipeline
 from .sdxl_lora import IMAGE_SETTINGS, Examples, fit_image_lora, heldout_loss, imagine, told_apart
 
-# %% ../nbs/42_image_quality.ipynb #c13d6046
+# %% ../nbs/42_image_quality.ipynb #ebcdc113
 def image_likes(
     sim:LikesSimulator,  # Fitted on tweets with `image_path`
     tweets:pd.DataFrame, # Tweets
@@ -40,7 +40,7 @@ def best_images(
     "Which picture of each tweet comes first."
     return likes.argmax(1)
 
-# %% ../nbs/42_image_quality.ipynb #9b4b2ea6
+# %% ../nbs/42_image_quality.ipynb #f6d085d5
 def two_judges(
     tweets:pd.DataFrame, # With likes and `image_path`
     preset:str='laptop', # Encoders
@@ -52,7 +52,7 @@ def two_judges(
     bare = tweets.drop(columns='caption', errors='ignore')
     return tuple(LikesSimulator(preset, seed=seed).fit(bare[half == h].reset_index(drop=True), quiet=quiet) for h in (0, 1))
 
-# %% ../nbs/42_image_quality.ipynb #aef945f9
+# %% ../nbs/42_image_quality.ipynb #d4072a8f
 def ranking_gain(
     ranked:np.ndarray, # (n, k) from the simulator that chooses
     graded:np.ndarray, # (n, k) from the one that does not
@@ -68,7 +68,7 @@ def ranking_gain(
         rows[by] = dict(tweets=len(p), pictures=p.shape[1], blind=blind.mean(), chosen=chosen.mean(), gain=(chosen - blind).mean(), low=low, high=high)
     return pd.DataFrame(rows).T.astype(dict(tweets=int, pictures=int)).rename_axis('graded by')
 
-# %% ../nbs/42_image_quality.ipynb #5bf8ead5
+# %% ../nbs/42_image_quality.ipynb #0c39f3f5
 def draw_candidates(
     tweets:pd.DataFrame, # Tweets
     folder,              # Where the pictures go
@@ -85,7 +85,7 @@ def draw_candidates(
         with write_atomic(p, 'wb') as f: im.save(f, 'PNG')
     return paths
 
-# %% ../nbs/42_image_quality.ipynb #db895b6b
+# %% ../nbs/42_image_quality.ipynb #73174b40
 def loss_table(
     pipes:dict,         # Name → pipeline
     held:pd.DataFrame,  # Tweets with `image_path` that were not learned from
@@ -114,7 +114,7 @@ def separation_table(
             rows[a, b] |= {name: t['auc'], f'p {name}': t['p']}
     return pd.DataFrame(rows).T.rename_axis(['first', 'second'])
 
-# %% ../nbs/42_image_quality.ipynb #858dd01e
+# %% ../nbs/42_image_quality.ipynb #17870c80
 def main(
     n:int=4000,       # Tweets of the embedded corpus
     brands:int=8,     # The largest ones
