@@ -7,7 +7,7 @@ __all__ = ['IMAGE_PRESETS', 'SUFFIXES', 'FETCH', 'image_row', 'find_images', 'cu
            'bare_pipeline', 'train_vae', 'min_snr_weights', 'noise_scheduler', 'embed_prompts', 'latents_of',
            'denoising_errors', 'pretrain', 'small_pipeline', 'load_pipeline']
 
-# %% ../nbs/40_image_models.ipynb #f1bf39ae
+# %% ../nbs/40_image_models.ipynb #0562dffb
 import re, shutil, tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from .media import media_table
 from .pictures import COLOURS, SCENES, caption_of, draw_picture
 from .regressors import read_parts
 
-# %% ../nbs/40_image_models.ipynb #7550962f
+# %% ../nbs/40_image_models.ipynb #08a77e61
 IMAGE_PRESETS = dict(
     report=dict(hub='stabilityai/sdxl-turbo', size=512, steps=4, guidance=0.),
     sdxl=dict(hub='stabilityai/stable-diffusion-xl-base-1.0', size=1024, steps=30, guidance=5.),
@@ -36,7 +36,7 @@ def image_row(
     if preset not in IMAGE_PRESETS: raise BadInput(f"There is no image preset {preset!r}; choose one of {', '.join(IMAGE_PRESETS)}")
     return IMAGE_PRESETS[preset]
 
-# %% ../nbs/40_image_models.ipynb #5cc3f567
+# %% ../nbs/40_image_models.ipynb #bc884900
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif')
 
 def find_images(
@@ -61,7 +61,7 @@ def find_images(
     if not any(out): raise BadInput(f"None of the {len(out):,} tweets has a picture{f' in {folder}' if folder else ''}; it takes a column image_path, files named by id, or a folder of `behaviour-sim download`")
     return out
 
-# %% ../nbs/40_image_models.ipynb #cd70a77f
+# %% ../nbs/40_image_models.ipynb #fbb3f485
 def cut_square(
     picture,       # A PIL image
     size:int,      # Side of the square in pixels
@@ -78,7 +78,7 @@ def cut_square(
     if flip: x, left = x[:, :, ::-1], W - size - left
     return np.ascontiguousarray(x), (h, w, top, left, size, size)
 
-# %% ../nbs/40_image_models.ipynb #0063e762
+# %% ../nbs/40_image_models.ipynb #388fa42b
 def clip_tokenizer(
     length:int=40, # Tokens at most, beginning and end included
 ): # A transformers tokenizer
@@ -91,7 +91,7 @@ def clip_tokenizer(
     tok.post_processor = TemplateProcessing(single='<s> $A </s>', special_tokens=[(t, tok.token_to_id(t)) for t in ('<s>', '</s>')])
     return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=length, pad_token='<pad>', bos_token='<s>', eos_token='</s>')
 
-# %% ../nbs/40_image_models.ipynb #57ac486a
+# %% ../nbs/40_image_models.ipynb #daf80c4a
 def generic_pictures(
     n:int,    # How many
     seed,     # Same seed, same pictures
@@ -107,7 +107,7 @@ def generic_pictures(
         prompts.append(('', *[by := f'picture posted by {name.strip()}']*2, caption, f'{caption}, {by}')[min(4, int(8*r.random()))])
     return pictures, prompts
 
-# %% ../nbs/40_image_models.ipynb #11f757a6
+# %% ../nbs/40_image_models.ipynb #9d96f116
 def bare_pipeline(
     row:dict,    # A row of `IMAGE_PRESETS` without a hub
     seed:int=0,  # Of the weights
@@ -134,7 +134,7 @@ def bare_pipeline(
     scheduler = EulerDiscreteScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type='v_prediction', timestep_spacing='trailing', rescale_betas_zero_snr=True)
     return StableDiffusionXLPipeline(vae, one, two, tok, tok, unet, scheduler, add_watermarker=False)
 
-# %% ../nbs/40_image_models.ipynb #4030ac34
+# %% ../nbs/40_image_models.ipynb #86d110e0
 def train_vae(
     pipe,         # From `bare_pipeline`
     steps:int,    # Updates
@@ -165,7 +165,7 @@ def train_vae(
     vae.register_to_config(scaling_factor=1/spread)
     return story
 
-# %% ../nbs/40_image_models.ipynb #37d8ca7a
+# %% ../nbs/40_image_models.ipynb #ab6b86d3
 def min_snr_weights(
     scheduler,      # A DDPMScheduler
     t,              # (n,) long, timesteps
@@ -185,7 +185,7 @@ def noise_scheduler(
     from diffusers import DDPMScheduler
     return DDPMScheduler.from_config(pipe.scheduler.config)
 
-# %% ../nbs/40_image_models.ipynb #33786f59
+# %% ../nbs/40_image_models.ipynb #9945b794
 def embed_prompts(
     pipe,         # A StableDiffusionXLPipeline
     prompts:list, # Texts; '' for none
@@ -222,7 +222,7 @@ def denoising_errors(
     goal = scheduler.get_velocity(z, noise, t) if scheduler.config.prediction_type == 'v_prediction' else noise
     return (said.float() - goal.float()).square().mean((1, 2, 3))
 
-# %% ../nbs/40_image_models.ipynb #3f07d107
+# %% ../nbs/40_image_models.ipynb #3f98801a
 def pretrain(
     pipe,          # From `bare_pipeline`, its autoencoder trained
     steps:int,     # Updates
@@ -252,6 +252,7 @@ def pretrain(
     for m in learners: m.eval()
     return story
 
+# %% ../nbs/40_image_models.ipynb #d463f21c
 def small_pipeline(
     preset:str, # A key of `IMAGE_PRESETS` without a hub
     quiet:bool|None=None, # No progress bar
@@ -271,7 +272,7 @@ def small_pipeline(
     except OSError: shutil.rmtree(new) # another process was faster
     return out
 
-# %% ../nbs/40_image_models.ipynb #67a38379
+# %% ../nbs/40_image_models.ipynb #d92df8b1
 FETCH = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
 
 def load_pipeline(

@@ -215,7 +215,7 @@ def drawn_beside(
     "What was drawn for some tweets, beside their text and their own picture."
     if not paths and not note: return ''
     own = test['image_path'] if 'image_path' in test else [None]*len(paths)
-    rows = ''.join(f"<tr><td>@{safe(t['username'])}</td><td>{safe(t.get('content', ''))[:200]}</td><td>{thumbnail(o)}</td><td>{thumbnail(p)}</td></tr>" for (_, t), o, p in zip(test.head(len(paths)).iterrows(), own, paths))
+    rows = ''.join(f"<tr><td>@{safe(t['username'])}</td><td>{safe(str(t.get('content', ''))[:200])}</td><td>{thumbnail(o)}</td><td>{thumbnail(p)}</td></tr>" for (_, t), o, p in zip(test.head(len(paths)).iterrows(), own, paths))
     table = f'<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th scope="col">posted</th><th scope="col">its picture</th><th scope="col">drawn</th></tr></thead><tbody>{rows}</tbody></table></div>'
     told = 'A tiny SDXL of a million weights, adapted for a moment to these brands, drew them from account, likes, caption and text: colours more than shapes.'
     return f'<h2>Drawn</h2><p>{safe(note or told)}</p>{table if paths else ""}'

@@ -8,7 +8,7 @@ __all__ = ['IMAGE_SETTINGS', 'UNET_TARGETS', 'TEXT_TARGETS', 'UNET_WIDE', 'TEXT_
            'accelerator', 'fit_image_lora', 'save_adapter', 'load_settings', 'mean_colours', 'told_apart',
            'plot_image_loss']
 
-# %% ../nbs/41_sdxl_lora.ipynb #4b97f8dd
+# %% ../nbs/41_sdxl_lora.ipynb #509cbe53
 import tempfile, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from .regressors import read_parts, write_parts
 from .bloom_lora import Checkpoint, rate
 from .image_models import cut_square, denoising_errors, embed_prompts, image_row, latents_of, load_pipeline, min_snr_weights, noise_scheduler
 
-# %% ../nbs/41_sdxl_lora.ipynb #a344ad55
+# %% ../nbs/41_sdxl_lora.ipynb #a413f5e3
 @dataclass(frozen=True)
 class ImageLoraSettings:
     "How to fine-tune."
@@ -65,7 +65,7 @@ def image_settings(
     if preset not in IMAGE_SETTINGS: raise BadInput(f"There are no image settings {preset!r}; choose one of {', '.join(IMAGE_SETTINGS)}")
     return IMAGE_SETTINGS[preset]
 
-# %% ../nbs/41_sdxl_lora.ipynb #588c2934
+# %% ../nbs/41_sdxl_lora.ipynb #84f22b81
 class Examples:
     "Pictures with prompts, drawn in an order that depends on the seed only."
     def __init__(self,
@@ -111,7 +111,7 @@ class Examples:
             prompts.append('' if u[1] < s.drop_prompt else self.short[i] if u[2] < s.drop_words else self.prompts[i])
         return torch.from_numpy(np.stack(x)), torch.tensor(ids), prompts, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
-# %% ../nbs/41_sdxl_lora.ipynb #9223d0d2
+# %% ../nbs/41_sdxl_lora.ipynb #93390f57
 def heldout_loss(
     pipe,          # A StableDiffusionXLPipeline
     ex:Examples,   # Pictures that are not learned from
@@ -132,7 +132,7 @@ def heldout_loss(
             total += denoising_errors(pipe, sched, z, embed_prompts(pipe, ex.prompts[a:a + batch]), torch.tensor(ids, device=z.device), noise, t).sum().item()
     return total/n
 
-# %% ../nbs/41_sdxl_lora.ipynb #207acf48
+# %% ../nbs/41_sdxl_lora.ipynb #a98ecf04
 def picture_seeds(
     tweets:pd.DataFrame, # With `id`, if they have one
     prompts:list,        # Their prompts
@@ -162,6 +162,7 @@ def draw(
         for i, im in zip(at, pipe.image_processor.postprocess(made)): out[i] = im
     return out
 
+# %% ../nbs/41_sdxl_lora.ipynb #cfa98592
 def imagine(
     tweets:pd.DataFrame,  # Columns as `image_prompt` wants them; `content` may be missing
     preset:str='tiny',    # A key of `IMAGE_PRESETS`; with an adapter its own is used
@@ -180,7 +181,7 @@ def imagine(
     prompts = image_prompt(tweets if 'content' in tweets else tweets.assign(content=''), style or s.style)
     return draw(pipe, [p for p in prompts for _ in range(n)], picture_seeds(tweets, prompts, n, seed), image_row(preset), batch, quiet)
 
-# %% ../nbs/41_sdxl_lora.ipynb #d684170d
+# %% ../nbs/41_sdxl_lora.ipynb #4cb9c338
 UNET_TARGETS, TEXT_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0'), ('q_proj', 'k_proj', 'v_proj', 'out_proj')
 UNET_WIDE, TEXT_WIDE = ('proj_in', 'proj_out', 'ff.net.0.proj', 'ff.net.2', 'time_emb_proj', 'add_embedding.linear_1', 'add_embedding.linear_2'), ('fc1', 'fc2')
 
@@ -214,7 +215,7 @@ def accelerator(
     device = pick_device()
     return Accelerator(mixed_precision='no' if s.precision == 'fp16' and device != 'cuda' else s.precision, gradient_accumulation_steps=s.accumulation, cpu=device == 'cpu')
 
-# %% ../nbs/41_sdxl_lora.ipynb #b7c95a9e
+# %% ../nbs/41_sdxl_lora.ipynb #3b40b749
 def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
     "One update of the weights; its loss."
     import torch
@@ -244,7 +245,7 @@ def _swap(weights, others):
             mine = weights[k].detach().clone()
             weights[k].copy_(v); others[k] = mine
 
-# %% ../nbs/41_sdxl_lora.ipynb #1bb6a431
+# %% ../nbs/41_sdxl_lora.ipynb #09609d19
 def fit_image_lora(
     tweets:pd.DataFrame,  # Columns as `image_prompt` wants them
     images,               # Their pictures: paths or PIL images
@@ -289,7 +290,7 @@ def _validation_sheet(pipe, held, row, out, step, n=6):
     sheet = contact_sheet(draw(pipe, held.prompts[:n], list(range(n))[:len(held)], row, quiet=True), n, min(256, row['size']*2))
     with write_atomic(out/'validation'/f'step-{step:06d}.png', 'wb') as f: sheet.save(f, 'PNG')
 
-# %% ../nbs/41_sdxl_lora.ipynb #9ab8a35b
+# %% ../nbs/41_sdxl_lora.ipynb #565efbf5
 IMAGE_CARD = """---
 base_model: {base}
 library_name: diffusers
@@ -334,7 +335,7 @@ def load_settings(
     "The settings of an adapter; `BadInput` if a byte of its folder has changed."
     return ImageLoraSettings(**read_parts(folder, 'ImageLora')[1]['settings'])
 
-# %% ../nbs/41_sdxl_lora.ipynb #b7ec654e
+# %% ../nbs/41_sdxl_lora.ipynb #446277f6
 def mean_colours(
     pictures, # Paths or PIL images
 ) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
@@ -354,7 +355,7 @@ def told_apart(
     u = mannwhitneyu(x, y, alternative='greater')
     return dict(n=len(x) + len(y), auc=float(u.statistic)/len(x)/len(y), p=float(u.pvalue))
 
-# %% ../nbs/41_sdxl_lora.ipynb #7ca879ba
+# %% ../nbs/41_sdxl_lora.ipynb #22258424
 def plot_image_loss(
     history:pd.DataFrame, # From `fit_image_lora`
     ax=None,              # Matplotlib axes; None makes some
