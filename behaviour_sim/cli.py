@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Data', 'Model', 'Captions', 'Preset', 'Id', 'read_table', 'save_model', 'check_place', 'fit', 'loaded',
            'predict', 'evaluate', 'print_table', 'explain', 'what_if', 'fit_content', 'generate', 'score_text',
-           'download', 'fit_image', 'file_name', 'imagine_pictures', 'run', 'main']
+           'download', 'check_painter', 'fit_image', 'file_name', 'imagine_pictures', 'run', 'main']
 
 # %% ../nbs/61_cli.ipynb #27bfa2a5
 import os, sys
@@ -213,6 +213,20 @@ def download(data:Data, out:Annotated[Path, typer.Option('--out', help='Folder f
     write_table(table, out/'results.csv')
     print_table(table['status'].value_counts().rename_axis('status').reset_index(name='addresses'), f"{len(table):,} addresses; the rows are in {out/'results.csv'}")
 
+# %% ../nbs/61_cli.ipynb #4bc73400
+def check_painter(
+    folder:Path, # Where an image model should be trained
+):
+    "`BadInput` unless the place is free, or holds an image model or what a stopped training left."
+    import json
+    left = {'checkpoint.safetensors', 'pytorch_lora_weights.safetensors', 'MODEL_CARD.md', 'validation'}
+    if not (folder/'model.json').is_file():
+        if not folder.is_dir() or {p.name for p in folder.iterdir() if not p.name.startswith('.')} - left: check_place(folder)
+        return
+    try: kind = json.loads((folder/'model.json').read_text(encoding='utf-8')).get('kind')
+    except (ValueError, AttributeError): kind = None
+    if kind != 'ImageLora': raise BadInput(f"{folder}: this directory holds another model; name a new one")
+
 # %% ../nbs/61_cli.ipynb #5d7ed334
 @app.command('fit-image')
 def fit_image(data:Data, model:Model,
@@ -228,11 +242,10 @@ def fit_image(data:Data, model:Model,
     from behaviour_sim.core import need
     from behaviour_sim.data import read_tweets
     from behaviour_sim.image_models import find_images
-    from behaviour_sim.sdxl_lora import fit_image_lora, image_settings, load_settings
+    from behaviour_sim.sdxl_lora import fit_image_lora, image_settings
     need('diffusers', 'image')
     s = image_settings(preset)
-    if not (model/'checkpoint.safetensors').is_file(): check_place(model)
-    if (model/'model.json').is_file(): load_settings(model) # not a likes simulator
+    check_painter(model)
     tweets = read_tweets(data)
     found = find_images(tweets, images)
     rows = np.flatnonzero([p is not None for p in found])

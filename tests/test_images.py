@@ -196,6 +196,11 @@ def test_the_command_line_there_and_back(tweets, tmp_path, call):
     write_tweets(t.drop(columns='image_path'), tmp_path/'t.csv')
     code, out, err = call('fit-image', 't.csv', '--images', 'pictures', '--model', 'm', '--steps', 3)
     assert (code, err) == (0, '') and '22 pictures' in out and 'before' in out, err
+    weights = adapter(tmp_path/'m') # a kill between two files leaves the new weights beside the old card
+    (tmp_path/'m'/'pytorch_lora_weights.safetensors').write_bytes(weights[:-1] + b'?'); (tmp_path/'m'/'checkpoint.safetensors').unlink()
+    code, out, err = call('imagine', 't.csv', '--model', 'm', '--out', 'drawn')
+    assert code == 2 and err.count('\n') == 1
+    assert call('fit-image', 't.csv', '--images', 'pictures', '--model', 'm', '--steps', 3)[0] == 0 and adapter(tmp_path/'m') == weights
     new = t.head(2).drop(columns='image_path').assign(id=['7', '../8'])
     write_tweets(new, tmp_path/'new.csv')
     code, out, err = call('imagine', 'new.csv', '--model', 'm', '--out', 'drawn', '--n', 2)
@@ -212,6 +217,8 @@ def test_the_command_line_refuses_in_one_sentence(tmp_path, call, monkeypatch):
         assert (code, out) == (2, '') and err.startswith('behaviour-sim: ') and err.count('\n') == 1 and words in err, err
     refused('None of the 4 tweets', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm')
     refused('huge', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm', '--preset', 'huge')
+    (tmp_path/'empty'/'model.json').write_text('{"kind": "LikesSimulator"}')
+    refused('another model', 'fit-image', 't.csv', '--images', 'empty', '--model', 'empty')
     refused('no such model', 'imagine', 't.csv', '--model', 'm', '--out', 'o')
     monkeypatch.setitem(sys.modules, 'diffusers', None)
     refused("pip install 'behaviour_sim[image]'", 'fit-image', 't.csv', '--model', 'm')
