@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run test check notebooks readme docs bench-quality bench-content clean
+.PHONY: setup run test check notebooks readme docs bench-quality bench-content bench-images clean
 
 setup: $(READY)
 
@@ -53,6 +53,10 @@ bench-quality: setup
 # The figures of generated text: trains the language model, then writes 2,000 tweets
 bench-content: setup
 	$(BIN)/python -c "from behaviour_sim.content_quality import main; main()"
+
+# The figures of generated pictures: trains the tiny SDXL on the embedded corpus, on two cores
+bench-images: setup
+	$(BIN)/python -c "from behaviour_sim.image_quality import main; main()"
 
 clean:
 	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis

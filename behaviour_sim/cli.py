@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Data', 'Model', 'Captions', 'Preset', 'Id', 'read_table', 'save_model', 'check_place', 'fit', 'loaded',
            'predict', 'evaluate', 'print_table', 'explain', 'what_if', 'fit_content', 'generate', 'score_text',
-           'download', 'run', 'main']
+           'download', 'check_painter', 'fit_image', 'file_name', 'imagine_pictures', 'run', 'main']
 
 # %% ../nbs/61_cli.ipynb #27bfa2a5
 import os, sys
@@ -213,16 +213,98 @@ def download(data:Data, out:Annotated[Path, typer.Option('--out', help='Folder f
     write_table(table, out/'results.csv')
     print_table(table['status'].value_counts().rename_axis('status').reset_index(name='addresses'), f"{len(table):,} addresses; the rows are in {out/'results.csv'}")
 
+# %% ../nbs/61_cli.ipynb #4bc73400
+def check_painter(
+    folder:Path, # Where an image model should be trained
+):
+    "`BadInput` unless the place is free, or holds an image model or what a stopped training left."
+    import json
+    left = {'checkpoint.safetensors', 'pytorch_lora_weights.safetensors', 'MODEL_CARD.md', 'validation'}
+    if not (folder/'model.json').is_file():
+        if not folder.is_dir() or {p.name for p in folder.iterdir() if not p.name.startswith('.')} - left: check_place(folder)
+        return
+    try: kind = json.loads((folder/'model.json').read_text(encoding='utf-8')).get('kind')
+    except (ValueError, AttributeError): kind = None
+    if kind != 'ImageLora': raise BadInput(f"{folder}: this directory holds another model; name a new one")
+
+# %% ../nbs/61_cli.ipynb #5d7ed334
+@app.command('fit-image')
+def fit_image(data:Data, model:Model,
+    images:Annotated[Optional[Path], typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]=None,
+    preset:Annotated[str, typer.Option('--preset', help='tiny (two cores), report or sdxl (a GPU and weights of the hub).')]='tiny',
+    steps:Annotated[Optional[int], typer.Option(min=1, help='Updates; the preset has its own number.')]=None,
+    seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
+    """Learn what the pictures of these brands look like. A training that was stopped goes on where it was.
+
+    Example: behaviour-sim fit-image tweets.csv --images pictures --model painter"""
+    from dataclasses import replace
+    import numpy as np
+    from behaviour_sim.core import need
+    from behaviour_sim.data import read_tweets
+    from behaviour_sim.image_models import find_images
+    from behaviour_sim.sdxl_lora import fit_image_lora, image_settings
+    need('diffusers', 'image')
+    s = image_settings(preset)
+    check_painter(model)
+    tweets = read_tweets(data)
+    found = find_images(tweets, images)
+    rows = np.flatnonzero([p is not None for p in found])
+    held = np.random.default_rng(seed).permutation(rows)[:min(64, len(rows)//10)]
+    part = lambda at: (tweets.iloc[at].reset_index(drop=True), [found[i] for i in at])
+    known = np.setdiff1d(rows, held)
+    history = fit_image_lora(*part(known), replace(s, seed=seed, max_steps=steps or s.max_steps), model, valid=part(np.sort(held)) if len(held) else None)
+    looks = history['valid_loss'].dropna()
+    typer.echo(f"{model}: learned from {len(known):,} pictures" + (f"; loss on {len(held)} others {looks.iloc[0]:.4f} before, {looks.iloc[-1]:.4f} after" if len(looks) > 1 else ''))
+
+# %% ../nbs/61_cli.ipynb #a61af198
+def file_name(
+    id, # Of a tweet
+) -> str: # Letters, digits, - and _ only
+    "A name for a file that no id can lead astray."
+    import re
+    from behaviour_sim.core import content_key
+    plain = re.sub(r'[^A-Za-z0-9-]', '_', str(id))[:64]
+    return plain if plain == str(id) else f'{plain}_{content_key(str(id))[:8]}'
+
+# %% ../nbs/61_cli.ipynb #199b86f8
+@app.command('imagine')
+def imagine_pictures(data:Data, model:Model, out:Annotated[Path, typer.Option('--out', help='Folder for the pictures and images.csv.')],
+    n:Annotated[int, typer.Option(min=1, help='Pictures of each tweet.')]=1,
+    seed:Annotated[int, typer.Option(help='Same seed, same pictures.')]=42):
+    """Draw pictures for tweets: one file for each, named by id, and images.csv with id, path.
+
+    Example: behaviour-sim imagine drafts.csv --model painter --out drawn"""
+    import pandas as pd
+    from behaviour_sim.core import need, progress, write_atomic
+    from behaviour_sim.data import read_tweets
+    from behaviour_sim.image_models import load_pipeline
+    from behaviour_sim.report import write_table
+    from behaviour_sim.sdxl_lora import imagine, load_settings
+    need('diffusers', 'image')
+    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
+    if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
+    s, tweets, rows = load_settings(model), read_tweets(data), []
+    pipe = load_pipeline(s.preset, model)
+    for a in progress(range(0, len(tweets), 64), 'tweets'):
+        part = tweets.iloc[a:a + 64]
+        for j, im in enumerate(imagine(part, adapter=model, n=n, seed=seed, pipe=pipe, quiet=True)):
+            id = part['id'].iloc[j//n]
+            rows.append(dict(id=id, path=file_name(id) + (f'_{j % n}' if n > 1 else '') + '.png'))
+            with write_atomic(out/rows[-1]['path'], 'wb') as f: im.save(f, 'PNG')
+    write_table(pd.DataFrame(rows), out/'images.csv')
+    typer.echo(f"{out}: {len(rows):,} pictures")
+
 # %% ../nbs/61_cli.ipynb #0d3f7e17
 @app.command()
 def run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with likes; without it the embedded, synthetic corpus.')]=None,
     out:Annotated[Path, typer.Option('--out', help='Where everything goes.')]=Path('run'), preset:Preset='laptop',
-    n:Annotated[int, typer.Option(min=100, help='Tweets of the embedded corpus.')]=2000, seed:Annotated[int, typer.Option(help='Seed.')]=42):
+    n:Annotated[int, typer.Option(min=100, help='Tweets of the embedded corpus.')]=2000, seed:Annotated[int, typer.Option(help='Seed.')]=42,
+    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6):
     """The whole job: four splits, baselines, a model, predictions and an HTML report.
 
     Example: behaviour-sim run --out run"""
     from behaviour_sim.report import run_all
-    figures = run_all(data, out, preset, n, seed)
+    figures = run_all(data, out, preset, n, seed, drawn=pictures)
     import pandas as pd
     print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
     typer.echo(f"The report is {out/'index.html'}")

@@ -249,7 +249,7 @@ def read_csv(self:TweetFile) -> pd.DataFrame:
     import pyarrow as pa, pyarrow.csv as pc
     self.data = self.data.rstrip()
     header, n = self.walk_csv()
-    if n == 1: raise self.fault('there is a header but no tweet.')
+    if n < 2: raise self.fault('there is a header but no tweet.' if n else 'the file is empty.')
     as_text = {f'f{i}': pa.string() for i in range(len(header))}
     try: table = pc.read_csv(io.BytesIO(self.data),
         pc.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=1<<26), pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),

@@ -16,7 +16,7 @@ from test_download import Hostile, answer, debris, encoded
 KILLS = int(os.environ.get('BEHAVIOUR_SIM_KILLS', 3))
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals and limits of POSIX')
 CLI = [sys.executable, '-c', 'from behaviour_sim.cli import main; main()']
-FIT, RUN = ['fit', 't.csv', '--model', 'm', '--preset', 'tiny'], ['run', '--preset', 'tiny', '--n', '100', '--out', 'r']
+FIT, RUN = ['fit', 't.csv', '--model', 'm', '--preset', 'tiny'], ['run', '--preset', 'tiny', '--n', '100', '--out', 'r', '--pictures', '0']
 
 def begin(args, place, limit=None, **env):
     "Start the command line in a folder with a cache of its own; `limit` is the largest file it may write, in bytes."

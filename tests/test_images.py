@@ -1,0 +1,226 @@
+"""Pictures: what the adapters learn, what survives a restart and a reload, and what is said where something is missing."""
+import os, sys
+from dataclasses import replace
+
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+
+from behaviour_sim.core import BadInput
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.data import write_tweets
+
+pytest.importorskip('diffusers')
+import torch
+from behaviour_sim.image_models import cut_square, find_images, image_row, load_pipeline, min_snr_weights, noise_scheduler
+from behaviour_sim.image_quality import ranking_gain
+from behaviour_sim.sdxl_lora import IMAGE_SETTINGS, Examples, _update, accelerator, add_adapters, fit_image_lora, heldout_loss, imagine, load_settings, mean_colours, told_apart
+
+TINY = replace(IMAGE_SETTINGS['tiny'], max_steps=200, evaluate_every=100)
+SHORT = replace(TINY, max_steps=6, evaluate_every=2, batch=2, accumulation=2, dropout=.1)
+BRANDS = ['threadmoor', 'trundlerail']
+
+
+@pytest.fixture(scope='module')
+def tweets(tmp_path_factory):
+    "Two brands, with pictures."
+    t = sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'))
+    return t[t['inferred company'].isin(BRANDS)].reset_index(drop=True)
+
+@pytest.fixture(scope='module')
+def base(): return load_pipeline('tiny', quiet=True)
+
+@pytest.fixture(scope='module')
+def trained(tweets, tmp_path_factory):
+    "A model folder, its history, and the tweets that were held back."
+    out, held = tmp_path_factory.mktemp('image')/'model', tweets.index % 5 == 0
+    a, b = tweets[~held].reset_index(drop=True), tweets[held].reset_index(drop=True)
+    return out, fit_image_lora(a, a['image_path'], TINY, out, valid=(b, b['image_path']), quiet=True), b
+
+def adapter(out): return (out/'pytorch_lora_weights.safetensors').read_bytes()
+
+def fit_short(tweets, out, s=SHORT, **kw):
+    fit_image_lora(tweets.head(12), tweets['image_path'].head(12), s, out, quiet=True, **kw)
+    return adapter(out)
+
+
+# --- What is learned ---
+
+def test_training_lowers_the_loss_on_pictures_it_has_not_seen(trained):
+    out, history, _ = trained
+    looks = history['valid_loss'].dropna()
+    assert len(looks) == 3 and looks.is_monotonic_decreasing and looks.iloc[-1] < .98*looks.iloc[0]
+    assert [p.name for p in sorted((out/'validation').iterdir())] == ['step-000100.png', 'step-000200.png']
+
+def test_brands_are_told_apart_after_training_and_not_before(trained, tweets, base):
+    asked = tweets.head(40).assign(caption='', content='', likes=np.nan)
+    real = [tweets.loc[tweets['inferred company'] == b, 'image_path'] for b in BRANDS]
+    before, after = (told_apart(*[imagine(asked.assign(**{'inferred company': b}), pipe=p, quiet=True) for b in BRANDS], *real) for p in (base, load_pipeline('tiny', trained[0])))
+    assert before['p'] > .01 and .35 < before['auc'] < .65
+    assert after['p'] < 1e-5 and after['auc'] > .75
+
+def test_what_is_reloaded_is_what_was_trained(trained):
+    "Every adapter comes back: the loss is the one that was measured in memory."
+    out, history, held = trained
+    pipe = load_pipeline('tiny', out)
+    assert heldout_loss(pipe, Examples(held, held['image_path']), 32) == pytest.approx(history['valid_loss'].iloc[-1], abs=1e-6)
+    a, b = ([im.tobytes() for im in imagine(held.head(4), adapter=out, quiet=True)] for _ in range(2))
+    assert a == b and a != [im.tobytes() for im in imagine(held.head(4), quiet=True)]
+
+def test_the_adapter_is_one_that_diffusers_reads(trained):
+    from safetensors.numpy import load
+    names = load(adapter(trained[0]))
+    assert {n.split('.')[0] for n in names} == {'unet', 'text_encoder', 'text_encoder_2'} and all('.lora_A.' in n or '.lora_B.' in n for n in names)
+    assert any(n.startswith('unet') and 'to_q' in n for n in names)
+
+
+# --- Stop, go on, average ---
+
+def test_going_on_after_a_stop_gives_the_same_weights(tweets, tmp_path):
+    s = replace(SHORT, ema=.9)
+    whole = fit_short(tweets, tmp_path/'a', s)
+    for stop in (3, 4): fit_image_lora(tweets.head(12), tweets['image_path'].head(12), s, tmp_path/'b', stop_after=stop, quiet=True)
+    assert fit_short(tweets, tmp_path/'b', s) == whole
+    assert fit_short(tweets, tmp_path/'b', replace(s, seed=1)) != whole, 'a checkpoint of other settings was used'
+
+def test_the_running_mean_is_what_is_saved(tweets, tmp_path):
+    "By hand: the mean of the weights after every update, with the warm-up of the decay."
+    from safetensors.torch import load
+    s = replace(SHORT, ema=.9, max_steps=3, evaluate_every=3)
+    saved = load(fit_short(tweets, tmp_path/'m', s))
+    pipe, acc = load_pipeline('tiny'), accelerator(s)
+    weights = add_adapters(pipe, s)
+    opt, sched, ex = torch.optim.AdamW(weights.values(), lr=s.learning_rate), noise_scheduler(pipe), Examples(tweets.head(12), tweets['image_path'].head(12))
+    pipe.unet, opt = acc.prepare(pipe.unet, opt)
+    mean = {k: p.detach().clone() for k, p in weights.items()}
+    for step in range(3):
+        _update(acc, pipe, sched, weights, opt, ex, s, step, 32)
+        d = min(.9, (2 + step)/(11 + step))
+        mean = {k: d*m + (1 - d)*weights[k].detach() for k, m in mean.items()}
+    assert len(saved) == len(mean)
+    for k, m in mean.items(): torch.testing.assert_close(saved[k.replace('.default', '')], m, atol=1e-6, rtol=1e-4)
+
+def test_half_precision_and_gradient_checkpointing_train(tweets, tmp_path):
+    "bf16 for the frozen weights, 32 bits for the adapters; checkpointing changes no weight by more than rounding."
+    from safetensors.torch import load
+    plain = load(fit_short(tweets, tmp_path/'a', replace(SHORT, dropout=0.)))
+    saving = load(fit_short(tweets, tmp_path/'b', replace(SHORT, dropout=0., gradient_checkpointing=True)))
+    for k in plain: torch.testing.assert_close(plain[k], saving[k], atol=1e-4, rtol=1e-3)
+    half = load(fit_short(tweets, tmp_path/'c', replace(SHORT, precision='bf16'), valid=(tweets.tail(4), tweets['image_path'].tail(4))))
+    assert all(v.dtype == torch.float32 and v.isfinite().all() for v in half.values()) and any(v.abs().sum() > 0 for k, v in half.items() if 'lora_B' in k)
+
+
+# --- Formulas ---
+
+@pytest.mark.parametrize('prediction', ['epsilon', 'v_prediction'])
+def test_min_snr_weights_are_those_of_hang_et_al(base, prediction):
+    "Weights of x0's error, min(SNR, 5), as weights of what the network predicts."
+    sched = noise_scheduler(base); sched.register_to_config(prediction_type=prediction)
+    a, t = sched.alphas_cumprod.numpy().astype(float), np.array([1, 100, 300, 700, 998])
+    snr = a[t]/(1 - a[t])
+    want = np.minimum(snr, 5)/(snr if prediction == 'epsilon' else snr + 1)
+    np.testing.assert_allclose(min_snr_weights(sched, torch.tensor(t)).numpy(), want, rtol=1e-3)
+    assert min_snr_weights(sched, torch.tensor([999])).isfinite().all()
+
+def test_size_conditioning_says_where_a_picture_was_cut(base):
+    im = Image.new('RGB', (200, 100)); im.paste('red', (100, 0, 200, 100))
+    for flip, left in ((False, 64), (True, 0)):
+        x, ids = cut_square(im, 64, (0, 1), flip)
+        assert ids == (100, 200, 0, left, 64, 64) and x.shape == (3, 64, 64) and x[0].min() > .85 and x[1].max() < -.85
+    said = base._get_add_time_ids((100, 200), (0, 64), (64, 64), torch.float32, text_encoder_projection_dim=32)
+    assert said[0].tolist() == list(cut_square(im, 64, (0, 1))[1]), 'another order than the pipeline has'
+    ex = Examples(pd.DataFrame({'inferred company': ['a'], 'username': ['a'], 'date': [pd.Timestamp('2020-01-01')], 'content': ['x']}), [im])
+    crops = {tuple(ex.step(k, replace(SHORT, batch=1, center_crop=False), 64)[1][0].tolist()) for k in range(20)}
+    assert len(crops) > 5 and all(c[:3] == (100, 200, 0) and 0 <= c[3] <= 64 for c in crops)
+
+def test_the_reports_settings():
+    s, row = IMAGE_SETTINGS['report'], image_row('report')
+    assert (row['hub'], row['size'], s.batch, s.accumulation, s.max_steps, s.learning_rate, s.seed, s.style) == ('stabilityai/sdxl-turbo', 512, 1, 4, 15_000, 1e-4, 42, 'report')
+    assert image_row('sdxl')['hub'] == 'stabilityai/stable-diffusion-xl-base-1.0' and image_row('sdxl')['size'] == 1024
+
+def test_ranking_gain_is_told_by_the_one_that_did_not_rank():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(200, 4))
+    good = ranking_gain(truth + .3*rng.normal(size=truth.shape), truth + .3*rng.normal(size=truth.shape))
+    luck = ranking_gain(rng.normal(size=truth.shape), truth)
+    assert good.loc['grader', 'low'] > .5 and luck.loc['grader', 'low'] < 0 < luck.loc['grader', 'high'] and luck.loc['ranker', 'low'] > .5
+
+
+# --- What is missing, and what was changed ---
+
+def test_a_changed_byte_is_refused(tweets, tmp_path):
+    fit_short(tweets, tmp_path/'m', replace(SHORT, max_steps=2))
+    assert load_settings(tmp_path/'m').max_steps == 2
+    for name in ('pytorch_lora_weights.safetensors', 'MODEL_CARD.md', 'model.json'):
+        data = (tmp_path/'m'/name).read_bytes()
+        (tmp_path/'m'/name).write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+        with pytest.raises(BadInput): imagine(tweets.head(1), adapter=tmp_path/'m')
+        (tmp_path/'m'/name).write_bytes(data)
+
+def test_missing_weights_and_a_missing_extra_are_one_sentence(monkeypatch, tmp_path):
+    for preset in ('report', 'sdxl'):
+        with pytest.raises(BadInput, match='hf download stabilityai/'): load_pipeline(preset)
+    monkeypatch.setitem(sys.modules, 'diffusers', None)
+    with pytest.raises(BadInput, match=r"pip install 'behaviour_sim\[image\]'"): load_pipeline('tiny')
+    from behaviour_sim.report import draw_some, drawn_beside
+    paths, note = draw_some(sample_tweets(4), sample_tweets(4), tmp_path)
+    assert paths == [] and "pip install 'behaviour_sim[image]'" in note and 'behaviour_sim[image]' in drawn_beside(sample_tweets(4), paths, note)
+
+def test_pictures_are_found_by_column_by_id_and_by_download(tmp_path):
+    (tmp_path/'ab').mkdir()
+    for f in ('1.png', 'ab/x.jpg', 'own.png'): Image.new('RGB', (4, 4)).save(tmp_path/f)
+    t = pd.DataFrame(dict(id=['1', '2', '3', '4'], image_path=['', '', 'own.png', '../etc/x'], media=['', "[Photo(previewUrl='https://e.example/p.jpg', fullUrl='https://e.example/f.jpg')]", '', '']))
+    from behaviour_sim.media import media_table
+    url = media_table(t['media'])['url'].iloc[1]
+    pd.DataFrame(dict(url=[url], status=['ok'], path=['ab/x.jpg'])).to_csv(tmp_path/'results.csv', index=False)
+    assert [p and p.name for p in find_images(t, tmp_path)] == ['1.png', 'x.jpg', 'own.png', None]
+    with pytest.raises(BadInput, match='no such folder'): find_images(t, tmp_path/'none')
+
+
+# --- The command line ---
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    "The command line in a folder of its own: exit code, stdout, stderr."
+    from behaviour_sim.cli import main
+    monkeypatch.chdir(tmp_path)
+    def go(*args):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as e: main([*map(str, args)])
+        return e.value.code or 0, *capsys.readouterr()
+    return go
+
+def test_the_command_line_there_and_back(tweets, tmp_path, call):
+    t = tweets.head(24)
+    (tmp_path/'pictures').mkdir()
+    for id, p in zip(t['id'], t['image_path']): os.symlink(p, tmp_path/'pictures'/f'{id}.jpg')
+    write_tweets(t.drop(columns='image_path'), tmp_path/'t.csv')
+    code, out, err = call('fit-image', 't.csv', '--images', 'pictures', '--model', 'm', '--steps', 3)
+    assert (code, err) == (0, '') and '22 pictures' in out and 'before' in out, err
+    weights = adapter(tmp_path/'m') # a kill between two files leaves the new weights beside the old card
+    (tmp_path/'m'/'pytorch_lora_weights.safetensors').write_bytes(weights[:-1] + b'?'); (tmp_path/'m'/'checkpoint.safetensors').unlink()
+    code, out, err = call('imagine', 't.csv', '--model', 'm', '--out', 'drawn')
+    assert code == 2 and err.count('\n') == 1
+    assert call('fit-image', 't.csv', '--images', 'pictures', '--model', 'm', '--steps', 3)[0] == 0 and adapter(tmp_path/'m') == weights
+    new = t.head(2).drop(columns='image_path').assign(id=['7', '../8'])
+    write_tweets(new, tmp_path/'new.csv')
+    code, out, err = call('imagine', 'new.csv', '--model', 'm', '--out', 'drawn', '--n', 2)
+    assert (code, err) == (0, '') and '4 pictures' in out, err
+    table = pd.read_csv(tmp_path/'drawn'/'images.csv', dtype=str)
+    assert table['id'].tolist() == ['7', '7', '../8', '../8'] and table['path'].tolist()[:2] == ['7_0.png', '7_1.png']
+    assert sorted(p.name for p in (tmp_path/'drawn').iterdir()) == sorted([*table['path'], 'images.csv'])
+    for p in table['path']: assert Image.open(tmp_path/'drawn'/p).size == (32, 32)
+
+def test_the_command_line_refuses_in_one_sentence(tmp_path, call, monkeypatch):
+    write_tweets(sample_tweets(4), tmp_path/'t.csv'); (tmp_path/'empty').mkdir()
+    def refused(words, *args):
+        code, out, err = call(*args)
+        assert (code, out) == (2, '') and err.startswith('behaviour-sim: ') and err.count('\n') == 1 and words in err, err
+    refused('None of the 4 tweets', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm')
+    refused('huge', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm', '--preset', 'huge')
+    (tmp_path/'empty'/'model.json').write_text('{"kind": "LikesSimulator"}')
+    refused('another model', 'fit-image', 't.csv', '--images', 'empty', '--model', 'empty')
+    refused('no such model', 'imagine', 't.csv', '--model', 'm', '--out', 'o')
+    monkeypatch.setitem(sys.modules, 'diffusers', None)
+    refused("pip install 'behaviour_sim[image]'", 'fit-image', 't.csv', '--model', 'm')
+    refused("pip install 'behaviour_sim[image]'", 'imagine', 't.csv', '--model', 'empty', '--out', 'o')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['empty', 't.csv']
