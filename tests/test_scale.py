@@ -1,0 +1,95 @@
+"""Many tweets: the whole job under a limit of memory, and the guards that make it possible.
+
+The long form, 300,000 tweets under 4 GiB, takes about eight minutes: BEHAVIOUR_SIM_SCALE=1 pytest tests/test_scale.py"""
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from behaviour_sim import stranger
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.history import AccountHistory, history_facts
+from behaviour_sim.simulator import LikesSimulator
+
+JOB = '''
+import resource, sys
+n, limit = int(sys.argv[1]), int(float(sys.argv[2])*2**30)
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+from behaviour_sim.cleaning import clean_text
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.data import read_tweets, write_tweets
+from behaviour_sim.embeddings import embed
+from behaviour_sim.simulator import LikesSimulator
+write_tweets(sample_tweets(n), 'tweets.parquet')
+tweets = read_tweets('tweets.parquet', need_likes=True)
+vectors = embed(clean_text(tweets['content']), 'tiny-distilbert', quiet=True)
+assert vectors.shape == (n, 64)
+del vectors
+k = int(.9*n)
+sim = LikesSimulator('tiny').fit(tweets.iloc[:k], quiet=True)
+result = sim.evaluate(tweets.iloc[k:], quiet=True)
+sim.save('model')
+print(result['rmse_log1p'], result['baselines']['account_mean']['rmse_log1p'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20)
+'''
+
+def whole_job(n, gib, folder):
+    env = os.environ | dict(BEHAVIOUR_SIM_CACHE=str(folder/'cache'), BEHAVIOUR_SIM_QUIET='1', OMP_NUM_THREADS='2')
+    r = subprocess.run([sys.executable, '-c', JOB, str(n), str(gib)], cwd=folder, env=env, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr[-2000:]
+    rmse, mean, peak = map(float, r.stdout.split())
+    assert rmse < mean and peak < gib
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='limits of memory are set as Linux knows them')
+def test_the_whole_job_under_a_limit(tmp_path): whole_job(6000, 2, tmp_path)
+
+@pytest.mark.skipif(sys.platform != 'linux' or not os.environ.get('BEHAVIOUR_SIM_SCALE'), reason='the long form: BEHAVIOUR_SIM_SCALE=1')
+def test_300_000_tweets_under_4_gib(tmp_path): whole_job(300_000, 4, tmp_path)
+
+def peak(f):
+    "The most memory that Python and numpy held during a call, in bytes."
+    tracemalloc.start()
+    try: f(); return tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
+
+def history(n, rng, y=True):
+    return pd.DataFrame(dict(account='KiteCo', company='kite co', day=rng.uniform(0, 900, n), kind=0., tool=0., hour=rng.uniform(0, 24, n), y=rng.normal(5, 1, n) if y else np.nan))
+
+def test_the_history_holds_a_bounded_matrix_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    known, new = history(300, rng), history(6000, rng, False)
+    past = AccountHistory().fit(known)
+    whole = past.predict(new)
+    monkeypatch.setattr(AccountHistory, 'cells', 50_000)
+    parts = past.predict(new)
+    for a, b in zip(whole, parts): np.testing.assert_allclose(a, b, rtol=1e-9)
+    assert peak(lambda: past.predict(new)) < 30e6 # 300 × 6,000 numbers are 14 MB, and a dozen such matrices are at work
+
+def test_a_company_has_a_memory_of_bounded_length():
+    known = history(2600, np.random.default_rng(0))
+    past = AccountHistory().fit(known)
+    assert len(past.table) == AccountHistory.most == 2000 and past.table['day'].min() == known['day'].nlargest(2000).min()
+
+def test_the_facts_of_an_account_do_not_compare_all_pairs():
+    rng = np.random.default_rng(0)
+    known, new = history(8000, rng), history(8000, rng, False)
+    assert peak(lambda: history_facts(new, known)) < 60e6 # all pairs would be 512 MB
+    some = history_facts(new.head(50), known)
+    far = np.abs(new['day'].to_numpy()[:50, None] - known['day'].to_numpy()[None])
+    np.testing.assert_allclose(some['account.nearest'], known['y'].to_numpy()[far.argmin(1)], rtol=1e-6)
+
+def test_trees_grow_on_a_part_of_very_many_tweets(monkeypatch):
+    "And the part is enough to be nearly as good."
+    tweets = sample_tweets(1500)
+    known, new = tweets.iloc[:1200], tweets.iloc[1200:]
+    full = LikesSimulator('tiny').fit(known, quiet=True).evaluate(new, quiet=True)
+    seen = []
+    monkeypatch.setattr(stranger.some_rows, '__defaults__', (500,))
+    grow = stranger.LightGBMModel.fit
+    monkeypatch.setattr(stranger.LightGBMModel, 'fit', lambda self, X, *a, **k: (seen.append(len(X)), grow(self, X, *a, **k))[1])
+    part = LikesSimulator('tiny').fit(known, quiet=True)
+    assert len(part.stranger.oof) == 1200 and max(seen[:9]) <= 1000 # five strangers and four newcomers, each tweet with and without text
+    assert part.evaluate(new, quiet=True)['rmse_log1p'] < full['rmse_log1p'] + .15
