@@ -121,3 +121,13 @@ def test_facts_that_no_version_wrote_are_one_sentence(model):
         write_json(d | dict(key=content_key(*(d[k] for k in ('kind', 'format', 'version', 'facts', 'files')))), card)
         with pytest.raises(BadInput, match='cannot be read .* fit it again'): Regressor.load(likes)
     card.write_bytes(whole)
+
+def test_a_fact_that_was_changed_is_one_sentence(model):
+    "A card that can be read, and says something else than when it was saved."
+    card = model/'model.json'; whole = card.read_text()
+    c = json.loads(whole)
+    for changed in (c | dict(facts=c['facts'] | dict(seed=43)), c | dict(version='9'), {**c, 'kind': 'LikesSimulator'}):
+        write_json(changed, card)
+        with pytest.raises(BadInput, match='was changed after it was saved'): ContentSimulator.load(model)
+    card.write_text(whole)
+    assert ContentSimulator.load(model).names
