@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['IMAGE_PRESETS', 'SUFFIXES', 'FETCH', 'image_row', 'find_images', 'cut_square', 'clip_tokenizer', 'generic_pictures',
            'bare_pipeline', 'train_vae', 'min_snr_weights', 'noise_scheduler', 'embed_prompts', 'latents_of',
-           'denoising_errors', 'pretrain', 'small_pipeline', 'load_pipeline']
+           'denoising_errors', 'pretrain', 'turn', 'one_thread', 'small_pipeline', 'load_pipeline']
 
 # %% ../nbs/40_image_models.ipynb #0562dffb
-import re, shutil, tempfile
+import re, tempfile
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -253,6 +254,25 @@ def pretrain(
     return story
 
 # %% ../nbs/40_image_models.ipynb #d463f21c
+@contextmanager
+def turn(
+    path:Path, # Of a lock
+):
+    "One process at a time; the others wait."
+    with open(path, 'w') as f:
+        try: import fcntl; fcntl.flock(f, fcntl.LOCK_EX)
+        except ImportError: pass # Windows: both do the work
+        yield
+
+@contextmanager
+def one_thread():
+    "Small layers gain nothing from more, and two processes with two each hinder one another."
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
 def small_pipeline(
     preset:str, # A key of `IMAGE_PRESETS` without a hub
     quiet:bool|None=None, # No progress bar
@@ -263,13 +283,14 @@ def small_pipeline(
     if (out/'model_index.json').is_file(): return out
     import transformers
     transformers.utils.logging.disable_progress_bar()
-    pipe = bare_pipeline(row)
-    train_vae(pipe, row['vae_steps'], row['size'], quiet=quiet)
-    pretrain(pipe, row['base_steps'], row['size'], quiet=quiet)
-    new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent)) # moved into place when it is complete
-    pipe.save_pretrained(new, safe_serialization=True)
-    try: new.rename(out)
-    except OSError: shutil.rmtree(new) # another process was faster
+    with turn(out.parent/f'.{out.name}.lock'), one_thread():
+        if (out/'model_index.json').is_file(): return out # another process was faster
+        pipe = bare_pipeline(row)
+        train_vae(pipe, row['vae_steps'], row['size'], quiet=quiet)
+        pretrain(pipe, row['base_steps'], row['size'], quiet=quiet)
+        new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent)) # moved into place when it is complete
+        pipe.save_pretrained(new, safe_serialization=True)
+        new.rename(out)
     return out
 
 # %% ../nbs/40_image_models.ipynb #d92df8b1
