@@ -14,8 +14,8 @@ import numpy as np, pandas as pd
 from .core import data_dir
 from .embeddings import PRESETS
 from .evaluation import to_log1p
-from .simulator import LikesSimulator, ready
-from .quality import holdouts, show
+from .simulator import ready
+from .quality import holdouts, mean_gain, show, two_judges
 from .prompts import build_prompts, tidy
 from .generation import speed_table
 from .text_metrics import degenerate, distinct, score_table, signature
@@ -73,8 +73,7 @@ def closing_table(
     quiet:bool|None=None,    # No progress bar
 ) -> pd.DataFrame: # wanted, most: first choice, ranked choice, gain and its 95 % interval, by the grader and by the ranker itself
     "Is the draft ranked first really closer to the likes wanted, or expected to get more, than the first draft?"
-    half = np.random.default_rng(seed).permutation(len(known)) % 2
-    ranker, grader = (LikesSimulator(preset or writer.preset, seed=seed).fit(known[half == h].reset_index(drop=True), quiet=quiet) for h in (0, 1))
+    ranker, grader = two_judges(known, preset or writer.preset, seed, quiet)
     table, found = writer.drafts(new.drop(columns='content'), n, quiet)
     table = table[table['source'] == 'lm'].reset_index(drop=True)
     row, wanted, rng, rows = table['row'].to_numpy(), to_log1p(new['likes']), np.random.default_rng(seed), {}
@@ -86,8 +85,7 @@ def closing_table(
         chosen = ranked['score'].groupby(row).idxmax().to_numpy()
         for by, p in dict(ranker=ranked['predicted'].to_numpy(), grader=graded).items():
             gain = good(p)[chosen] - good(p)[first]
-            means = gain[rng.integers(0, len(gain), (2000, len(gain)))].mean(1)
-            rows[aim, by] = dict(n=len(gain), first=good(p)[first].mean(), ranked=good(p)[chosen].mean(), gain=gain.mean(), low=np.quantile(means, .025), high=np.quantile(means, .975))
+            rows[aim, by] = dict(n=len(gain), first=good(p)[first].mean(), ranked=good(p)[chosen].mean(), **mean_gain(gain, rng))
     return pd.DataFrame(rows).T.rename_axis(['aim', 'graded by'])
 
 # %% ../nbs/35_content_quality.ipynb #45ff23ad

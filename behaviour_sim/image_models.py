@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['IMAGE_PRESETS', 'SUFFIXES', 'FETCH', 'image_row', 'find_images', 'cut_square', 'clip_tokenizer', 'generic_pictures',
            'bare_pipeline', 'train_vae', 'min_snr_weights', 'noise_scheduler', 'embed_prompts', 'latents_of',
-           'denoising_errors', 'pretrain', 'turn', 'one_thread', 'small_pipeline', 'load_pipeline']
+           'denoising_errors', 'pretrain', 'one_thread', 'small_pipeline', 'load_pipeline']
 
 # %% ../nbs/40_image_models.ipynb #0562dffb
-import re, tempfile
+import re
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,8 @@ from random import Random
 
 import numpy as np, pandas as pd
 
-from .core import BadInput, cache_dir, content_key, need, pick_device, progress
+from .core import BadInput, cache_dir, content_key, need, pick_device, progress, row_of
+from .manifest import made_once
 from .embeddings import byte_bpe
 from .language_models import corpus_tokenizer
 from .media import media_table
@@ -34,8 +35,7 @@ def image_row(
     preset:str, # A key of `IMAGE_PRESETS`
 ) -> dict: # Its row
     "The row of a preset; `BadInput` for an unknown one."
-    if preset not in IMAGE_PRESETS: raise BadInput(f"There is no image preset {preset!r}; choose one of {', '.join(IMAGE_PRESETS)}")
-    return IMAGE_PRESETS[preset]
+    return row_of(IMAGE_PRESETS, preset, 'image preset')
 
 # %% ../nbs/40_image_models.ipynb #bc884900
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif')
@@ -255,16 +255,6 @@ def pretrain(
 
 # %% ../nbs/40_image_models.ipynb #d463f21c
 @contextmanager
-def turn(
-    path:Path, # Of a lock
-):
-    "One process at a time; the others wait."
-    with open(path, 'w') as f:
-        try: import fcntl; fcntl.flock(f, fcntl.LOCK_EX)
-        except ImportError: pass # Windows: both do the work
-        yield
-
-@contextmanager
 def one_thread():
     "Small layers gain nothing from more, and two processes with two each hinder one another."
     import torch
@@ -279,19 +269,15 @@ def small_pipeline(
 ) -> Path: # A folder with a pipeline in safetensors
     "A small SDXL, trained once and cached."
     row = image_row(preset)
-    out = cache_dir('images')/content_key(2, row)[:16] # raise the 2 when the recipe changes
-    if (out/'model_index.json').is_file(): return out
-    import transformers
-    transformers.utils.logging.disable_progress_bar()
-    with turn(out.parent/f'.{out.name}.lock'), one_thread():
-        if (out/'model_index.json').is_file(): return out # another process was faster
+    def make(new):
+        import transformers
+        transformers.utils.logging.disable_progress_bar()
         pipe = bare_pipeline(row)
-        train_vae(pipe, row['vae_steps'], row['size'], quiet=quiet)
-        pretrain(pipe, row['base_steps'], row['size'], quiet=quiet)
-        new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent)) # moved into place when it is complete
+        with one_thread():
+            train_vae(pipe, row['vae_steps'], row['size'], quiet=quiet)
+            pretrain(pipe, row['base_steps'], row['size'], quiet=quiet)
         pipe.save_pretrained(new, safe_serialization=True)
-        new.rename(out)
-    return out
+    return made_once(cache_dir('images')/content_key(3, row)[:16], make) # raise the 3 when the recipe changes
 
 # %% ../nbs/40_image_models.ipynb #d92df8b1
 FETCH = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"

@@ -6,11 +6,12 @@
 __all__ = ['LMS', 'lm_row', 'expand', 'corpus_tokenizer', 'base_lm', 'placed', 'load_lm']
 
 # %% ../nbs/31_language_models.ipynb #a71e19b3
-import importlib.util, os, shutil, tempfile, warnings
+import importlib.util, os, warnings
 from functools import lru_cache
 from pathlib import Path
 
-from .core import BadInput, cache_dir, pick_device
+from .core import BadInput, cache_dir, pick_device, row_of
+from .manifest import made_once
 from .embeddings import WEIGHTS, byte_bpe, fast_dtype, packaged_weights
 
 # %% ../nbs/31_language_models.ipynb #f87712dc
@@ -24,27 +25,21 @@ def lm_row(
     name:str, # A key of `LMS`
 ) -> dict: # Its row
     "The row of a model; `BadInput` for an unknown one."
-    if name not in LMS: raise BadInput(f"There is no language model {name!r}; choose one of {', '.join(LMS)}")
-    return LMS[name]
+    return row_of(LMS, name, 'language model')
 
 # %% ../nbs/31_language_models.ipynb #f46b7ad9
 def expand(
     row:dict, # A row with module and file
 ) -> Path: # A folder with safetensors
     "The weights in 32 bits, expanded once and cached."
-    out = cache_dir('lms')/WEIGHTS[row['module']][2][row['file']][:16]
-    if out.is_dir(): return out
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, logging
-    logging.disable_progress_bar()
-    folder = packaged_weights(row['module'])
-    new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent)) # moved into place when it is complete
-    AutoTokenizer.from_pretrained(folder, gguf_file=row['file']).save_pretrained(new)
-    lm = AutoModelForCausalLM.from_pretrained(folder, gguf_file=row['file'], dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
-    lm.save_pretrained(new)
-    try: new.rename(out)
-    except OSError: shutil.rmtree(new) # another process was faster
-    return out
+    def make(new):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, logging
+        logging.disable_progress_bar()
+        folder = packaged_weights(row['module'])
+        AutoTokenizer.from_pretrained(folder, gguf_file=row['file']).save_pretrained(new)
+        AutoModelForCausalLM.from_pretrained(folder, gguf_file=row['file'], dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)).save_pretrained(new)
+    return made_once(cache_dir('lms')/WEIGHTS[row['module']][2][row['file']][:16], make)
 
 # %% ../nbs/31_language_models.ipynb #986b45c2
 @lru_cache

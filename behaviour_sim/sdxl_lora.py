@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 import behaviour_sim
-from .core import PALETTE, BadInput, content_key, pick_device, progress, sha256_file, write_atomic
+from .core import PALETTE, BadInput, content_key, pick_device, progress, row_of, sha256_file, write_atomic
 from .media import media_table
 from .pictures import contact_sheet
 from .prompts import image_prompt
@@ -61,9 +61,7 @@ def image_settings(
     preset, # A key of `IMAGE_SETTINGS`, or an `ImageLoraSettings`
 ) -> ImageLoraSettings:
     "The settings of a preset; `BadInput` for an unknown one."
-    if isinstance(preset, ImageLoraSettings): return preset
-    if preset not in IMAGE_SETTINGS: raise BadInput(f"There are no image settings {preset!r}; choose one of {', '.join(IMAGE_SETTINGS)}")
-    return IMAGE_SETTINGS[preset]
+    return preset if isinstance(preset, ImageLoraSettings) else row_of(IMAGE_SETTINGS, preset, 'image preset')
 
 # %% ../nbs/41_sdxl_lora.ipynb #84f22b81
 class Examples:
@@ -366,5 +364,5 @@ def plot_image_loss(
     ax.plot(history['step'], history['train_loss'].rolling(25, min_periods=5).mean(), color=PALETTE['sky'], lw=1.2, label='training, mean of 25 updates')
     v = history.dropna(subset='valid_loss')
     ax.plot(v['step'], v['valid_loss'], 'o-', color=PALETTE['blue'], label='held-out pictures')
-    ax.set(xlabel='updates', ylabel='mean squared error'); ax.legend()
+    ax.set(xlabel='updates', ylabel='mean squared error'); ax.legend(loc='upper right')
     return ax
