@@ -188,7 +188,7 @@ th[scope=row], thead th:first-child { text-align: left; font-weight: 600 } thead
 figure { margin: 1.6rem 0 } figure img { width: 100%; height: auto; border-radius: .4rem } figcaption { font-size: .9rem; margin-top: .3rem }
 .tweet { display: flex; gap: 1rem; padding: 1rem 0; border-bottom: 1px solid var(--line) } .tweet p { margin: 0 0 .3rem; overflow-wrap: anywhere } .pic { width: 6.5rem; height: 6.5rem; object-fit: cover; border-radius: .6rem; flex: none }
 .who { font-weight: 600 } .who span { font-weight: 400; margin-left: .4rem } .likes { font-size: .92rem; color: var(--soft) } .likes b { color: var(--ink) } .inside { color: var(--good) } .outside { color: var(--bad) }
-table.text td { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; min-width: 8rem }
+table.text th, table.text td { text-align: left } table.text td { white-space: normal; vertical-align: top; overflow-wrap: anywhere; min-width: 8rem } table.text td:first-child { white-space: nowrap }
 @media (max-width: 30rem) { .pic { width: 4.5rem; height: 4.5rem } main { padding-top: 1.6rem } }
 '''
 
