@@ -6,7 +6,7 @@
 __all__ = ['LMS', 'lm_row', 'expand', 'corpus_tokenizer', 'base_lm', 'placed', 'load_lm']
 
 # %% ../nbs/31_language_models.ipynb #a71e19b3
-import importlib.util, os, warnings
+import copy, importlib.util, os, warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,14 +43,17 @@ def expand(
 
 # %% ../nbs/31_language_models.ipynb #986b45c2
 @lru_cache
-def corpus_tokenizer(
-    vocabulary:int, # Tokens at most
-): # A transformers tokenizer
-    "A byte-level BPE learned from the embedded corpus."
+def _corpus_bpe(vocabulary):
     from behaviour_sim.corpus import sample_tweets
     t = sample_tweets(400, seed=7)
     texts = [*t['content'], *t['caption'], *t['username'], *t['inferred company']]
     return byte_bpe(texts, vocabulary, pad_token='<pad>', bos_token='<s>', eos_token='</s>')
+
+def corpus_tokenizer(
+    vocabulary:int, # Tokens at most
+): # A transformers tokenizer, whose settings are the caller's own
+    "A byte-level BPE learned from the embedded corpus."
+    return copy.deepcopy(_corpus_bpe(vocabulary))
 
 # %% ../nbs/31_language_models.ipynb #1f0acce3
 def base_lm(

@@ -45,6 +45,16 @@ def fit_short(tweets, out, s=SHORT, **kw):
 
 # --- What is learned ---
 
+def test_the_base_is_the_same_whatever_ran_before(base):
+    "A language model pads the same vocabulary on the left; what the image model learns from may not notice."
+    from behaviour_sim.image_models import clip_tokenizer
+    from behaviour_sim.language_models import base_lm
+    before = clip_tokenizer().backend_tokenizer.to_str()
+    tok = base_lm('tiny-bloom')[1]
+    tok(['one', 'two three'], padding=True)
+    assert clip_tokenizer().backend_tokenizer.to_str() == before and clip_tokenizer().padding_side == base.tokenizer.padding_side == 'right'
+    assert tok.padding_side == 'left'
+
 def test_training_lowers_the_loss_on_pictures_it_has_not_seen(trained):
     out, history, _ = trained
     looks = history['valid_loss'].dropna()

@@ -16,7 +16,7 @@ from behaviour_sim.history import AccountHistory, history_facts
 from behaviour_sim.simulator import LikesSimulator
 
 JOB = '''
-import resource, sys
+import re, resource, sys
 n, limit = int(sys.argv[1]), int(float(sys.argv[2])*2**30)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 from behaviour_sim.cleaning import clean_text
@@ -33,7 +33,7 @@ k = int(.9*n)
 sim = LikesSimulator('tiny').fit(tweets.iloc[:k], quiet=True)
 result = sim.evaluate(tweets.iloc[k:], quiet=True)
 sim.save('model')
-print(result['rmse_log1p'], result['baselines']['account_mean']['rmse_log1p'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20)
+print(result['rmse_log1p'], result['baselines']['account_mean']['rmse_log1p'], int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])/2**20) # ru_maxrss would count the parent
 '''
 
 def whole_job(n, gib, folder):
