@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'LoraSettings', 'encode', 'batches', 'losses', 'log_likelihood', 'Checkpoint', 'rate', 'autocast',
-           'with_adapters', 'mean_loss', 'finetune', 'plot_loss']
+           'with_adapters', 'mean_loss', 'team', 'summed', 'finetune', 'plot_loss']
 
 # %% ../nbs/32_bloom_lora.ipynb #1a2ed427
 import json, math, time, warnings
@@ -186,6 +186,21 @@ def mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Over
             total, count = total + l.sum().item(), count + len(l)
     return total/count
 
+# %% ../nbs/32_bloom_lora.ipynb #e16d8408
+def team() -> tuple: # Number of this process, from 0; how many there are
+    "Who trains together."
+    import torch.distributed as dist
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+def summed(weights:dict, total:float) -> float: # The sum of all totals
+    "Add up the gradients of all processes, in place, and their losses."
+    import torch
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights.values()]
+    flat = torch.cat([*(g.flatten() for g in grads), grads[0].new_tensor([total])])
+    torch.distributed.all_reduce(flat)
+    for p, g in zip(weights.values(), flat[:-1].split([g.numel() for g in grads])): p.grad = g.view_as(p).clone()
+    return flat[-1].item()
+
 # %% ../nbs/32_bloom_lora.ipynb #3de0201c
 def finetune(
     prompts:list,           # Texts that end where the tweet begins
@@ -220,13 +235,13 @@ def finetune(
         if story['step'] % s.evaluate_every == 0 or last:
             best = _look(lm, weights, held, tok, s, story, best)
             story |= dict(minutes=(time.monotonic() - begun)/60, over=story['over'] or last)
-            point.save(weights, optimiser, best, story)
+            if team()[0] == 0: point.save(weights, optimiser, best, story)
     with torch.no_grad():
         for k, p in weights.items(): p.copy_(best[k])
     for c in lm.peft_config.values(): c.base_model_name_or_path = s.lm # not a path of this machine
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning) # the vocabulary is as it was, whatever the hub may say
-        lm.save_pretrained(out, save_embedding_layers=False)
+        if team()[0] == 0: lm.save_pretrained(out, save_embedding_layers=False)
     return pd.DataFrame(story['history']).assign(valid_loss=lambda d: pd.to_numeric(d['valid_loss']))
 
 # %% ../nbs/32_bloom_lora.ipynb #7c74e3c0
@@ -236,14 +251,18 @@ def _update(lm, weights, optimiser, scaler, rows, tok, s, step, used):
     torch.manual_seed(s.seed + step) # dropout, the same after a restart
     lm.train()
     for g in optimiser.param_groups: g['lr'] = s.learning_rate*rate(step, s, used)
-    total = tokens = 0
+    total, tokens, (rank, size) = 0., 0, team()
     for i in range(s.accumulation):
         n = math.ceil(len(rows)/s.batch)
         epoch, at = divmod(step*s.accumulation + i, n)
         part = [rows[j] for j in batches(rows, s.batch, s.seed + epoch)[at]]
-        with autocast(s.precision): l, _ = losses(lm, part, tok.pad_token_id, s.loss_on)
-        scaler.scale(l.mean()/s.accumulation).backward()
-        total, tokens = total + l.mean().item()/s.accumulation, tokens + sum(len(r) for r, _ in part)
+        count = sum(len(r) - (start if s.loss_on == 'tweet' else 1) for r, start in part)
+        if own := part[rank::size]:
+            with autocast(s.precision): l = losses(lm, own, tok.pad_token_id, s.loss_on)[0].sum()/count/s.accumulation
+            scaler.scale(l).backward()
+            total += l.item()
+        tokens += sum(len(r) for r, _ in part)
+    if size > 1: total = summed(weights, total)
     scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(weights.values(), 1.)
     scaler.step(optimiser); scaler.update(); optimiser.zero_grad(set_to_none=True)
