@@ -29,7 +29,7 @@ def test_every_package_that_is_needed_has_one_version():
     "Requirements, extras, and all that they drag in."
     from packaging.requirements import Requirement
     pinned, seen = {plain(n): v for n, v in licences.pins().items()}, set()
-    queue = [Requirement(r) for k, v in settings.items() if k.endswith('requirements') and k not in ('gpu_requirements', 'offline_requirements', 'scale_requirements') for r in v.split()]
+    queue = [Requirement(r) for k, v in settings.items() if k.endswith('requirements') and k not in ('gpu_requirements', 'offline_requirements') for r in v.split()]
     while queue:
         r = queue.pop()
         name = plain(r.name)
