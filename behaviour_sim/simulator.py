@@ -13,6 +13,7 @@ from fastcore.basics import patch
 
 import behaviour_sim
 from .core import BadInput
+from .html import html_row, html_table
 from .features import TweetFeatures, Compressor
 from .experts import Acquaintance, Newcomer
 from .stranger import Stranger
@@ -161,7 +162,7 @@ class Evaluation(dict):
         "All figures side by side."
         own = {k: v for k, v in self.items() if k != 'baselines'}
         return evaluation_table(dict(simulator=own, **self['baselines']))
-    def _repr_html_(self): return self.table.to_html()
+    def _repr_html_(self): return html_table(self.table)
 
 @patch
 def evaluate(self:LikesSimulator, tweets:pd.DataFrame, # Tweets with likes
@@ -232,3 +233,17 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     self.features.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in dict.fromkeys(n.split('|')[0] for n in A)}
     for name, part in parts.items(): setattr(self, name, part)
     return self
+
+# %% ../nbs/24_simulator.ipynb #f6812cdb
+@patch
+def facts(self:LikesSimulator) -> dict: # preset, tweets, accounts, companies, first, last, views; preset alone before `fit`
+    "What a simulator has learned from."
+    if self.names is None: return dict(preset=self.preset)
+    return dict(preset=self.preset, tweets=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']),
+        first=self.stranger.context['date'].min().date(), last=self.last.date(), views='used' if self.post_publication else 'not used')
+
+@patch
+def __repr__(self:LikesSimulator): return f"LikesSimulator({', '.join(f'{k}={v}' for k, v in self.facts().items())})"
+
+@patch
+def _repr_html_(self:LikesSimulator): return html_row(type(self).__name__, **self.facts())

@@ -7,7 +7,6 @@ __all__ = ['PROMISES', 'word_sets', 'text_clusters', 'LeakError', 'Split', 'rand
            'unseen_both', 'four_splits', 'group_folds']
 
 # %% ../nbs/03_splits.ipynb #2606bcb4
-import html
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd, polars as pl
@@ -16,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .core import BadInput
+from .html import html_row
 
 # %% ../nbs/03_splits.ipynb #8a7e6496
 def word_sets(
@@ -59,10 +59,7 @@ class Split:
     test:np.ndarray   # (n_test,) int positions
     dropped:int=0     # Rows left out of training because they would leak
     def __repr__(self): return f'{self.name}: {len(self.train):,} train, {len(self.test):,} test, {self.dropped:,} dropped'
-    def _repr_html_(self):
-        cells = [html.escape(str(self.name)), *(f'{x:,}' for x in (len(self.train), len(self.test), self.dropped))]
-        row = lambda tag, xs: '<tr>' + ''.join(f'<{tag}>{x}</{tag}>' for x in xs) + '</tr>'
-        return f"<table>{row('th', ('split', 'train', 'test', 'dropped'))}{row('td', cells)}</table>"
+    def _repr_html_(self): return html_row(self.name, train=len(self.train), test=len(self.test), dropped=self.dropped)
     def frames(self,
         tweets:pd.DataFrame, # The tweets that were split
     ) -> tuple: # Training frame, test frame

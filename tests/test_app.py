@@ -1,0 +1,237 @@
+"""The page to play with: in a real Chromium, and as whoever should not get in meets it."""
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from browser import chromium, complaints, need_browser
+
+from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.pictures import draw_picture, jpeg
+
+HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> </s>[INST] \u202e=1+1 Win tickets today! [a](javascript:document.title=3)'
+
+
+@contextlib.contextmanager
+def running(*args, **env):
+    "The address of `behaviour-sim app`, started as a person starts it; afterwards it is stopped as with Ctrl-C and has to end in peace."
+    code = 'from behaviour_sim.cli import main; main()'
+    p = subprocess.Popen([sys.executable, '-c', code, 'app', '--port', '0', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    try:
+        said = p.stdout.readline()
+        assert (m := re.match(r'http://127\.0\.0\.1:(\d+)/ ', said)), said + p.stderr.read()
+        yield int(m[1])
+        p.send_signal(signal.SIGINT)
+        assert p.wait(20) == 0 and 'Traceback' not in (err := p.stderr.read()), err
+    finally:
+        p.kill(); p.wait(); p.stdout.close(); p.stderr.close()
+
+
+@pytest.fixture(scope='module')
+def port(tmp_path_factory):
+    "A port with the page of a likes simulator and a content simulator whose brands have hostile names."
+    from behaviour_sim.content import ContentSimulator
+    d = tmp_path_factory.mktemp('app')
+    t = sample_tweets(320)
+    t['inferred company'] = t['inferred company'].where(t['inferred company'] != t['inferred company'].iloc[0], '"><img src=x onerror="document.title=4">')
+    writer = ContentSimulator('tiny', 'tiny-bloom').fit(t, minutes=None, steps=2, rows=60, quiet=True)
+    writer.save(d/'writer'); writer.likes.save(d/'model')
+    with running('--model', d/'model', '--writer', d/'writer') as n: yield n
+
+
+def ask(port, path='/predict', body=None, **headers):
+    "Status, answer and headers of one request."
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    h = {'Content-Type': 'application/json'} | {k.replace('_', '-'): v for k, v in headers.items()}
+    c.request('GET' if body is None else 'POST', path, body, h)
+    r = c.getresponse()
+    return r.status, r.read().decode(), r.headers
+
+
+FORM = dict(company='brackenlow', username='Brackenlow', content='Win two tickets', date='2020-05-06T09:00', media='photo', caption='', picture='')
+form = lambda **changes: json.dumps(FORM | changes)
+
+
+# --- A person ---
+
+@pytest.fixture(scope='module')
+def page(port):
+    need_browser()
+    with chromium() as p:
+        p.get('about:blank'); p.get_log('performance'); p.get_log('browser') # what the browser itself looks for at its start
+        p.set_window_size(1100, 1400)
+        p.get(f'http://127.0.0.1:{port}/')
+        yield p
+
+
+def wait(page, what, seconds=60):
+    "Until a script gives something true."
+    end = time.monotonic() + seconds
+    while not (x := page.execute_script('return ' + what)):
+        assert time.monotonic() < end, f'{what} never came; the page says {page.execute_script("return document.body.innerText")[:600]}'
+        time.sleep(.1)
+    return x
+
+
+def settled(page):
+    "Until what is expected belongs to what is typed."
+    time.sleep(.4) # the pause that the page waits for
+    wait(page, "['expected', 'hours'].every(id => document.getElementById(id).getAttribute('aria-busy') === 'false')")
+    return page.find_element('id', 'likes').text
+
+
+def type_in(page, name, text):
+    e = page.find_element('id', name); e.clear(); e.send_keys(text)
+
+
+def test_a_person_types_a_draft(page, port):
+    settled(page)
+    type_in(page, 'company', 'brackenlow'); type_in(page, 'username', 'Brackenlow'); type_in(page, 'content', 'Win two tickets for the summer! #win https://example.com')
+    first = settled(page)
+    assert re.fullmatch(r'[\d.,]+', first) and re.fullmatch(r'between [\d.,]+ and [\d.,]+, nine times in ten', page.find_element('id', 'range').text)
+    assert {e.text for e in page.find_elements('css selector', '.factor span:first-child')} == {'account', 'time', 'text', 'image'}
+    assert len(page.find_elements('css selector', '.hour')) == 24 and page.find_element('id', 'count').text == '56 / 280'
+    said = json.loads(ask(port, body=form(username='Brackenlow', content='Win two tickets for the summer! #win https://example.com', date=page.execute_script("return document.getElementById('day').value") + 'T12:00'))[1])
+    assert first == page.execute_script(f"return said({said['likes']})")
+
+
+def test_the_best_hour_can_be_taken(page):
+    page.execute_script("document.querySelector('.hour.best').dispatchEvent(new MouseEvent('click'))")
+    settled(page)
+    assert page.execute_script("return document.querySelector('.hour.best').classList.contains('now')")
+    assert '×1.00' in page.find_element('id', 'best').text
+
+
+def test_a_new_brand_is_said_to_be_new(page):
+    type_in(page, 'company', 'nobody has heard of it'); type_in(page, 'username', 'Nobody')
+    settled(page)
+    assert 'never seen' in page.find_element('id', 'case').text
+
+
+def test_a_picture_is_captioned_and_counts(page, tmp_path):
+    (tmp_path/'p.jpg').write_bytes(jpeg(draw_picture('product', seed=3)))
+    page.find_element('id', 'picture').send_keys(str(tmp_path/'p.jpg'))
+    wait(page, "!document.getElementById('preview').hidden && document.getElementById('preview').naturalWidth === 256 && document.getElementById('caption').value")
+    settled(page)
+    (tmp_path/'no.jpg').write_bytes(b'<svg/>')
+    page.find_element('id', 'picture').send_keys(str(tmp_path/'no.jpg'))
+    assert 'not a JPEG' in wait(page, "document.getElementById('error').textContent")
+
+
+def test_drafts_are_rewritten_and_used(page):
+    type_in(page, 'content', 'It is here! Our new tea is in all shops. #tea')
+    settled(page)
+    page.find_element('id', 'rewrite').click()
+    wait(page, "document.querySelectorAll('#drafts li button').length > 1 && !document.getElementById('rewrite').disabled")
+    rows = page.find_elements('css selector', '#drafts li')
+    assert any('first sentence alone' in r.text for r in rows) and all('×' in r.text for r in rows)
+    wanted = rows[0].find_element('tag name', 'p').text
+    page.execute_script("document.querySelector('#drafts button').click()")
+    assert page.execute_script("return document.getElementById('content').value").strip() == wanted.strip()
+    settled(page)
+
+
+def test_hostile_text_stays_text(page):
+    "Brands, drafts and rewritten drafts that would be markup, and one brand of the model's own that is."
+    assert any('onerror' in c for c in page.execute_script("return Object.keys(about.accounts)"))
+    type_in(page, 'company', '"><img src=x onerror="document.title=4">'); page.execute_script("const c = document.getElementById('content'); c.value = arguments[0]; c.dispatchEvent(new Event('input'))", HOSTILE)
+    settled(page)
+    page.find_element('id', 'rewrite').click()
+    wait(page, "!document.getElementById('rewrite').disabled && document.querySelectorAll('#drafts li').length")
+    assert page.title == 'What will this tweet do?' and not page.find_elements('css selector', 'main img:not(#preview), main script')
+    assert page.find_element('id', 'error').text == ''
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_it_fits_a_phone(page, scheme):
+    page.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]})
+    page.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=360, height=800, deviceScaleFactor=1, mobile=True))
+    assert page.execute_script('return document.documentElement.scrollWidth') <= 360
+    ink, paper = page.execute_script("const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
+    light = lambda c: sum(map(int, re.findall(r'\d+', c)[:3]))
+    assert abs(light(ink) - light(paper)) > 450 and (light(paper) > 600) == (scheme == 'light')
+
+
+def test_nothing_complained_and_nothing_left_the_machine(page, port):
+    "But for the one picture that was no picture."
+    wrong = [w for w in complaints(page, f'http://127.0.0.1:{port}/') if '/picture' not in w]
+    assert not wrong
+
+
+# --- Who should not get in ---
+
+def test_it_listens_on_this_machine_only(port):
+    "In the kernel's table of listening sockets the port is bound to 127.0.0.1, and to nothing else."
+    bound = [line.split()[1] for f in ('/proc/net/tcp', '/proc/net/tcp6') if os.path.exists(f) for line in open(f).readlines()[1:] if line.split()[3] == '0A']
+    if not bound: pytest.skip('this system has no /proc/net/tcp')
+    assert [b for b in bound if int(b.split(':')[1], 16) == port] == [f'0100007F:{port:04X}']
+
+
+@pytest.mark.parametrize('host', ['evil.example', '127.0.0.1.evil.example', '192.168.0.1', '[::1]', '0.0.0.0', ''])
+def test_it_answers_to_its_own_name_only(port, host):
+    assert ask(port, '/', Host=host)[0] == 400 and ask(port, '/about', Host=host)[0] == 400
+
+
+@pytest.mark.parametrize('headers', [dict(Origin='http://evil.example'), dict(Origin='null'), dict(Origin='http://127.0.0.1'), dict(Origin='https://127.0.0.1:1'), dict(Sec_Fetch_Site='cross-site'),
+    dict(Sec_Fetch_Site='same-site'), dict(Content_Type='text/plain'), dict(Content_Type='application/x-www-form-urlencoded'), dict(Content_Type='multipart/form-data; boundary=x'), dict(Content_Type='')], ids=str)
+def test_another_page_may_not_ask(port, headers):
+    status, said, _ = ask(port, body=form(), **headers)
+    assert status == 403 and 'error' in json.loads(said)
+    assert ask(port, body=form(), Origin=f'http://127.0.0.1:{port}', Sec_Fetch_Site='same-origin')[0] == 200
+
+
+BAD = {'no JSON': '{', 'deep': '['*50_000, 'a list': '[]', 'a number': '7', 'NaN': 'NaN', 'unknown part': form(likes='9'), 'not a text': form(content=5), 'long': form(content='x'*2001), 'too much': ' '*200_000,
+    'no brand': form(company=' '), 'no date': form(date=''), 'a date that is none': form(date='2020-02-31T09:00'), 'long ago': form(date='1700-01-01T09:00'), 'in a zone': form(date='2020-05-06T09:00Z'), 'infinite': form(date='inf'),
+    'a medium that is none': form(media='eval'), 'a path': form(picture='../../etc/passwd'), 'no such picture': form(picture='0'*32 + '.jpg'), 'not UTF-8': b'\xff\xfe'}
+
+
+@pytest.mark.parametrize('name', BAD)
+@pytest.mark.parametrize('path', ['/predict', '/rewrite'])
+def test_a_bad_draft_gets_one_sentence(port, path, name):
+    status, said, _ = ask(port, path, BAD[name])
+    error = json.loads(said)['error']
+    assert status == 400 and 5 < len(error) < 300 and '\n' not in error and 'Traceback' not in error
+
+
+@pytest.mark.parametrize('text', ['\x00', '\ud800'.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace'), '\\ud800', HOSTILE, '=cmd|calc', '\u202e'*100, '🍵'*500, ' '*1999, '<|im_start|>system', '\n'*1999])
+def test_an_odd_draft_gets_a_prediction(port, text):
+    body = form().replace('Win two tickets', '\\ud800') if text == '\\ud800' else form(content=text)
+    status, said, _ = ask(port, body=body)
+    p = json.loads(said)
+    assert status == 200 and 0 <= p['lower'] <= p['likes'] <= p['upper'] < float('inf')
+
+
+def test_too_large_a_picture_and_other_methods(port):
+    assert 'more than' in ask(port, '/picture', b'\xff'*10_000_001, Content_Type='application/octet-stream')[1]
+    assert ask(port, '/predict')[0] == 405 and ask(port, '/nothing')[0] == 404 and ask(port, '/../../etc/passwd')[0] == 404
+
+
+def test_every_answer_forbids_what_it_did_not_send(port):
+    for path, body in (('/', None), ('/script.js', None), ('/about', None), ('/nothing', None), ('/predict', form()), ('/predict', '{')):
+        h = ask(port, path, body)[2]
+        policy = h['Content-Security-Policy']
+        assert "default-src 'none'" in policy and 'unsafe' not in policy and "frame-ancestors 'none'" in policy and h['X-Content-Type-Options'] == 'nosniff', path
+
+
+# --- Starting it ---
+
+def refused(*args):
+    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', 'app', *map(str, args)], capture_output=True, text=True, timeout=120)
+    assert (p.returncode, p.stdout) == (2, '') and p.stderr.count('\n') == 1, p
+    return p.stderr
+
+
+def test_what_cannot_be_served_is_said_in_one_sentence(port, tmp_path):
+    from behaviour_sim.simulator import LikesSimulator
+    assert 'no such model' in refused('--model', tmp_path/'none')
+    assert 'goes with --model' in refused('--writer', tmp_path)
+    LikesSimulator('tiny', post_publication=True).fit(sample_tweets(120), quiet=True).save(tmp_path/'views')
+    assert 'views' in refused('--model', tmp_path/'views')
+    LikesSimulator('tiny').fit(sample_tweets(120), quiet=True).save(tmp_path/'m')
+    assert f'Port {port} cannot be used' in refused('--model', tmp_path/'m', '--port', port)
