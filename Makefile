@@ -45,6 +45,10 @@ readme: setup
 	$(BIN)/python tests/readme.py
 	$(BIN)/python tests/licences.py
 
+# The picture of the report in the README; wants chromium and chromium-driver
+picture: setup
+	$(BIN)/python tests/picture.py
+
 # The site, in _docs/; a broken link fails it. With Quarto on the machine `nbdev_docs` renders the same notebooks
 docs: setup
 	rm -rf _proc

@@ -1,0 +1,41 @@
+"""The picture of a report that the README shows: `make picture`.
+
+It does the whole job on the embedded corpus, opens the report in Chromium and keeps its upper part in nbs/images/report.png."""
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from browser import chromium, serve
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "nbs" / "images" / "report.png"
+WIDTH, HEIGHT, SCALE = 880, 1010, 1.6
+
+
+def picture(folder: Path, colours: int = 64) -> bytes:
+    "The upper part of a report as a PNG of few colours and few bytes."
+    with serve(folder) as address, chromium() as page:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=WIDTH, height=HEIGHT, deviceScaleFactor=SCALE, mobile=False))
+        page.get(address + "index.html")
+        shot = Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB")
+    shot.quantize(colours, dither=Image.Dither.NONE).save(out := io.BytesIO(), "PNG", optimize=True)
+    return out.getvalue()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tmp) / "run"
+        if not (folder / "index.html").is_file():
+            run = "from behaviour_sim.cli import main; main()"
+            subprocess.run([sys.executable, "-c", run, "run", "--preset", "tiny", "--pictures", "0", "--out", str(folder)], check=True)
+        PICTURE.parent.mkdir(exist_ok=True)
+        PICTURE.write_bytes(picture(folder))
+    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
