@@ -5,6 +5,8 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Threads that wait sleep: on a busy machine spinning ones make trees many times slower
+export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup run app test check notebooks readme docs bench-quality bench-content bench-images clean
