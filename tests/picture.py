@@ -12,15 +12,17 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "nbs" / "images" / "report.png"
-WIDTH, HEIGHT, SCALE = 880, 1010, 1.6
+WIDTH, SCALE = 880, 1.5
 
 
-def picture(folder: Path, colours: int = 64) -> bytes:
-    "The upper part of a report as a PNG of few colours and few bytes."
+def picture(folder: Path, colours: int = 48) -> bytes:
+    "A report from its top to the end of its first figure, as a PNG of few colours and few bytes."
     with serve(folder) as address, chromium() as page:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=WIDTH, height=HEIGHT, deviceScaleFactor=SCALE, mobile=False))
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=WIDTH, height=900, deviceScaleFactor=SCALE, mobile=False))
         page.get(address + "index.html")
+        bottom = page.execute_script("return Math.ceil(document.querySelector('figure').getBoundingClientRect().bottom) + 12")
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=WIDTH, height=bottom, deviceScaleFactor=SCALE, mobile=False))
         shot = Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB")
     shot.quantize(colours, dither=Image.Dither.NONE).save(out := io.BytesIO(), "PNG", optimize=True)
     return out.getvalue()
