@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from browser import chromium, serve
-from PIL import Image
+from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "nbs" / "images" / "report.png"
@@ -24,6 +24,8 @@ def picture(folder: Path, colours: int = 48) -> bytes:
         bottom = page.execute_script("return Math.ceil(document.querySelector('figure').getBoundingClientRect().bottom) + 12")
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=WIDTH, height=bottom, deviceScaleFactor=SCALE, mobile=False))
         shot = Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB")
+    # a frame, for pages as white as the report
+    shot = ImageOps.expand(shot, 2, "#d0d7de")
     shot.quantize(colours, dither=Image.Dither.NONE).save(out := io.BytesIO(), "PNG", optimize=True)
     return out.getvalue()
 
