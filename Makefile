@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test check notebooks readme docs bench-quality bench-content bench-images clean
+.PHONY: setup run app test check notebooks readme picture docs bench-quality bench-content bench-images clean
 
 setup: $(READY)
 
