@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test check notebooks readme docs bench-quality bench-content bench-images clean
+.PHONY: setup run app test check notebooks readme picture docs bench-quality bench-content bench-images clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ notebooks: setup
 readme: setup
 	$(BIN)/python tests/readme.py
 	$(BIN)/python tests/licences.py
+
+# The picture of the report in the README; wants chromium and chromium-driver
+picture: setup
+	$(BIN)/python tests/picture.py
 
 # The site, in _docs/; a broken link fails it. With Quarto on the machine `nbdev_docs` renders the same notebooks
 docs: setup

@@ -6,15 +6,16 @@
 __all__ = ['WEEKDAYS', 'PAUSES', 'GROUPINGS', 'REPORT', 'EDA', 'source_of', 'within_account', 'grouping', 'likes_by',
            'beside_report', 'likes_tail', 'plot_likes_histogram', 'plot_likes_tail', 'explained_variance',
            'plot_explained_variance', 'plot_accounts', 'plot_clock_likes', 'plot_week', 'plot_likes_by',
-           'missing_values', 'duplicates', 'plot_shares', 'drift', 'plot_drift', 'eda']
+           'missing_values', 'duplicates', 'plot_shares', 'drift', 'plot_drift', 'eda', 'draw_eda']
 
 # %% ../nbs/06_eda.ipynb #005d5fe7
 import textwrap
 from functools import partial
+from pathlib import Path
 import numpy as np, pandas as pd
 from scipy.special import ndtr
 from .cleaning import since_last_tweet
-from .core import PALETTE, BadInput, plot_style
+from .core import PALETTE, BadInput, plot_style, write_atomic
 from .corpus import sample_tweets
 from .media import media_table
 from .splits import text_clusters
@@ -378,3 +379,16 @@ def eda(tweets:pd.DataFrame|None=None, # In the challenge's columns, with `likes
     "All tables of this notebook."
     if tweets is None: tweets = sample_tweets(20_000)
     return {name: table(tweets) for name, (table, _) in EDA.items()}
+
+# %% ../nbs/06_eda.ipynb #da915ba8
+def draw_eda(tables:dict, # From `eda`
+    folder:str|Path, # Where the figures go; made if needed
+) -> list: # Paths of the PNG files, named by their question
+    "Every figure of this notebook, as files."
+    import matplotlib.pyplot as plt
+    paths = {name: Path(folder)/f"{name.replace(' ', '_')}.png" for name, (_, plot) in EDA.items() if plot}
+    for name, path in paths.items():
+        ax = EDA[name][1](tables[name])
+        with write_atomic(path, 'wb') as f: ax.figure.savefig(f, format='png')
+        plt.close(ax.figure)
+    return list(paths.values())

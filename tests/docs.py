@@ -95,6 +95,8 @@ class Stage:
             (self.to / page).write_text(json.dumps(self.notebook(self.nbs[src], page)), encoding="utf-8")
         for name in ("_quarto.yml", "nbdev.yml", "styles.css", "favicon.svg"):
             shutil.copy(self.proc / name, self.to / name)
+        if (ROOT / "nbs" / "images").is_dir():
+            shutil.copytree(ROOT / "nbs" / "images", self.to / "images")
         contents = sidebar(list(self.pages))
         (self.to / "api.md").write_text(self.api(contents), encoding="utf-8")
         renamed = [dict(c, contents=[page_of(Path(p)).as_posix() for p in c["contents"]]) if isinstance(c, dict) else c for c in contents]
@@ -242,6 +244,8 @@ NUMBER = re.compile(r"[-+−±]?[\d.,]*\d(?:e[-+]?\d+)?(?:\s?[%×]|[kMG])?|[-+]?
 def align(text: str) -> str:
     "A data frame's HTML with its columns of numbers marked, to stand right-aligned; pandas aligns text and numbers alike."
     text = re.sub(r"<style scoped>.*?</style>\s*", "", text, flags=re.S)
+    # the name of the index gets no row of its own, but the head's empty corner
+    text = re.sub(r"<th></th>((?:(?!</tr>).)*</tr>)\s*<tr>\s*<th>([^<]+)</th>(?:\s*<th></th>)+\s*</tr>(?=\s*</thead>)", r"<th>\2</th>\1", text, flags=re.S)
 
     def table(m: re.Match) -> str:
         if "colspan" in m[0] or "rowspan" in m[0]:

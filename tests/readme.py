@@ -18,8 +18,10 @@ def readme() -> str:
                 output.data.pop("text/html", None)
     nb.metadata["language_info"] = {"name": "python"}
     text, _ = MarkdownExporter().from_notebook_node(nb)
-    text = re.sub(r"(?m)^((?: {4}.*\n|\n)+)", lambda m: plain(m[1]), text)
-    text = re.sub(r"\]\(([\w/]+\.ipynb)\)", r"](nbs/\1)", text)
+    # an indented block outside a fence is an output
+    text = re.sub(r"(?ms)(^```.*?^```$)|^((?: {4}[^\n]*\n|\n)+)", lambda m: m[1] or plain(m[2]), text)
+    # the README stands a folder higher than the index
+    text = re.sub(r"\]\((?=[\w/]+\.(?:ipynb|png)\))", "](nbs/", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

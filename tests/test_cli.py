@@ -1,8 +1,10 @@
 """The command line as a person meets it: exit codes, one line on stderr, files that are whole or absent."""
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,10 +46,52 @@ def test_help_is_light():
     assert subprocess.run([sys.executable, '-c', loaded], capture_output=True, text=True).stdout.strip() == '[]'
 
 
-@pytest.mark.parametrize('command', ['run', 'fit', 'predict', 'evaluate', 'explain', 'what-if'])
+def commands():
+    "Name → what click makes of it, for every command."
+    import typer
+    from behaviour_sim.cli import app
+    return typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize('command', commands())
 def test_every_command_has_help_with_an_example(command):
-    code, out, _ = call(command, '--help')
-    assert code == 0 and 'Example: behaviour-sim' in out
+    "The example calls this very command, with options that it has and all that it needs."
+    from typer.testing import CliRunner
+    from behaviour_sim.cli import app
+    done = CliRunner().invoke(app, [command, '--help'], env=dict(COLUMNS='200', TERMINAL_WIDTH='200'))
+    assert done.exit_code == 0
+    words = re.search(r'Example: behaviour-sim (.+)', done.output)[1].split()
+    options = {o: p for p in commands()[command].params for o in p.opts if o.startswith('--')}
+    used = {w for w in words if w.startswith('--')}
+    assert words[0] == command and used <= set(options), used - set(options)
+    assert {o for o, p in options.items() if p.required} <= used
+    assert all(p.help for p in options.values()), 'an option says nothing of itself'
+
+
+def test_the_shell_completes():
+    "What bash asks, and is told: the commands, then the options of one; and the lines that set it up."
+    script = Path(sys.executable).with_name('behaviour-sim')
+    if not script.is_file(): pytest.skip('the console script is not installed (make setup)')
+    def ask(line, **env): return subprocess.run([script], env={**os.environ, '_BEHAVIOUR_SIM_COMPLETE': 'complete_bash', 'COMP_WORDS': line, 'COMP_CWORD': str(line.count(' ')), **env}, capture_output=True, text=True, timeout=120)
+    assert ask('behaviour-sim ').stdout.split() == list(commands())
+    assert set(ask('behaviour-sim fit').stdout.split()) == {c for c in commands() if c.startswith('fit')}
+    assert {'--model', '--out'} <= set(ask('behaviour-sim predict --').stdout.split())
+    done = subprocess.run([script, '--show-completion', 'bash'], capture_output=True, text=True, timeout=120, env={**os.environ, 'SHELL': '/bin/bash'})
+    assert done.returncode == 0 and 'complete -o default -F _behaviour_sim_completion behaviour-sim' in done.stdout
+
+
+def test_long_work_shows_a_bar_to_a_person_only(place):
+    "On a terminal; not in a file, and not when BEHAVIOUR_SIM_QUIET says so."
+    import fcntl, pty, select, struct, termios
+    def told(**env):
+        a, b = pty.openpty()
+        fcntl.ioctl(b, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
+        subprocess.run([sys.executable, '-c', 'from behaviour_sim.core import progress\nfor x in progress(range(3), "fitting"): pass'], stderr=b, env={**os.environ, 'TERM': 'xterm', **env}, timeout=120, check=True)
+        said = os.read(a, 10_000).decode() if select.select([a], [], [], 1)[0] else ''
+        os.close(a), os.close(b)
+        return said
+    assert 'fitting' in told(BEHAVIOUR_SIM_QUIET='') and told(BEHAVIOUR_SIM_QUIET='1') == ''
+    assert call('predict', 'new.csv', '--model', 'm', '--out', 'bar.csv', cwd=place, BEHAVIOUR_SIM_QUIET='')[2] == ''
 
 
 @pytest.mark.parametrize('args', [['nonsense'], ['fit'], ['fit', 'x.csv'], ['fit', 'x.csv', '--model'], ['predict', 'x.csv', '--model', 'm'], ['run', '--n', 'many'], ['run', '--n', '5'], ['evaluate', '--nonsense', 'x']])

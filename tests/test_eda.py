@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus import sample_tweets
 from behaviour_sim.data import read_tweets
-from behaviour_sim.eda import EDA, GROUPINGS, PAUSES, WEEKDAYS, beside_report, drift, duplicates, eda, explained_variance, grouping, likes_by, likes_tail, plot_week
+from behaviour_sim.eda import EDA, GROUPINGS, PAUSES, WEEKDAYS, beside_report, draw_eda, drift, duplicates, eda, explained_variance, grouping, likes_by, likes_tail, plot_week
 
 
 @pytest.fixture(scope='module')
@@ -38,6 +38,11 @@ def check(tweets):
 
 def test_the_corpus_is_called_synthetic(corpus):
     assert all('1,500 synthetic tweets' == t.attrs['source'] for t in check(corpus).values())
+
+def test_every_figure_becomes_a_file(corpus, tmp_path):
+    paths = draw_eda(eda(corpus), tmp_path/'new')
+    assert {p.stem.replace('_', ' ') for p in paths} == {k for k, (_, plot) in EDA.items() if plot} and len(paths) >= 13
+    assert sorted(paths) == sorted((tmp_path/'new').iterdir()) and not plt.get_fignums()
 
 def test_one_account(corpus): check(corpus[corpus.username == corpus.username[0]])
 
@@ -71,8 +76,9 @@ def test_tables_against_plain_pandas(corpus):
     assert np.isclose(explained_variance(corpus).set_index('factor').r2_log1p['account'], r2)
     assert duplicates(pd.concat([corpus, corpus])).set_index('same').tweets[['id', 'text', 'media']].eq(3000).all()
 
-def test_the_figures_quoted_for_the_real_rows(real):
+def test_the_figures_quoted_for_the_real_rows(real, tmp_path):
     tables = check(real)
+    assert len(draw_eda(tables, tmp_path)) >= 13
     assert {t.attrs['source'] for t in tables.values()} == {'14,431 tweets'}
     tail, r2 = tables['long tail'], tables['explained variance'].set_index('factor')
     assert round(tail.share[0], 2) == .14

@@ -80,6 +80,35 @@ def test_a_line_in_italics_is_the_caption_of_the_figure_above(site):
     assert re.search(r'<img alt="[^"]{10,}"[^>]*>\s*</p>\s*<figcaption>Synthetic tweets\. Bars to the left are gains\.</figcaption>', text)
 
 
+def test_the_name_of_an_index_has_no_row_of_its_own(site):
+    text = (site / "index.html").read_text()
+    assert re.search(r"<th[^>]*>model</th>\s*<th[^>]*>rmse_log1p</th>", text)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    "The README stands a folder above the index that it is made from: links and pictures included."
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = [m for m in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", m)]
+    assert len(found) > 40 and any(m.endswith(".png") for m in found)
+    assert not [m for m in found if not (ROOT / m.partition("#")[0]).is_file()]
+    targets = set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    named = set(re.findall(r"(?:`|^)make ([\w-]+)", text, flags=re.M))
+    assert {"run", "test", "app", "picture"} <= named <= targets
+    assert not re.findall(r"!\[\s*\]", text), "a picture without alt text"
+    assert text.count("```") % 2 == 0 and "```" not in "".join(re.findall(r"(?ms)^```python\n(.*?)^```$", text))
+
+
+def test_every_notebook_is_on_the_map():
+    "A person finds each from the front page."
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [p.as_posix() for p in docs.notebooks(ROOT / "nbs") if p.name != "index.ipynb" and f"(nbs/{p.as_posix()})" not in text]
+
+
+def test_the_picture_of_the_report_is_small():
+    path = ROOT / "nbs" / "images" / "report.png"
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size < 150_000
+
+
 # ---- the checker
 
 GOOD = '<html><body><h1 id="top">A</h1><a href="b.html#end">b</a><img src="data:image/png;base64,AA" alt="a dot"></body></html>'
@@ -232,12 +261,27 @@ def test_search_that_finds_nothing_says_so(browser, home):
 
 def test_figures_show(browser, home):
     emulate(browser)
-    for name in ("eda.html", "corpus.html", "tutorials/reproduce_team83.html"):
+    for name in ("eda.html", "corpus.html", "tutorials/reproduce_team83.html", "tutorials/draft_a_tweet.html"):
         browser.get(home + name)
         images = browser.execute_script("return [...document.querySelectorAll('main img')].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
         assert len(images) >= 3
         for natural, shown, alt in images:
             assert natural > 0 and 0 < shown <= natural and alt.strip()      # never drawn larger than it is: that blurs
+
+
+def test_the_front_page_shows_the_report(browser, home):
+    emulate(browser)
+    browser.get(home + "index.html")
+    natural, shown, alt, below = browser.execute_script("const i = document.querySelector('main img'); return [i.naturalWidth, i.clientWidth, i.alt, i.closest('p, figure').textContent]")
+    assert natural > 1000 and 500 < shown <= natural and len(alt) > 80 and "synthetic tweets" in below
+
+
+def test_figures_of_the_tutorials_have_captions(browser, home):
+    emulate(browser)
+    for name in ("draft_a_tweet", "your_own_tweets", "reproduce_team83"):
+        browser.get(f"{home}tutorials/{name}.html")
+        bare = browser.execute_script("return [...document.querySelectorAll('main img')].filter(i => !(i.closest('figure')?.querySelector('figcaption')?.textContent.trim())).map(i => i.alt)")
+        assert not bare, (name, bare)
 
 
 def test_formulas_are_set(browser, home):
@@ -297,7 +341,7 @@ def test_text_can_be_read(browser, home, scheme):
     "WCAG 2.2 AA: a contrast of 4.5 to 1, of 3 to 1 for large text."
     emulate(browser, scheme)
     low = {}
-    for name in ("index.html", "data.html", "api.html", "eda.html", "history.html", "tutorials/reproduce_team83.html"):
+    for name in ("index.html", "data.html", "api.html", "eda.html", "history.html", "tutorials/reproduce_team83.html", "tutorials/your_own_tweets.html"):
         browser.get(home + name)
         assert browser.execute_script("return document.documentElement.classList.contains('quarto-dark')") == (scheme == "dark")
         low[name] = browser.execute_script(CONTRAST)
