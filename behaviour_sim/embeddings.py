@@ -6,10 +6,10 @@
 __all__ = ['ENCODERS', 'PRESETS', 'WEIGHTS', 'clip_mean', 'clip_std', 'b0_mean', 'b0_std', 'VERSION', 'Encoder', 'register',
            'fast_dtype', 'mean_pooled', 'from_hub', 'hub_text', 'packaged_weights', 'minilm_folder', 'use', 'distil',
            'pixels', 'image_encoder', 'lite0_state', 'efficientnet_lite0', 'clip_image', 'efficientnet', 'byte_bpe',
-           'tiny_tokenizer', 'tiny', 'Shards', 'loaded', 'shards', 'embed']
+           'tiny_tokenizer', 'tiny', 'Shards', 'loaded', 'on_all_cores', 'shards', 'embed']
 
 # %% ../nbs/10_embeddings.ipynb #acc1a1b3
-import importlib.util, os, re, uuid
+import importlib.util, os, re, threading, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -56,10 +56,11 @@ def mean_pooled(
 ) -> Callable: # list of texts → (n, dim) float32, length one
     "Encode texts by the mean of the last hidden states."
     import torch
-    device = pick_device()
+    device, one_at_a_time = pick_device(), threading.Lock() # a tokenizer is not for several threads
     model = model.eval().to(device)
     def encode(texts):
-        b = tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors='pt', return_token_type_ids=False).to(device)
+        with one_at_a_time: b = tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors='pt', return_token_type_ids=False)
+        b = b.to(device)
         with torch.inference_mode(): h = model(**b).last_hidden_state.float()
         mask = b['attention_mask'][..., None]
         return torch.nn.functional.normalize((h*mask).sum(1)/mask.sum(1)).cpu().numpy()
@@ -276,6 +277,19 @@ class Shards:
 @lru_cache(maxsize=4)
 def loaded(name): return ENCODERS[name].load()
 
+def on_all_cores(
+    f:Callable,    # A batch → anything, with torch
+    batches:list,  # Batches
+): # An iterator over the results, in order
+    "Work on several batches side by side, each on one core: small models lose less time so than by dividing every product among the cores."
+    import torch
+    from concurrent.futures import ThreadPoolExecutor
+    cores = torch.get_num_threads()
+    if cores == 1 or len(batches) < 2 or pick_device() != 'cpu': return (yield from map(f, batches))
+    try:
+        with ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1)) as pool: yield from pool.map(f, batches)
+    finally: torch.set_num_threads(cores)
+
 @lru_cache(maxsize=8)
 def shards(folder, dim): return Shards(Path(folder), dim)
 
@@ -311,12 +325,14 @@ def embed(
     todo = {k: x for k, x in zip(keys, items) if k and k not in store.vectors}
     order = sorted(todo, key=lambda k: len(todo[k]) if enc.kind == 'text' else 0)
     size = batch_size or enc.batch
+    def vectors(batch):
+        seen = [(k, str(todo[k]) if enc.kind == 'text' else _picture(todo[k])) for k in batch]
+        seen = [(k, x) for k, x in seen if x is not None]
+        return list(zip([k for k, _ in seen], loaded(model)([x for _, x in seen]))) if seen else []
+    if order: loaded(model)
     for block in range(0, len(order), size*64):
-        done = {}
-        for i in progress(range(block, min(block + size*64, len(order)), size), f'embedding with {model}', quiet=quiet):
-            batch = [(k, todo[k] if enc.kind == 'text' else _picture(todo[k])) for k in order[i:min(i + size, block + size*64)]]
-            batch = [(k, str(x) if enc.kind == 'text' else x) for k, x in batch if x is not None]
-            if batch: done.update(zip([k for k, _ in batch], loaded(model)([x for _, x in batch])))
+        batches, done = [order[i:min(i + size, block + size*64)] for i in range(block, min(block + size*64, len(order)), size)], {}
+        for got in progress(on_all_cores(vectors, batches), f'embedding with {model}', len(batches), quiet): done.update(got)
         if done and cache: store.add(list(done), np.stack(list(done.values())))
         elif done: store.vectors.update(done)
     zero = np.zeros(enc.dim, 'float32')
