@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test check notebooks readme docs bench-quality bench-content bench-images clean
+.PHONY: setup run app test check notebooks readme docs bench-quality bench-content bench-images bench-speed clean
 
 setup: $(READY)
 
@@ -61,6 +61,10 @@ bench-content: setup
 # The figures of generated pictures: trains the tiny SDXL on the embedded corpus, on two cores
 bench-images: setup
 	$(BIN)/python -c "from behaviour_sim.image_quality import main; main()"
+
+# What each job costs beside the plain way, and how time and memory grow: a table of Markdown, about ten minutes
+bench-speed: setup
+	$(BIN)/python -c "from behaviour_sim.speed import main; main()"
 
 clean:
 	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis
