@@ -116,7 +116,7 @@ def search_by_cell(
     ix,           # An inverted file of plain vectors
     V:np.ndarray, # (n, d) float32 queries
     k:int,        # Neighbours
-) -> tuple: # (n, k) float32 distances as `ix.search` gives them, and (n, k) positions; -1 where a cell has fewer
+) -> tuple: # (n, k) float32 distances as faiss gives them, infinite where a cell has fewer, and (n, k) positions, there -1
     "Search the nearest cell of every query, a cell at a time."
     faiss = need('faiss', 'cpu')
     worst = -np.inf if ix.metric_type == faiss.METRIC_INNER_PRODUCT else np.inf
