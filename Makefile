@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test check notebooks readme picture docs bench-quality bench-content bench-images clean
+.PHONY: setup run app test check notebooks readme picture docs bench-quality bench-content bench-images bench-speed clean
 
 setup: $(READY)
 
@@ -67,6 +67,10 @@ bench-content: setup
 # The figures of generated pictures: trains the tiny SDXL on the embedded corpus, on two cores
 bench-images: setup
 	$(BIN)/python -c "from behaviour_sim.image_quality import main; main()"
+
+# What each job costs beside the plain way, and how time and memory grow: a table of Markdown, about ten minutes
+bench-speed: setup
+	$(BIN)/python -c "from behaviour_sim.speed import main; main()"
 
 clean:
 	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis

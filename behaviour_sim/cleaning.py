@@ -10,7 +10,8 @@ __all__ = ['CLEAN_STEPS', 'REPORT_STEPS', 'LIGHT_STEPS', 'DEFAULT_STEPS', 'EPOCH
 
 # %% ../nbs/04_cleaning.ipynb #884697ad
 import html, re
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import groupby
 
 import numpy as np, pandas as pd, polars as pl
 
@@ -24,9 +25,11 @@ def _texts(texts):
     except UnicodeEncodeError:
         return s.map(lambda t: str(t).encode('utf-8', 'replace').decode(), na_action='ignore').astype('str').where(s.notna(), '')
 
-def _on_column(texts, f):
-    "Apply `f`, from a polars Series to a polars Series, and come back."
-    out = f(pl.Series(texts.array.__arrow_array__(), dtype=pl.String)) # the same memory, not a copy
+def _on_column(texts, *steps):
+    "Apply `steps`, each from a polars column to a polars column, one after the other, and come back. A long column is cut, and worked on by all cores."
+    s = pl.Series('text', texts.array.__arrow_array__(), dtype=pl.String) # the same memory, not a copy
+    run = lambda e: reduce(lambda x, f: f(x), steps, e)
+    out = run(s) if len(s) < 20_000 else pl.LazyFrame(s).select(run(pl.col('text'))).collect(engine='streaming').to_series()
     return pd.Series(out.to_arrow(), index=texts.index, name=texts.name, dtype='str')
 
 # %% ../nbs/04_cleaning.ipynb #01f624c7
@@ -38,17 +41,20 @@ def unescape_html(
     return texts.mask(has, texts[has].map(html.unescape)) if has.any() else texts
 
 # %% ../nbs/04_cleaning.ipynb #447c6971
+def _urls(s): return s.str.replace_all(r'(?i)(?:https?://|www\.|pic\.twitter\.com/)[^\s\x00-\x1f]+', ' ')
+def _placeholders(s): return s.str.replace_all('<hyperlink>|<mention>', ' ')
+
 def drop_urls(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
     "Put a space in place of web addresses."
-    return _on_column(texts, lambda s: s.str.replace_all(r'(?i)(?:https?://|www\.|pic\.twitter\.com/)[^\s\x00-\x1f]+', ' '))
+    return _on_column(texts, _urls)
 
 def drop_placeholders(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
     "Put a space in place of `<hyperlink>` and `<mention>`."
-    return _on_column(texts, lambda s: s.str.replace_all('<hyperlink>|<mention>', ' '))
+    return _on_column(texts, _placeholders)
 
 # %% ../nbs/04_cleaning.ipynb #6c27c09b
 @lru_cache(1)
@@ -130,17 +136,20 @@ def fix_spelling(
     return pd.Series(out, index=texts.index, name=texts.name, dtype='str')
 
 # %% ../nbs/04_cleaning.ipynb #5c6c2eaf
+def _lower(s): return s.str.to_lowercase()
+def _punctuation(s): return s.str.replace_all("['’]", '').str.replace_all(r'[\p{P}$+<=>^`|~£€¥]', ' ')
+
 def lower_case(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
     "Write everything in small letters."
-    return _on_column(texts, lambda s: s.str.to_lowercase())
+    return _on_column(texts, _lower)
 
 def drop_punctuation(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
     "Put a space in place of punctuation and currency signs, nothing in place of apostrophes."
-    return _on_column(texts, lambda s: s.str.replace_all("['’]", '').str.replace_all(r'[\p{P}$+<=>^`|~£€¥]', ' '))
+    return _on_column(texts, _punctuation)
 
 # %% ../nbs/04_cleaning.ipynb #cb356af4
 @lru_cache(1)
@@ -149,18 +158,23 @@ def _stop_pattern():
     word, space = '(?i-u:' + '|'.join(sorted(ENGLISH_STOP_WORDS, key=lambda w: (-len(w), w))) + ')', r'[\s\x1c-\x1f]'
     return f'{space}{word}(?:{space}+{word})*{space}' # a run at once, and nothing captured: that is what is quick
 
+def _stop_words(s): return (' ' + s + ' ').str.replace_all(_stop_pattern(), ' ').str.strip_prefix(' ').str.strip_suffix(' ')
+
 def drop_stop_words(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
     "Put a space in place of each run of English stop words."
-    return _on_column(texts, lambda s: (' ' + s + ' ').str.replace_all(_stop_pattern(), ' ').str.strip_prefix(' ').str.strip_suffix(' '))
+    return _on_column(texts, _stop_words)
 
 # %% ../nbs/04_cleaning.ipynb #ecd0c051
+_blank = r'[\s\x00-\x1f\x7f]'
+def _whitespace(s): return s.str.replace_all(f'[{_blank}--[ ]]{_blank}*| {_blank}+', ' ').str.strip_chars(' ') # a single space, the usual case, is left as it is
+
 def squeeze_whitespace(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
     "Make every run of white space and control characters one space, and none at the ends."
-    return _on_column(texts, lambda s: s.str.replace_all(r'[\s\x00-\x1f\x7f]+', ' ').str.strip_chars(' '))
+    return _on_column(texts, _whitespace)
 
 # %% ../nbs/04_cleaning.ipynb #b7f9c7ec
 CLEAN_STEPS = dict(html=unescape_html, urls=drop_urls, placeholders=drop_placeholders, emoji=drop_emoji, emoji_words=emoji_to_words,
@@ -169,6 +183,7 @@ CLEAN_STEPS = dict(html=unescape_html, urls=drop_urls, placeholders=drop_placeho
 REPORT_STEPS = ('html', 'urls', 'placeholders', 'emoji', 'spelling', 'lower', 'punctuation', 'stop_words', 'whitespace')
 LIGHT_STEPS = ('html', 'urls', 'placeholders', 'whitespace')
 DEFAULT_STEPS = LIGHT_STEPS
+_COLUMN = dict(urls=_urls, placeholders=_placeholders, lower=_lower, punctuation=_punctuation, stop_words=_stop_words, whitespace=_whitespace)
 
 def clean_text(
     texts,               # A Series, list or single str of text; missing cells count as empty
@@ -179,7 +194,8 @@ def clean_text(
     unknown = [s for s in steps if s not in CLEAN_STEPS]
     if unknown: raise BadInput(f"Unknown cleaning step {unknown[0]!r}; the known ones are {', '.join(CLEAN_STEPS)}.")
     texts = _texts(texts)
-    for s in steps: texts = CLEAN_STEPS[s](texts)
+    for column, group in groupby(steps, _COLUMN.__contains__): # neighbours that polars can do go over the column together
+        texts = _on_column(texts, *map(_COLUMN.get, group)) if column else reduce(lambda t, s: CLEAN_STEPS[s](t), group, texts)
     return texts
 
 # %% ../nbs/04_cleaning.ipynb #70405bcd

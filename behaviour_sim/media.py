@@ -58,14 +58,17 @@ MAX_MEDIA = 20_000 # characters; the longest of 41,746 real strings has 2,452
 
 def _error(why): return ('error', 0, '', *_NOTHING, (), why)
 
+def _photo(s):
+    "The address of a single photo, the usual case; None for anything else."
+    return m[1][1:-1] if isinstance(s, str) and (m := _one_photo(s)) else None
+
 def _row(s):
     "The facts of one media string, in the order of `MEDIA_COLUMNS`."
-    if isinstance(s, str):
-        if len(s) > MAX_MEDIA: return _error(f'longer than {MAX_MEDIA:,} characters')
-        if m := _one_photo(s):
-            url = m[1][1:-1]
-            return ('photo', 1, url, *_NOTHING, (url,), '')
-        return _walk(s.strip())
+    return _other(s) if (url := _photo(s)) is None else ('photo', 1, url, *_NOTHING, (url,), '')
+
+def _other(s):
+    "`_row` for what is not a single photo."
+    if isinstance(s, str): return _walk(s.strip()) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
     missing = s is None or s is pd.NA or s is pd.NaT or (isinstance(s, float) and s != s)
     return ('none', 0, '', *_NOTHING, (), '') if missing else _error('not a text')
 
@@ -113,10 +116,9 @@ def media_table(
     "Read a column of media strings; a string that can't be read is an `error` row."
     media = media if isinstance(media, pd.Series) else pd.Series(list(media), dtype=object)
     texts = media.tolist()
-    photos = [_one_photo(s) if isinstance(s, str) else None for s in texts]
-    urls = [m[1][1:-1] if m else '' for m in photos]
-    rest = [i for i, m in enumerate(photos) if m is None]
-    cols = dict(zip(MEDIA_COLUMNS, zip(*[_row(texts[i]) for i in rest])))
+    urls = [_photo(s) for s in texts] # strings, not matches: nothing for the garbage collector to go through
+    rest = [i for i, u in enumerate(urls) if u is None]
+    cols = dict(zip(MEDIA_COLUMNS, zip(*[_other(texts[i]) for i in rest])))
     usual = dict(zip(MEDIA_COLUMNS, ('photo', 1, urls, *_NOTHING, (), '')))
     table = {c: _fill(v, cols.get(c, ()), rest, len(texts)) for c, v in usual.items() if c != 'urls'}
     if not post_publication: table.update({c: np.full(len(texts), nan) for c in POST_PUBLICATION})

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REPORT_FAISS', 'NEIGHBOUR_DEFAULT', 'K_CANDIDATES', 'row_percentile', 'drop_outliers', 'dudani_weights',
-           'neighbour_mean', 'faiss_threads', 'build_index', 'column_means', 'NeighbourModel', 'loop_predict']
+           'neighbour_mean', 'faiss_threads', 'build_index', 'search_by_cell', 'column_means', 'NeighbourModel',
+           'loop_predict']
 
 # %% ../nbs/21_neighbours.ipynb #4786b63b
 import contextlib, io
@@ -88,20 +89,20 @@ def faiss_threads(
 
 def build_index(
     V:np.ndarray,       # (n, d) float32 vectors, of length one if the metric is cosine
-    index:str='auto',   # 'flat', 'hnsw', 'ivf', or 'auto': flat up to 50,000 vectors, hnsw above
+    index:str='auto',   # 'flat', 'hnsw', 'ivf', or 'auto': flat below 50,000 vectors, hnsw from there on
     metric:str='cosine',# 'cosine' or 'l2'
     nlist:int=40,       # Cells of the inverted file
     nprobe:int=1,       # Cells searched
     seed:int=42,        # Seed of the cells' k-means
 ): # A faiss index
     "A FAISS index over `V`, built on one thread so that it is always the same."
-    if index == 'auto': index = 'flat' if len(V) <= 50_000 else 'hnsw'
+    if index == 'auto': index = 'flat' if len(V) < 50_000 else 'hnsw'
     with faiss_threads(1) as faiss:
         d, kind = V.shape[1], faiss.METRIC_INNER_PRODUCT if metric == 'cosine' else faiss.METRIC_L2
         if index == 'flat': ix = faiss.IndexFlat(d, kind)
         elif index == 'hnsw':
             ix = faiss.IndexHNSWFlat(d, 32, kind)
-            ix.hnsw.efConstruction, ix.hnsw.efSearch = 80, 128
+            ix.hnsw.efConstruction, ix.hnsw.efSearch = 80, 48
         elif index == 'ivf':
             ix = faiss.index_factory(d, f'IVF{min(nlist, len(V))},Flat', kind)
             ix.cp.seed, ix.cp.min_points_per_centroid, ix.nprobe = seed, 1, nprobe
@@ -109,6 +110,25 @@ def build_index(
         else: raise BadInput(f"There is no index called {index!r}: choose auto, flat, hnsw or ivf")
         ix.add(V)
     return ix
+
+# %% ../nbs/21_neighbours.ipynb #181eebea
+def search_by_cell(
+    ix,           # An inverted file of plain vectors
+    V:np.ndarray, # (n, d) float32 queries
+    k:int,        # Neighbours
+) -> tuple: # (n, k) float32 distances as faiss gives them, infinite where a cell has fewer, and (n, k) positions, there -1
+    "Search the nearest cell of every query, a cell at a time."
+    faiss = need('faiss', 'cpu')
+    worst = -np.inf if ix.metric_type == faiss.METRIC_INNER_PRODUCT else np.inf
+    D, I = np.full((len(V), k), worst, np.float32), np.full((len(V), k), -1, np.int64)
+    cell = ix.quantizer.search(V, 1)[1][:, 0]
+    for c in np.unique(cell).tolist():
+        if c < 0 or not (size := ix.invlists.list_size(c)): continue
+        rows, ids = np.flatnonzero(cell == c), faiss.rev_swig_ptr(ix.invlists.get_ids(c), size)
+        inside = faiss.rev_swig_ptr(ix.invlists.get_codes(c), size*ix.code_size).view(np.float32).reshape(size, -1)
+        d, i = faiss.knn(V[rows], inside, min(k, size), metric=ix.metric_type)
+        D[rows, :d.shape[1]], I[rows, :d.shape[1]] = d, ids[i]
+    return D, I
 
 # %% ../nbs/21_neighbours.ipynb #74e8956d
 def column_means(
@@ -181,7 +201,8 @@ def _vectors(self:NeighbourModel, M):
 def _search(self:NeighbourModel, V, k):
     "Positions (-1 for none) and distances (inf for none) of the k nearest."
     k = min(k, self.ix.ntotal)
-    with faiss_threads(boosting_threads(len(V) * self.ix.ntotal, self.settings['n_threads'])): D, I = self.ix.search(V, k)
+    one_cell = getattr(self.ix, 'nprobe', 0) == 1 and hasattr(self.ix, 'invlists')
+    with faiss_threads(boosting_threads(len(V) * self.ix.ntotal, self.settings['n_threads'])): D, I = search_by_cell(self.ix, V, k) if one_cell else self.ix.search(V, k)
     D = 1 - D if self.settings['metric'] == 'cosine' else np.sqrt(np.maximum(D, 0))
     return I, np.where(I >= 0, np.maximum(D.astype(np.float64), 0), np.inf)
 
