@@ -102,7 +102,7 @@ def build_index(
         if index == 'flat': ix = faiss.IndexFlat(d, kind)
         elif index == 'hnsw':
             ix = faiss.IndexHNSWFlat(d, 32, kind)
-            ix.hnsw.efConstruction, ix.hnsw.efSearch = 80, 48
+            ix.hnsw.efConstruction, ix.hnsw.efSearch = 80, 64
         elif index == 'ivf':
             ix = faiss.index_factory(d, f'IVF{min(nlist, len(V))},Flat', kind)
             ix.cp.seed, ix.cp.min_points_per_centroid, ix.nprobe = seed, 1, nprobe

@@ -39,6 +39,7 @@ def ray_session(
 ):
     "Yield `ray`, joined to a cluster or started here; `BadInput` if it is missing or does not answer."
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal') # what goes wrong is raised, too
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
     ray = need('ray', 'scale')
     if mine := not ray.is_initialized():

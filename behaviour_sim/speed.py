@@ -349,7 +349,7 @@ def bench(
 def main():
     "Print the table of `make bench-speed`."
     start, rows, (_, source) = time.perf_counter(), [], real_tweets()
-    print(f'On {source}, {os.cpu_count()} cores, {str(fast_dtype()).split(".")[-1]} for text and pictures', flush=True)
+    print(f'On {source}, {os.cpu_count()} cores, {str(fast_dtype()).split(".")[-1]} for text', flush=True)
     for r in bench():
         rows.append(r)
         print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
