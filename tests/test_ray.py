@@ -1,4 +1,4 @@
-"""Many processes on Ray give what one gives; one that is killed costs nothing; and trees from disk where memory is short."""
+"""Many processes on Ray give what one gives; and one that is killed costs nothing."""
 import os
 import signal
 import subprocess
