@@ -9,7 +9,6 @@ __all__ = ['MOST', 'MEDIA', 'STANDS_FOR', 'MAX_PICTURE', 'OWN_WORDS', 'CASES_TOL
 
 # %% ../nbs/60_app.ipynb #34f78f0c
 import contextlib, re, socket, sys, tempfile, threading
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +21,6 @@ from .addresses import Refused
 from .manifest import made_once
 from .download import check_picture
 from .corpus import sample_tweets
-from .embeddings import PRESETS
 from .simulator import LikesSimulator, ready
 from .captioning import CAPTIONERS, caption
 from .prompts import build_prompts, tidy

@@ -6,8 +6,7 @@
 __all__ = ['hand_in', 'train_team', 'fit_xgboost', 'index_kind', 'empty_index', 'add_part', 'build_parts', 'finetune_team']
 
 # %% ../nbs/51_scale_train.ipynb #6e1469be
-import contextlib, io, math, os, tempfile
-from dataclasses import replace
+import io, math, tempfile
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -15,7 +14,6 @@ import numpy as np, pandas as pd
 from .core import BadInput, need
 from .regressors import XGBoostModel, as_matrix, as_target
 from .bloom_lora import SETTINGS, finetune
-from .scale import ray_session
 
 # %% ../nbs/51_scale_train.ipynb #9340cee7
 def hand_in(

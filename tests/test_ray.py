@@ -1,24 +1,22 @@
-"""Many processes on Ray give what one gives; and one that is killed costs nothing."""
+"""Many processes on Ray give what one gives; one that is killed costs nothing; and trees from disk where memory is short."""
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from behaviour_sim.core import data_dir
 from behaviour_sim.corpus import sample_tweets
 from behaviour_sim.data import read_tweets, write_tweets
-from behaviour_sim.embeddings import ENCODERS, embed
+from behaviour_sim.embeddings import embed
 from behaviour_sim.evaluation import to_log1p
 from behaviour_sim.features import TweetFeatures
 from behaviour_sim.regressors import XGBoostModel
-from behaviour_sim.scale import cut_tweets, on_ray, process_tweets, ray_session, read_shards, whole_shard
+from behaviour_sim.scale import cut_tweets, on_ray, process_tweets, ray_session, read_shards
 from behaviour_sim.scale_train import build_parts, fit_xgboost
 
 ray = pytest.importorskip('ray', reason="Ray is not installed: pip install 'behaviour_sim[scale]'")
@@ -127,3 +125,41 @@ def test_the_command_line_names_the_engine(session, tmp_path):
     for wrong, words in ((['--engine', 'spark'], 'local, ray'), (['--address', '127.0.0.1:1'], '--engine ray')):
         code, out, err = call('predict', 't.csv', '--model', 'm', '--out', 'p.csv', *wrong, cwd=tmp_path)
         assert (code, out) == (2, '') and words in err and err.count('\n') == 1
+
+
+OUT_OF_CORE = '''
+import sys, resource
+import numpy as np
+from pathlib import Path
+from behaviour_sim.out_of_core import fit_parts, read_part
+from behaviour_sim.regressors import XGBoostModel
+import xgboost
+paths = sorted(Path('parts').glob('*.npy'))
+limit = int(sys.argv[2])
+if limit: resource.setrlimit(resource.RLIMIT_DATA, (limit << 20,)*2)
+model = XGBoostModel(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.3, max_depth=4, max_bin=64), rounds=10, n_threads=1)
+if sys.argv[1] == 'disk': model = fit_parts(paths, model, n_threads=1)
+else:
+    M, y = map(np.concatenate, zip(*map(read_part, paths)))
+    model = model.fit(M, y)
+M, y = read_part(Path('held.npy'))
+print(np.sqrt(np.mean((model.predict(M) - y)**2)))
+'''
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='limits of memory are set as Linux knows them')
+def test_trees_from_disk_where_memory_is_short(tmp_path):
+    "240 MiB of features under a limit of 560 MiB: from disk the error of a process without a limit, in memory no result."
+    from behaviour_sim.out_of_core import write_part
+    (tmp_path/'parts').mkdir()
+    rng, d = np.random.default_rng(0), 200
+    def rows(n):
+        M = rng.normal(size=(n, d)).astype('float32')
+        return M, 2*M[:, 0] + np.sin(3*M[:, 1]) + .3*rng.standard_normal(n)
+    for i in range(20): write_part(*rows(16_000), tmp_path/'parts'/f'{i:02}.npy')
+    write_part(*rows(2000), tmp_path/'held.npy')
+    go = lambda *a: subprocess.run([sys.executable, '-c', OUT_OF_CORE, *map(str, a)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    free, tight, full = go('memory', 0), go('disk', 560), go('memory', 560)
+    assert free.returncode == 0 and tight.returncode == 0, free.stderr[-800:] + tight.stderr[-800:]
+    assert abs(float(tight.stdout)/float(free.stdout) - 1) < .02
+    assert full.returncode != 0 and ('MemoryError' in full.stderr or 'bad_alloc' in full.stderr or 'nable to allocate' in full.stderr), full.stderr[-800:]
