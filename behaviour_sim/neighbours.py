@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REPORT_FAISS', 'NEIGHBOUR_DEFAULT', 'K_CANDIDATES', 'row_percentile', 'drop_outliers', 'dudani_weights',
-           'neighbour_mean', 'faiss_threads', 'build_index', 'search_by_cell', 'column_means', 'NeighbourModel',
-           'loop_predict']
+           'neighbour_mean', 'faiss_threads', 'graph_index', 'build_index', 'search_by_cell', 'column_means',
+           'NeighbourModel', 'loop_predict']
 
 # %% ../nbs/21_neighbours.ipynb #4786b63b
 import contextlib, io
@@ -87,6 +87,27 @@ def faiss_threads(
     try: yield faiss
     finally: faiss.omp_set_num_threads(before)
 
+# %% ../nbs/21_neighbours.ipynb #4ab597fb
+def graph_index(
+    V:np.ndarray,   # (n, d) float32 vectors
+    kind:int,       # faiss.METRIC_INNER_PRODUCT or faiss.METRIC_L2
+    keep:float=.92, # Share of the squared length that the graph sees
+): # A faiss index without vectors
+    "HNSW (Malkov & Yashunin 2018) over the leading directions of `V`, refined by the vectors themselves."
+    faiss, d = need('faiss', 'cpu'), V.shape[1]
+    size, turn = np.linalg.eigh(V.T @ V) # not centred: angles are kept as well as distances
+    few = d - int(np.searchsorted(np.cumsum(size), (1 - keep)*size.sum()))
+    few = min(d, -(-few//16)*16) # whole registers
+    lead = faiss.LinearTransform(d, few, False)
+    faiss.copy_array_to_vector(np.ascontiguousarray(turn[:, :-few - 1:-1].T, 'float32').ravel(), lead.A)
+    lead.is_trained = True
+    graph = faiss.IndexHNSWSQ(few, faiss.ScalarQuantizer.QT_bf16, 24, kind)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = 200, 44
+    ix = faiss.IndexRefineFlat(faiss.IndexPreTransform(lead, graph))
+    ix.k_factor = 2.9
+    return ix
+
+# %% ../nbs/21_neighbours.ipynb #c4166deb
 def build_index(
     V:np.ndarray,       # (n, d) float32 vectors, of length one if the metric is cosine
     index:str='auto',   # 'flat', 'hnsw', 'ivf', or 'auto': flat below 50,000 vectors, hnsw from there on
@@ -100,9 +121,7 @@ def build_index(
     with faiss_threads(1) as faiss:
         d, kind = V.shape[1], faiss.METRIC_INNER_PRODUCT if metric == 'cosine' else faiss.METRIC_L2
         if index == 'flat': ix = faiss.IndexFlat(d, kind)
-        elif index == 'hnsw':
-            ix = faiss.IndexHNSWFlat(d, 32, kind)
-            ix.hnsw.efConstruction, ix.hnsw.efSearch = 80, 64
+        elif index == 'hnsw': ix = graph_index(V, kind)
         elif index == 'ivf':
             ix = faiss.index_factory(d, f'IVF{min(nlist, len(V))},Flat', kind)
             ix.cp.seed, ix.cp.min_points_per_centroid, ix.nprobe = seed, 1, nprobe
