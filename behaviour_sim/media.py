@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from math import nan
 
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, polars as pl
 
 # %% ../nbs/05_media.ipynb #2731e53e
 _URL = "'https?://[{0}]{{1,2048}}'|\"https?://[{0}']{{1,2048}}\"".format(r"!#-&(-;=?-Z\[\]_a-z~")
@@ -18,14 +18,13 @@ _INT = r'0|[1-9][0-9]{0,14}'
 _FLOAT = r'(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,25})?(?:e-[0-9]{1,3})?'
 
 # %% ../nbs/05_media.ipynb #e03bccc9
-_VARIANT = rf"VideoVariant\(contentType='[\w.+-]{{1,40}}/[\w.+-]{{1,40}}', url=(?:{_URL}), bitrate=(?:None|{_INT})\)"
+_VARIANT = rf"VideoVariant\(contentType='[A-Za-z0-9_.+-]{{1,40}}/[A-Za-z0-9_.+-]{{1,40}}', url=(?:{_URL}), bitrate=(?:None|{_INT})\)"
 _VARIANTS = rf'variants=\[((?:{_VARIANT}(?:, {_VARIANT})*)?)\]'
 _PHOTO = rf'Photo\(previewUrl=(?:{_URL}), fullUrl=({_URL})\)'
 _VIDEO = rf'Video\(thumbnailUrl=({_URL}), {_VARIANTS}(?:, duration=(None|{_FLOAT}))?(?:, views=(None|{_INT}))?\)'
 _GIF = rf'Gif\(thumbnailUrl=({_URL}), {_VARIANTS}\)'
 
-_one_photo = re.compile(rf'\[{_PHOTO}\]', re.A).fullmatch
-_item = re.compile(f'{_PHOTO}|{_VIDEO}|{_GIF}', re.A).match
+_item = re.compile(f'{_PHOTO}|{_VIDEO}|{_GIF}').match
 _bitrates = re.compile(r', bitrate=(?:None|([0-9]+))\)').findall # ', ' can't occur inside an address
 _sizes = re.compile(r'/([0-9]{2,5}x[0-9]{2,5})/').findall
 
@@ -41,33 +40,25 @@ def _largest(
     w, h = max((s.split('x') for s in sizes), key=lambda s: int(s[0])*int(s[1])) if sizes else (nan, nan)
     return float(w), float(h), max([float(r) for r in rates if r], default=nan), len(rates)
 
+def _best(variants): return _largest(tuple(_sizes(variants)), tuple(_bitrates(variants)))
+
 def _lead(
     m:re.Match, # A match of one item
 ) -> tuple: # rank, kind, then duration (s), width, height, bitrate (bit/s), n_variants, views
     "The facts of one item, most telling kind first."
     _, video, video_variants, duration, views, _, gif_variants = m.groups()
-    if video:
-        best = _largest(tuple(_sizes(video_variants)), tuple(_bitrates(video_variants)))
-        return (0, 'video', float(duration) if duration not in (None, 'None') else nan, *best,
-                float(views) if views not in (None, 'None') else nan)
+    number = lambda s: nan if s in (None, 'None') else float(s)
+    if video: return (0, 'video', number(duration), *_best(video_variants), number(views))
     if gif_variants is None: return (2, 'photo', *_NOTHING)
-    return (1, 'gif', nan, *_largest(tuple(_sizes(gif_variants)), tuple(_bitrates(gif_variants))), nan)
+    return (1, 'gif', nan, *_best(gif_variants), nan)
 
 # %% ../nbs/05_media.ipynb #3f5f3183
 MAX_MEDIA = 20_000 # characters; the longest of 41,746 real strings has 2,452
 
 def _error(why): return ('error', 0, '', *_NOTHING, (), why)
 
-def _photo(s):
-    "The address of a single photo, the usual case; None for anything else."
-    return m[1][1:-1] if isinstance(s, str) and (m := _one_photo(s)) else None
-
 def _row(s):
     "The facts of one media string, in the order of `MEDIA_COLUMNS`."
-    return _other(s) if (url := _photo(s)) is None else ('photo', 1, url, *_NOTHING, (url,), '')
-
-def _other(s):
-    "`_row` for what is not a single photo."
     if isinstance(s, str): return _walk(s.strip()) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
     missing = s is None or s is pd.NA or s is pd.NaT or (isinstance(s, float) and s != s)
     return ('none', 0, '', *_NOTHING, (), '') if missing else _error('not a text')
@@ -99,15 +90,25 @@ def parse_media(
     return dict(zip(MEDIA_COLUMNS, _row(s)))
 
 # %% ../nbs/05_media.ipynb #8dc681f5
-def _fill(usual, values, rest, n):
-    "A column of length `n`: `usual` everywhere, `values` at the positions `rest`."
-    dtype = object if isinstance(usual, (str, list)) else type(usual)
-    col = np.full(n, usual, dtype=dtype) if not isinstance(usual, list) else np.array(usual, dtype=dtype)
-    if len(rest): col[rest] = values
-    return col
+_USUAL = {k: rf'^\[{p}\]$'.replace('{1,2048}', '+') for k, p in dict(photo=f'{_PHOTO}(?:, {_PHOTO})*', video=_VIDEO, gif=_GIF).items()}
+
+def _columns(
+    strings:pl.Series, # Media strings
+) -> pl.DataFrame: # A row for each string, `kind` null where it is not one of the usual ones
+    "The facts of photos, of a video or of a gif."
+    text, c = pl.when(pl.col('s').str.len_bytes() <= 2048).then('s'), pl.col
+    film = pl.when(c('video').is_not_null() | c('gif').is_not_null()).then(text).str.splitn(', variants=[', 2).struct.field('field_1') # no address holds a space
+    number = lambda name: film.str.extract(f', {name}=([0-9.e-]+)', 1).cast(pl.Float64)
+    q = pl.LazyFrame({'s': strings}).with_columns(text.str.extract(p, 1).alias(k) for k, p in _USUAL.items())
+    return q.select(
+        kind=pl.coalesce(pl.when(c(k).is_not_null()).then(pl.lit(k)) for k in _USUAL), count=text.str.count_matches(', Photo(', literal=True).cast(pl.Int64) + 1,
+        url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1), duration=number('duration'), views=number('views'),
+        variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')).collect(engine='streaming')
 
 # %% ../nbs/05_media.ipynb #239a09ed
 POST_PUBLICATION = ('views',) # what exists only once a tweet is out
+_TABLE = dict(kind=pl.String, count=pl.Int64, url=pl.String, duration=pl.Float64, width=pl.Float64, height=pl.Float64, bitrate=pl.Float64,
+              n_variants=pl.Int64, views=pl.Float64, error=pl.String)
 
 def media_table(
     media,                      # A Series (or list) of n media strings
@@ -115,11 +116,13 @@ def media_table(
 ) -> pd.DataFrame: # n rows with the index of `media`: `MEDIA_COLUMNS` without `urls`
     "Read a column of media strings; a string that can't be read is an `error` row."
     media = media if isinstance(media, pd.Series) else pd.Series(list(media), dtype=object)
-    texts = media.tolist()
-    urls = [_photo(s) for s in texts] # strings, not matches: nothing for the garbage collector to go through
-    rest = [i for i, u in enumerate(urls) if u is None]
-    cols = dict(zip(MEDIA_COLUMNS, zip(*[_other(texts[i]) for i in rest])))
-    usual = dict(zip(MEDIA_COLUMNS, ('photo', 1, urls, *_NOTHING, (), '')))
-    table = {c: _fill(v, cols.get(c, ()), rest, len(texts)) for c, v in usual.items() if c != 'urls'}
-    if not post_publication: table.update({c: np.full(len(texts), nan) for c in POST_PUBLICATION})
-    return pd.DataFrame(table, index=media.index).astype({c: 'str' for c in ('kind', 'url', 'error')})
+    texts = media.array.__arrow_array__() if media.dtype == 'str' else [s if isinstance(s, str) and s.isascii() else None for s in media]
+    table = _columns(pl.Series(texts, dtype=pl.String)).with_row_index('at')
+    few = table['variants'].drop_nulls().unique() # the same few combinations come again and again
+    best = pl.DataFrame([(v, *_best(v)) for v in few], {'variants': pl.String} | {k: _TABLE[k] for k in ('width', 'height', 'bitrate', 'n_variants')}, orient='row')
+    usual = table.filter(pl.col('kind').is_not_null()).join(best, 'variants', 'left').with_columns(pl.col('n_variants').fill_null(0), error=pl.lit(''))
+    rest = table.filter(pl.col('kind').is_null())['at']
+    rows = pl.DataFrame([(*r[:9], r[10]) for r in map(_row, media.iloc[rest.to_numpy()])], _TABLE, orient='row')
+    table = pl.concat([usual.select('at', *_TABLE), rows.select(rest, *_TABLE)]).sort('at').drop('at')
+    if not post_publication: table = table.with_columns(pl.lit(nan).alias(c) for c in POST_PUBLICATION)
+    return pd.DataFrame({c: pd.array(s.to_arrow(), 'str') if s.dtype == pl.String else s.to_numpy() for c, s in zip(_TABLE, table)}, index=media.index)

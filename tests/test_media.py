@@ -99,6 +99,8 @@ def test_a_damaged_string_is_refused_or_read_as_python_reads_it(xs, data):
     s = s[:i] + data.draw(st.sampled_from(pieces+[''])) + s[j:]
     row = check_row(s)
     if row['kind'] != 'error': assert same(row, oracle(s) if s.strip() else facts([])), s
+    table = media_table([s], post_publication=True).to_dict('records')[0]
+    assert same(table, {k: row[k] for k in table}), s
 
 @pytest.mark.parametrize('unit', ["Photo(", "[", "Photo(previewUrl='https://a", "Photo(previewUrl='https://a', fullUrl='https://b'), ",
     "VideoVariant(contentType='v/m', url='https://a', bitrate=1), ", "'", '"https://', "\0", "😀", "Gif(thumbnailUrl='https://a', variants=["])
@@ -122,6 +124,12 @@ def test_the_table_is_parse_media_row_by_row(xs):
     for s, row in zip(xs, table.to_dict('records')):
         want = parse_media(s); del want['urls']
         assert same(row, want)
+
+@pytest.mark.parametrize('long', [dict(kind='video/'+'m'*n) for n in (39, 40, 41, 2000)] + [dict(url='https://a/'+'b'*n) for n in (1800, 1960, 2020, 2040, 2041, 2048, 2100)])
+def test_the_bounds_are_the_same_in_the_table(long):
+    for s in (repr([Video('https://a/b.jpg', [VideoVariant(long.get('kind', 'v/m'), long.get('url', 'https://a/b'), 7)], 3.0, 10)]), repr([Photo('https://a/b', long.get('url', 'https://a/b'))])):
+        row, table = parse_media(s), media_table([s], post_publication=True).to_dict('records')[0]
+        assert same(table, {k: row[k] for k in table}), s
 
 def test_views_stay_out_unless_asked_for():
     s = repr([Video('https://a/b.jpg', [], 3.0, 10)])
