@@ -89,22 +89,23 @@ def faiss_threads(
 
 # %% ../nbs/21_neighbours.ipynb #4ab597fb
 def graph_index(
-    V:np.ndarray,   # (n, d) float32 vectors
-    kind:int,       # faiss.METRIC_INNER_PRODUCT or faiss.METRIC_L2
-    keep:float=.92, # Share of the squared length that the graph sees
-): # A faiss index without vectors
+    V:np.ndarray,  # (n, d) float32 vectors
+    keep:float=.9, # Share of the variance that the graph sees
+): # A faiss index without vectors, for the Euclidean distance
     "HNSW (Malkov & Yashunin 2018) over the leading directions of `V`, refined by the vectors themselves."
-    faiss, d = need('faiss', 'cpu'), V.shape[1]
-    size, turn = np.linalg.eigh(V.T @ V) # not centred: angles are kept as well as distances
-    few = d - int(np.searchsorted(np.cumsum(size), (1 - keep)*size.sum()))
+    faiss, d, mean = need('faiss', 'cpu'), V.shape[1], V.mean(0)
+    variance, turn = np.linalg.eigh(V.T @ V/len(V) - np.outer(mean, mean))
+    few = d - int(np.searchsorted(np.cumsum(variance), (1 - keep)*variance.sum()))
     few = min(d, -(-few//16)*16) # whole registers
-    lead = faiss.LinearTransform(d, few, False)
-    faiss.copy_array_to_vector(np.ascontiguousarray(turn[:, :-few - 1:-1].T, 'float32').ravel(), lead.A)
+    A = np.ascontiguousarray(turn[:, :-few - 1:-1].T, 'float32')
+    lead = faiss.LinearTransform(d, few, True)
+    faiss.copy_array_to_vector(A.ravel(), lead.A)
+    faiss.copy_array_to_vector(-A @ mean, lead.b)
     lead.is_trained = True
-    graph = faiss.IndexHNSWSQ(few, faiss.ScalarQuantizer.QT_bf16, 24, kind)
-    graph.hnsw.efConstruction, graph.hnsw.efSearch = 200, 44
+    graph = faiss.IndexHNSWSQ(few, faiss.ScalarQuantizer.QT_bf16, 20)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = 200, 40
     ix = faiss.IndexRefineFlat(faiss.IndexPreTransform(lead, graph))
-    ix.k_factor = 2.9
+    ix.k_factor = 2.7
     return ix
 
 # %% ../nbs/21_neighbours.ipynb #c4166deb
@@ -121,7 +122,7 @@ def build_index(
     with faiss_threads(1) as faiss:
         d, kind = V.shape[1], faiss.METRIC_INNER_PRODUCT if metric == 'cosine' else faiss.METRIC_L2
         if index == 'flat': ix = faiss.IndexFlat(d, kind)
-        elif index == 'hnsw': ix = graph_index(V, kind)
+        elif index == 'hnsw': ix = graph_index(V)
         elif index == 'ivf':
             ix = faiss.index_factory(d, f'IVF{min(nlist, len(V))},Flat', kind)
             ix.cp.seed, ix.cp.min_points_per_centroid, ix.nprobe = seed, 1, nprobe
@@ -221,8 +222,10 @@ def _search(self:NeighbourModel, V, k):
     "Positions (-1 for none) and distances (inf for none) of the k nearest."
     k = min(k, self.ix.ntotal)
     one_cell = getattr(self.ix, 'nprobe', 0) == 1 and hasattr(self.ix, 'invlists')
-    with faiss_threads(boosting_threads(len(V) * self.ix.ntotal, self.settings['n_threads'])): D, I = search_by_cell(self.ix, V, k) if one_cell else self.ix.search(V, k)
-    D = 1 - D if self.settings['metric'] == 'cosine' else np.sqrt(np.maximum(D, 0))
+    with faiss_threads(boosting_threads(len(V) * self.ix.ntotal, self.settings['n_threads'])) as faiss: D, I = search_by_cell(self.ix, V, k) if one_cell else self.ix.search(V, k)
+    squared = self.ix.metric_type == faiss.METRIC_L2
+    if self.settings['metric'] == 'cosine': D = D/2 if squared else 1 - D # |a - b|² = 2 - 2ab
+    else: D = np.sqrt(np.maximum(D, 0))
     return I, np.where(I >= 0, np.maximum(D.astype(np.float64), 0), np.inf)
 
 @patch

@@ -41,6 +41,7 @@ GOALS = {
     'FAISS, same predictions': ("the report's query loop", 12), 'FAISS, default index': ('exact search in the same loop', 200),
     'training': ("the report's XGBoost settings", 10), 'predicting': ("the report's 30 s, on a T4", 1), 'generating': ('one prompt at a time', 5)}
 
+# %% ../nbs/52_speed.ipynb #6bbed77e
 def row(
     work:str,      # A key of `GOALS`
     n:int,         # Items worked on
@@ -51,6 +52,7 @@ def row(
     against, goal = GOALS[work]
     return dict(work=work, against=against, n=n, ratio=float(ratio), goal=goal, reached=bool(ratio >= goal), agreement=agreement)
 
+# %% ../nbs/52_speed.ipynb #c6cce46f
 def markdown(
     rows:list, # From `row`
 ) -> str: # A table of Markdown
@@ -78,6 +80,7 @@ def punctuation_table() -> dict: # For `str.translate`
     marks = [c for c in range(sys.maxunicode) if unicodedata.category(chr(c))[0] == 'P'] + [*map(ord, '$+<=>^`|~£€¥')]
     return dict.fromkeys(marks, ' ') | {ord("'"): None, ord('’'): None}
 
+# %% ../nbs/52_speed.ipynb #2460bc58
 def apply_chain(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text
@@ -89,6 +92,7 @@ def apply_chain(
     t = t.apply(lambda words: [w for w in words if w not in stop])
     return t.apply(lambda words: ' '.join(words))
 
+# %% ../nbs/52_speed.ipynb #a827746d
 def cleaning_row(
     texts:pd.Series, # Text
     repeats:int=3,   # Turns
@@ -114,6 +118,7 @@ def ast_items(
         raise ValueError('not a media string')
     return walk(ast.parse(s, mode='eval').body)
 
+# %% ../nbs/52_speed.ipynb #21bb8576
 def ast_row(
     s:str, # A media string, '' for none
 ) -> dict: # The keys of `MEDIA_COLUMNS`, but for `urls`
@@ -131,6 +136,7 @@ def ast_row(
     if sizes: r['width'], r['height'] = max(sizes, key=lambda wh: wh[0]*wh[1])
     return r
 
+# %% ../nbs/52_speed.ipynb #5aea7bfa
 def media_row(
     media:pd.Series,   # Media strings
     share:float=1.,    # The part that the reference reads
@@ -150,12 +156,14 @@ def sentence_transformer():
     from sentence_transformers import SentenceTransformer
     return SentenceTransformer(minilm_folder(), device='cpu')
 
+# %% ../nbs/52_speed.ipynb #07843a0a
 def eight_at_a_time(
     texts:list, # Texts
 ) -> np.ndarray: # (n, 384) float32
     "The report's loop."
     return np.concatenate([sentence_transformer().encode(texts[i:i + 8], show_progress_bar=False) for i in range(0, len(texts), 8)])
 
+# %% ../nbs/52_speed.ipynb #4e31a238
 @contextmanager
 def empty_cache():
     "A cache of its own within the block."
@@ -168,6 +176,7 @@ def empty_cache():
             if before is None: del os.environ['BEHAVIOUR_SIM_CACHE']
             else: os.environ['BEHAVIOUR_SIM_CACHE'] = before
 
+# %% ../nbs/52_speed.ipynb #73b0f551
 def text_rows(
     texts:list,        # Different texts, none of them empty
     share:float=1.,    # The part that the reference embeds
@@ -195,6 +204,7 @@ def one_at_a_time(
     encode = lite0()
     return np.concatenate([encode([np.asarray(Image.open(p).convert('RGB'))]) for p in paths])
 
+# %% ../nbs/52_speed.ipynb #e4c9c804
 @lru_cache(1)
 def lite0():
     "The network in float32."
@@ -202,6 +212,7 @@ def lite0():
     model.load_state_dict(lite0_state())
     return image_encoder(lambda x: model.extract_features(x).mean((2, 3)), model)
 
+# %% ../nbs/52_speed.ipynb #cd663cd2
 def image_row(
     paths:list,    # Files of pictures
     repeats:int=3, # Turns
@@ -226,6 +237,7 @@ def jittered(
     X = E[rng.integers(0, len(E), n)]
     return (X + rng.normal(size=X.shape).astype(np.float32)*.3*X.std()) @ turn
 
+# %% ../nbs/52_speed.ipynb #7452ca2a
 def faiss_rows(
     E:np.ndarray,          # (m, d) embeddings
     n:int=50_000,          # Vectors to learn from
@@ -261,6 +273,7 @@ def wide_table(
     facts = pd.concat([time_facts(tweets), media_facts(tweets), text_facts(tweets)], axis=1).to_numpy('float32')[:, :16]
     return np.hstack([E.astype('float32'), facts]), np.log1p(tweets['likes'].to_numpy())
 
+# %% ../nbs/52_speed.ipynb #f6e64709
 def rounds_of(
     fit,               # Rounds → anything
     lengths=(2, 7, 12), # Rounds tried
@@ -270,6 +283,7 @@ def rounds_of(
     slope, start = np.polyfit(lengths, t, 1)
     return max(start, 0.), slope, float(np.corrcoef(lengths, t)[0, 1]**2)
 
+# %% ../nbs/52_speed.ipynb #f31f360a
 def training_row(
     X:np.ndarray, y:np.ndarray, # Features and log1p_likes
     n:int=300_000,     # Rows to train on: the training part resampled
@@ -306,6 +320,7 @@ def predicting_row(
     assert far < 1e-3, far
     return row('predicting', len(tweets), seconds/took, f'{took:.0f} s; again from the cache the same within {far:.3f}')
 
+# %% ../nbs/52_speed.ipynb #0d2f6c52
 def generating_row(
     tweets:pd.DataFrame,   # Whose texts are to be written
     name:str='smollm2',    # Language model
@@ -325,6 +340,7 @@ def large_enough(
     "Tweets resampled."
     return tweets.sample(n, replace=True, random_state=42).reset_index(drop=True)
 
+# %% ../nbs/52_speed.ipynb #4fd90c60
 def bench(
     n:int=300_000,  # Tweets
     small:int=10_000, # Texts, queries
@@ -346,6 +362,7 @@ def bench(
     yield predicting_row(sim, new)
     yield generating_row(tweets.head(64))
 
+# %% ../nbs/52_speed.ipynb #59b50aa7
 def main():
     "Print the table of `make bench-speed`."
     start, rows, (_, source) = time.perf_counter(), [], real_tweets()

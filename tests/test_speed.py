@@ -130,6 +130,20 @@ def test_from_50_000_vectors_on_the_default_is_a_graph():
     V = np.random.default_rng(0).normal(size=(50_000, 2)).astype('float32')
     assert isinstance(build_index(V), faiss.IndexRefineFlat) and type(build_index(V[:49_999])) is faiss.IndexFlat
 
+@pytest.mark.parametrize('metric', ['cosine', 'l2'])
+@pytest.mark.parametrize('kind', ['flat', 'steep', 'far from the origin', 'large numbers', 'few columns', 'one column', 'all alike'])
+def test_the_graph_finds_the_true_neighbours(kind, metric):
+    "Whatever the directions hold; of vectors that are all alike any will do."
+    rng = np.random.default_rng(4)
+    V = rng.normal(size=(2200, {'few columns': 3, 'one column': 1}.get(kind, 48)))
+    V = {'steep': V/np.arange(1, V.shape[1] + 1), 'far from the origin': V + 30, 'large numbers': V*1e7, 'all alike': V*0 + 1}.get(kind, V).astype('float32')
+    y = rng.normal(size=2000)
+    exact, graph = (NeighbourModel(i, metric, k=15).fit(V[:2000], y) for i in ('flat', 'hnsw'))
+    (I, D), (J, E) = (m._search(m._vectors(V[2000:]), 15) for m in (exact, graph))
+    far = D[:, -1:]*(1 + 1e-4) + 1e-6
+    assert (E <= far).mean() > .95 and (J >= 0).all() # as near as the fifteenth
+    np.testing.assert_allclose(np.sort(E), E)
+
 def test_the_reports_regressor_is_still_its_loop():
     rng = np.random.default_rng(3)
     X, y = rng.normal(size=(1200, 16)).astype('float32'), rng.normal(5, 2, 1200)
