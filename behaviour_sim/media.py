@@ -103,7 +103,7 @@ def _columns(
     return q.select(
         kind=pl.coalesce(pl.when(c(k).is_not_null()).then(pl.lit(k)) for k in _USUAL), count=text.str.count_matches(', Photo(', literal=True).cast(pl.Int64) + 1,
         url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1), duration=number('duration'), views=number('views'),
-        variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')).collect(engine='streaming')
+        variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')).collect(engine='streaming' if len(strings) >= 20_000 else 'in-memory')
 
 # %% ../nbs/05_media.ipynb #239a09ed
 POST_PUBLICATION = ('views',) # what exists only once a tweet is out
