@@ -31,7 +31,7 @@ app: setup
 # Notebooks clean and in sync, their cells run, then pytest, whose last line counts
 test: setup check
 	cd nbs && ../$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q tests -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@state() { git diff -- nbs behaviour_sim README.md 2>/dev/null | git hash-object --stdin; }; before=$$(state); \
@@ -47,7 +47,7 @@ readme: setup
 	$(BIN)/python tests/readme.py
 	$(BIN)/python tests/licences.py
 
-# The picture of the report in the README; wants chromium and chromium-driver
+# The pictures of the report and of the app in the README; wants chromium and chromium-driver
 picture: setup
 	$(BIN)/python tests/picture.py
 

@@ -104,8 +104,9 @@ def test_every_notebook_is_on_the_map():
     assert not [p.as_posix() for p in docs.notebooks(ROOT / "nbs") if p.name != "index.ipynb" and f"(nbs/{p.as_posix()})" not in text]
 
 
-def test_the_picture_of_the_report_is_small():
-    path = ROOT / "nbs" / "images" / "report.png"
+@pytest.mark.parametrize("name", ["report", "app"])
+def test_the_pictures_of_the_readme_are_small(name):
+    path = ROOT / "nbs" / "images" / f"{name}.png"
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size < 150_000
 
 
