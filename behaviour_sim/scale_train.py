@@ -76,10 +76,10 @@ def index_kind(
     n:int,             # Vectors
     d:int,             # Numbers in each
     memory:int=8<<30,  # Bytes that the index may take
-    nlist:int=None,    # Cells; None: 4 √n
+    nlist:int=None,    # Cells; None: 4 √n, and 39 vectors for each, which FAISS wants to see
 ) -> str: # Such as 'IVF400,Flat' or 'IVF52000,PQ64', for `faiss.index_factory`
     "The most exact inverted file that fits; `BadInput` if none does."
-    cells = nlist or max(1, min(n, round(4*math.sqrt(n))))
+    cells = nlist or max(1, min(n//39, round(4*math.sqrt(n))))
     room = (memory - cells*4*d)//max(n, 1) - 8 # bytes for a vector, beside its number of 8
     if room >= 4*d: return f'IVF{cells},Flat'
     codes = [m for m in range(1, d//2 + 1) if d % m == 0 and m <= room]
