@@ -148,6 +148,8 @@ def test_real_rows_agree_with_the_oracle(real):
     table = media_table(real, post_publication=True)
     assert len(table) > 40_000 and not (table.kind == 'error').any()
     for s in real.unique(): assert same(parse_media(s), oracle(s))
+    rows = pd.DataFrame([parse_media(s) for s in real]).drop(columns='urls')
+    pd.testing.assert_frame_equal(table, rows, check_dtype=False)
 
 def test_real_rows_with_a_mutation(real):
     rng = random.Random(42)
