@@ -117,7 +117,9 @@ def media_table(
     "Read a column of media strings; a string that can't be read is an `error` row."
     media = media if isinstance(media, pd.Series) else pd.Series(list(media), dtype=object)
     texts = media.array.__arrow_array__() if media.dtype == 'str' else [s if isinstance(s, str) and s.isascii() else None for s in media]
-    table = _columns(pl.Series(texts, dtype=pl.String)).with_row_index('at')
+    strings = pl.Series(texts, dtype=pl.String)
+    parts = [strings.slice(i, 50_000) for i in range(0, max(len(strings), 1), 50_000)] # what a query sets aside grows with its rows
+    table = pl.concat(map(_columns, parts)).with_row_index('at')
     few = table['variants'].drop_nulls().unique() # the same few combinations come again and again
     best = pl.DataFrame([(v, *_best(v)) for v in few], {'variants': pl.String} | {k: _TABLE[k] for k in ('width', 'height', 'bitrate', 'n_variants')}, orient='row')
     usual = table.filter(pl.col('kind').is_not_null()).join(best, 'variants', 'left').with_columns(pl.col('n_variants').fill_null(0), error=pl.lit(''))
