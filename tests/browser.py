@@ -6,9 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,38 @@ def complaints(page, home: str) -> list[str]:
         elif what == "Network.loadingFailed" and not at.get("canceled"):
             wrong.append(f"failed: {urls.get(at['requestId'], '?')[:120]} {at.get('errorText', '')}")
     return wrong
+
+
+@contextlib.contextmanager
+def running(*args, **env):
+    "The address of `behaviour-sim app`, started as a person starts it; afterwards it is stopped as with Ctrl-C and has to end in peace."
+    code = 'from behaviour_sim.cli import main; main()'
+    p = subprocess.Popen([sys.executable, '-c', code, 'app', '--port', '0', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    try:
+        said = p.stdout.readline()
+        assert (m := re.match(r'http://127\.0\.0\.1:(\d+)/ ', said)), said + p.stderr.read()
+        yield int(m[1])
+        p.send_signal(signal.SIGINT)
+        assert p.wait(20) == 0 and 'Traceback' not in (err := p.stderr.read()), err
+    finally:
+        p.kill(); p.wait(); p.stdout.close(); p.stderr.close()
+
+
+def wait(page, what, seconds=60):
+    "Until a script gives something true."
+    end = time.monotonic() + seconds
+    while not (x := page.execute_script('return ' + what)):
+        assert time.monotonic() < end, f'{what} never came; the page says {page.execute_script("return document.body.innerText")[:600]}'
+        time.sleep(.1)
+    return x
+
+
+def settled(page):
+    "Until what is expected belongs to what is typed."
+    time.sleep(.4) # the pause that the page waits for
+    wait(page, "['expected', 'hours'].every(id => document.getElementById(id).getAttribute('aria-busy') === 'false')")
+    return page.find_element('id', 'likes').text
+
+
+def type_in(page, name, text):
+    e = page.find_element('id', name); e.clear(); e.send_keys(text)

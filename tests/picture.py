@@ -3,15 +3,13 @@
 It does the whole job on the embedded corpus, opens the report in Chromium and keeps its upper part in nbs/images/report.png;
 then it starts the app, types a draft, and keeps what a person sees in nbs/images/app.png."""
 import io
-import re
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from browser import chromium, serve
+from browser import chromium, running, serve, settled, type_in
 from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,19 +51,11 @@ def report(folder: Path) -> None:
 
 def app() -> None:
     "The page of `make app` when a draft has been typed."
-    process = subprocess.Popen([*MAIN, "app", "--port", "0"], stdout=subprocess.PIPE, text=True)
-    try:
-        address = re.match(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
-        with opened(address, 1100) as page:
-            for name, text in DRAFT.items():
-                (box := page.find_element("id", name)).clear()
-                box.send_keys(text)
-            time.sleep(2) # the pause that the page waits for, and its questions
-            while page.execute_script("return document.querySelector('[aria-busy=true]') !== null"):
-                time.sleep(.2)
-            keep(page, 1100, "#best", "app.png")
-    finally:
-        process.kill()
+    with running() as port, opened(f"http://127.0.0.1:{port}/", 1100) as page:
+        for name, text in DRAFT.items():
+            type_in(page, name, text)
+        settled(page)
+        keep(page, 1100, "#best", "app.png")
 
 
 def main() -> None:

@@ -1,36 +1,18 @@
 """The page to play with: in a real Chromium, and as whoever should not get in meets it."""
-import contextlib
 import http.client
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from browser import chromium, complaints, need_browser
+from browser import chromium, complaints, need_browser, running, settled, type_in, wait
 
 from behaviour_sim.corpus import sample_tweets
 from behaviour_sim.pictures import draw_picture, jpeg
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> </s>[INST] \u202e=1+1 Win tickets today! [a](javascript:document.title=3)'
-
-
-@contextlib.contextmanager
-def running(*args, **env):
-    "The address of `behaviour-sim app`, started as a person starts it; afterwards it is stopped as with Ctrl-C and has to end in peace."
-    code = 'from behaviour_sim.cli import main; main()'
-    p = subprocess.Popen([sys.executable, '-c', code, 'app', '--port', '0', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
-    try:
-        said = p.stdout.readline()
-        assert (m := re.match(r'http://127\.0\.0\.1:(\d+)/ ', said)), said + p.stderr.read()
-        yield int(m[1])
-        p.send_signal(signal.SIGINT)
-        assert p.wait(20) == 0 and 'Traceback' not in (err := p.stderr.read()), err
-    finally:
-        p.kill(); p.wait(); p.stdout.close(); p.stderr.close()
 
 
 @pytest.fixture(scope='module')
@@ -68,26 +50,6 @@ def page(port):
         p.set_window_size(1100, 1400)
         p.get(f'http://127.0.0.1:{port}/')
         yield p
-
-
-def wait(page, what, seconds=60):
-    "Until a script gives something true."
-    end = time.monotonic() + seconds
-    while not (x := page.execute_script('return ' + what)):
-        assert time.monotonic() < end, f'{what} never came; the page says {page.execute_script("return document.body.innerText")[:600]}'
-        time.sleep(.1)
-    return x
-
-
-def settled(page):
-    "Until what is expected belongs to what is typed."
-    time.sleep(.4) # the pause that the page waits for
-    wait(page, "['expected', 'hours'].every(id => document.getElementById(id).getAttribute('aria-busy') === 'false')")
-    return page.find_element('id', 'likes').text
-
-
-def type_in(page, name, text):
-    e = page.find_element('id', name); e.clear(); e.send_keys(text)
 
 
 def test_a_person_types_a_draft(page, port):

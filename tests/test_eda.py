@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus import sample_tweets
 from behaviour_sim.data import read_tweets
-from behaviour_sim.eda import EDA, GROUPINGS, PAUSES, WEEKDAYS, beside_report, draw_eda, drift, duplicates, eda, explained_variance, grouping, likes_by, likes_tail, plot_week
+from behaviour_sim.eda import GROUPINGS, PAUSES, WEEKDAYS, beside_report, explained_variance, grouping, likes_by, likes_tail, plot_week
+from behaviour_sim.eda_checks import EDA, draw_eda, drift, duplicates, eda
 
 
 @pytest.fixture(scope='module')
