@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from math import nan
 
-import numpy as np, pandas as pd, polars as pl
+import pandas as pd, polars as pl
 
 # %% ../nbs/05_media.ipynb #2731e53e
 _URL = "'https?://[{0}]{{1,2048}}'|\"https?://[{0}']{{1,2048}}\"".format(r"!#-&(-;=?-Z\[\]_a-z~")

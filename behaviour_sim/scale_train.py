@@ -76,7 +76,7 @@ def index_kind(
     n:int,             # Vectors
     d:int,             # Numbers in each
     memory:int=8<<30,  # Bytes that the index may take
-    nlist:int=None,    # Cells; None: 4 √n, and 39 vectors for each, which FAISS wants to see
+    nlist:int=None,    # Cells; None: 4 √n, but no more than have 39 vectors each to be learned from
 ) -> str: # Such as 'IVF400,Flat' or 'IVF52000,PQ64', for `faiss.index_factory`
     "The most exact inverted file that fits; `BadInput` if none does."
     cells = nlist or max(1, min(n//39, round(4*math.sqrt(n))))

@@ -139,7 +139,7 @@ def test_the_graph_finds_the_true_neighbours(kind, metric):
     V = {'steep': V/np.arange(1, V.shape[1] + 1), 'far from the origin': V + 30, 'large numbers': V*1e7, 'all alike': V*0 + 1}.get(kind, V).astype('float32')
     y = rng.normal(size=2000)
     exact, graph = (NeighbourModel(i, metric, k=15).fit(V[:2000], y) for i in ('flat', 'hnsw'))
-    (I, D), (J, E) = (m._search(m._vectors(V[2000:]), 15) for m in (exact, graph))
+    (_, D), (J, E) = (m._search(m._vectors(V[2000:]), 15) for m in (exact, graph))
     far = D[:, -1:]*(1 + 1e-4) + 1e-6
     assert (E <= far).mean() > .95 and (J >= 0).all() # as near as the fifteenth
     np.testing.assert_allclose(np.sort(E), E)
