@@ -9,7 +9,6 @@ __all__ = ['REPORT_FAISS', 'NEIGHBOUR_DEFAULT', 'K_CANDIDATES', 'row_percentile'
 
 # %% ../nbs/21_neighbours.ipynb #4786b63b
 import contextlib, io
-from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
