@@ -58,19 +58,19 @@ docs: setup
 
 # The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data
 bench-quality: setup
-	$(BIN)/python -c "from behaviour_sim.quality import main; main()"
+	$(BIN)/python -c "from behaviour_sim.bench.likes_quality import bench_likes; bench_likes()"
 
 # The figures of generated text: trains the language model, then writes 2,000 tweets
 bench-content: setup
-	$(BIN)/python -c "from behaviour_sim.content_quality import main; main()"
+	$(BIN)/python -c "from behaviour_sim.bench.text_quality import bench_text; bench_text()"
 
 # The figures of generated pictures: trains the tiny SDXL on the embedded corpus, on two cores
 bench-images: setup
-	$(BIN)/python -c "from behaviour_sim.image_quality import main; main()"
+	$(BIN)/python -c "from behaviour_sim.bench.image_quality import bench_images; bench_images()"
 
 # What each job costs beside the plain way, and how time and memory grow: a table of Markdown, about ten minutes
 bench-speed: setup
-	$(BIN)/python -c "from behaviour_sim.speed import main; main()"
+	$(BIN)/python -c "from behaviour_sim.bench.speed import bench_speed; bench_speed()"
 
 clean:
 	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis

@@ -100,7 +100,7 @@ def complaints(page, home: str) -> list[str]:
 @contextlib.contextmanager
 def running(*args, **env):
     "The address of `behaviour-sim app`, started as a person starts it; afterwards it is stopped as with Ctrl-C and has to end in peace."
-    code = 'from behaviour_sim.cli import main; main()'
+    code = 'from behaviour_sim.apps.cli import main; main()'
     p = subprocess.Popen([sys.executable, '-c', code, 'app', '--port', '0', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
     try:
         said = p.stdout.readline()

@@ -35,7 +35,7 @@ def notebooks(folder: Path) -> list[Path]:
 
 
 def page_of(path: Path) -> Path:
-    "The name nbdev gives a page: 01_data.ipynb is data."
+    "The name nbdev gives a page: 2_data/20_tweets.ipynb is data."
     return path.with_name(re.sub(r"^\d+[a-zA-Z0-9]*_", "", path.name.lower()))
 
 

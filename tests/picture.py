@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs" / "images"
-MAIN = [sys.executable, "-c", "from behaviour_sim.cli import main; main()"]
+MAIN = [sys.executable, "-c", "from behaviour_sim.apps.cli import main; main()"]
 SCALE = 1.5
 DRAFT = dict(company="portmere fc", username="PortmereFC", content="Full time! What a night, thank you for the noise. See you all on Saturday. #PFC https://example.com")
 

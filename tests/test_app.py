@@ -9,8 +9,8 @@ import sys
 import pytest
 from browser import chromium, complaints, need_browser, running, settled, type_in, wait
 
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.pictures import draw_picture, jpeg
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.corpus.pictures import draw_picture, _jpeg
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> </s>[INST] \u202e=1+1 Win tickets today! [a](javascript:document.title=3)'
 
@@ -18,7 +18,7 @@ HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</scrip
 @pytest.fixture(scope='module')
 def port(tmp_path_factory):
     "A port with the page of a likes simulator and a content simulator whose brands have hostile names."
-    from behaviour_sim.content import ContentSimulator
+    from behaviour_sim.text.simulator import ContentSimulator
     d = tmp_path_factory.mktemp('app')
     t = sample_tweets(320)
     t['inferred company'] = t['inferred company'].where(t['inferred company'] != t['inferred company'].iloc[0], '"><img src=x onerror="document.title=4">')
@@ -77,7 +77,7 @@ def test_a_new_brand_is_said_to_be_new(page):
 
 
 def test_a_picture_is_captioned_and_counts(page, tmp_path):
-    (tmp_path/'p.jpg').write_bytes(jpeg(draw_picture('product', seed=3)))
+    (tmp_path/'p.jpg').write_bytes(_jpeg(draw_picture('product', seed=3)))
     page.find_element('id', 'picture').send_keys(str(tmp_path/'p.jpg'))
     wait(page, "!document.getElementById('preview').hidden && document.getElementById('preview').naturalWidth === 256 && document.getElementById('caption').value")
     settled(page)
@@ -184,13 +184,13 @@ def test_every_answer_forbids_what_it_did_not_send(port):
 # --- Starting it ---
 
 def refused(*args):
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', 'app', *map(str, args)], capture_output=True, text=True, timeout=120)
+    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', 'app', *map(str, args)], capture_output=True, text=True, timeout=120)
     assert (p.returncode, p.stdout) == (2, '') and p.stderr.count('\n') == 1, p
     return p.stderr
 
 
 def test_what_cannot_be_served_is_said_in_one_sentence(port, tmp_path):
-    from behaviour_sim.simulator import LikesSimulator
+    from behaviour_sim.likes.simulator import LikesSimulator
     assert 'no such model' in refused('--model', tmp_path/'none')
     assert 'goes with --model' in refused('--writer', tmp_path)
     LikesSimulator('tiny', post_publication=True).fit(sample_tweets(120), quiet=True).save(tmp_path/'views')

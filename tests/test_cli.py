@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim.corpus import account_profiles, sample_tweets
-from behaviour_sim.data import write_tweets
+from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
+from behaviour_sim.data.tweets import write_tweets
 
 
 def call(*args, cwd=None, **env):
     "Exit code, stdout, stderr."
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=600)
+    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=600)
     return p.returncode, p.stdout, p.stderr
 
 
@@ -42,14 +42,14 @@ def place(tmp_path_factory):
 def test_help_is_light():
     code, out, err = call('--help')
     assert code == 0 and all(c in out for c in ('run', 'fit', 'predict', 'evaluate', 'explain', 'what-if'))
-    loaded = "import sys; from behaviour_sim import cli; print([m for m in ('torch', 'pandas', 'lightgbm', 'matplotlib') if m in sys.modules])"
+    loaded = "import sys; from behaviour_sim.apps import cli; print([m for m in ('torch', 'pandas', 'lightgbm', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', loaded], capture_output=True, text=True).stdout.strip() == '[]'
 
 
 def commands():
     "Name → what click makes of it, for every command."
     import typer
-    from behaviour_sim.cli import app
+    from behaviour_sim.apps.cli import app
     return typer.main.get_command(app).commands
 
 
@@ -57,7 +57,7 @@ def commands():
 def test_every_command_has_help_with_an_example(command):
     "The example calls this very command, with options that it has and all that it needs."
     from typer.testing import CliRunner
-    from behaviour_sim.cli import app
+    from behaviour_sim.apps.cli import app
     done = CliRunner().invoke(app, [command, '--help'], env=dict(COLUMNS='200', TERMINAL_WIDTH='200'))
     assert done.exit_code == 0
     words = re.search(r'Example: behaviour-sim (.+)', done.output)[1].split()

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim.content import ContentSimulator
+from behaviour_sim.text.simulator import ContentSimulator
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import write_tweets
-from behaviour_sim.retrieval import TextKernel, TweetRetriever, nearest_in_time
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import write_tweets
+from behaviour_sim.text.retrieval import TextKernel, TweetRetriever, nearest_in_time
 
 
 @pytest.fixture(scope='module')
@@ -19,7 +19,7 @@ def tweets(): return sample_tweets(500)
 @pytest.fixture(scope='module')
 def writer(tweets): return ContentSimulator('tiny', 'tiny-bloom').fit(tweets.iloc[:400], steps=20, rows=150, quiet=True)
 
-def cli(*args): return subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', *map(str, args)], capture_output=True, text=True)
+def cli(*args): return subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize('source', ['mixed', 'lm', 'retrieval'])
@@ -99,7 +99,7 @@ def test_bad_input_is_one_sentence(args, tweets, tmp_path, monkeypatch):
 
 def test_retrieval_beats_the_nearest_in_time_on_real_tweets():
     if data_dir() is None: pytest.skip('the real tweets are not here')
-    from behaviour_sim.data import read_tweets
+    from behaviour_sim.data.tweets import read_tweets
     t = read_tweets(data_dir()/'behaviour_simulation_train.csv')
     held = t.sample(300, random_state=3).index
     known, new = t.drop(held).reset_index(drop=True), t.loc[held].reset_index(drop=True)

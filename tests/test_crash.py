@@ -8,15 +8,15 @@ import pandas as pd, pytest
 from PIL import Image
 
 from behaviour_sim.core import BadInput, write_atomic
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import read_tweets, write_tweets
-from behaviour_sim.simulator import LikesSimulator
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import read_tweets, write_tweets
+from behaviour_sim.likes.simulator import LikesSimulator
 from test_download import Hostile, answer, debris, encoded
 
 libc = ctypes.CDLL(None)
 KILLS = int(os.environ.get('BEHAVIOUR_SIM_KILLS', 3))
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals and limits of POSIX')
-CLI = [sys.executable, '-c', 'from behaviour_sim.cli import main; main()']
+CLI = [sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()']
 FIT, RUN = ['fit', 't.csv', '--model', 'm', '--preset', 'tiny'], ['run', '--preset', 'tiny', '--n', '100', '--out', 'r', '--pictures', '0']
 
 def begin(args, place, limit=None, **env):
@@ -100,7 +100,7 @@ def test_run_killed_at_random_moments(tmp_path):
     a, b = contents(tmp_path/'a'/'r'), contents(tmp_path/'b'/'r')
     assert {k: v for k, v in b.items() if not Path(k).name.startswith('.')} == a
 
-DOWNLOAD = '''import sys; from behaviour_sim.download import download
+DOWNLOAD = '''import sys; from behaviour_sim.features.download import download
 p = int(sys.argv[2]); urls = [f'http://pics.example.com:{p}/{i}' for i in range(int(sys.argv[3]))]
 r = download(urls, sys.argv[1], resolver=lambda h: ['127.0.0.1'], unsafe_allow_for_tests=[('127.0.0.1', p)], per_host=4, quiet=True)
 print(r.status.eq('ok').all(), r.attempts.max())'''

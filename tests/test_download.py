@@ -7,11 +7,11 @@ import pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from behaviour_sim.addresses import Refused, public_addresses, read_url, why_not_public
+from behaviour_sim.features.addresses import RefusedAddress, public_addresses, _read_url, why_not_public
 from behaviour_sim.core import BadInput
-from behaviour_sim.download import check_picture, download
-from behaviour_sim.manifest import AGAIN, COLUMNS, STATUSES, Manifest, picture_path
-from behaviour_sim.pictures import draw_picture
+from behaviour_sim.features.download import check_picture, download
+from behaviour_sim.features.manifest import _AGAIN, _COLUMNS, _STATUSES, Manifest, _picture_path
+from behaviour_sim.corpus.pictures import draw_picture
 
 
 # --- Pictures, good and bad ---
@@ -147,7 +147,7 @@ def get(server, what, out, **kw):
     kw = dict(resolver=resolver, unsafe_allow_for_tests=[('127.0.0.1', server.port)], max_bytes=1_000_000, max_pixels=2_000_000, seconds=.5, retries=0, pause=.01, quiet=True) | kw
     result = download(what, out, **kw)
     for r in result.to_dict('records'):
-        assert r['status'] in STATUSES and (r['status'] == 'ok') == bool(r['path']) and (r['status'] == 'ok') != bool(r['reason']), r
+        assert r['status'] in _STATUSES and (r['status'] == 'ok') == bool(r['path']) and (r['status'] == 'ok') != bool(r['reason']), r
         assert r['reason'].isprintable() and len(r['reason']) < 100 and 'example' not in r['reason']
         if r['path']: assert (Path(out)/r['path']).stat().st_size == r['bytes']
     return result
@@ -179,7 +179,7 @@ SERVED = [
 
 def test_the_table_is_long_and_names_what_there_is():
     assert len([s for _, s in SERVED if s != 'ok']) + len(ADDRESSES) + len(ANSWERS) >= 150
-    assert {n for n, _ in SERVED} <= set(ROUTES) and {s for _, s in SERVED} == set(STATUSES)
+    assert {n for n, _ in SERVED} <= set(ROUTES) and {s for _, s in SERVED} == set(_STATUSES)
 
 @pytest.mark.parametrize('path,status', SERVED, ids=[f'{n}-{s}' for n, s in SERVED])
 def test_a_hostile_server(server, path, status, tmp_path):
@@ -232,10 +232,10 @@ def test_what_is_no_text_is_a_row(value, tmp_path): assert download([value], tmp
 @given(st.text(max_size=60) | st.builds('http://{}{}{}'.format, st.text('0123456789abcxf.:@[]%\\/#?-', max_size=30), st.sampled_from(['', '/', '@', '.', ':80', '。', '１']), st.text(max_size=8)))
 @settings(max_examples=600, deadline=None)
 def test_any_text_is_read_or_refused(url):
-    try: whole, p = read_url(url)
-    except Refused as e: assert e.status == 'blocked'; return
+    try: whole, p = _read_url(url)
+    except RefusedAddress as e: assert e.status == 'blocked'; return
     assert p.scheme in ('http', 'https') and p.port in (80, 443) and p.path.startswith('/') and whole.isascii() and ' ' not in whole
-    assert read_url(whole) == (whole, p), 'an address that was read is read the same again'
+    assert _read_url(whole) == (whole, p), 'an address that was read is read the same again'
     try: ipaddress.ip_address(p.host)
     except ValueError: assert '.' in p.host and p.host.rpartition('.')[2][0].isalpha() and not set(p.host) & set('@:/\\[]%#?')
 
@@ -249,7 +249,7 @@ ANSWERS = ['127.0.0.1', '127.8.8.8', '10.0.0.1', '172.20.0.1', '192.168.0.1', '1
 @pytest.mark.parametrize('with_public', [False, True], ids=['alone', 'beside a public one'])
 def test_a_name_at_a_private_address(address, with_public):
     answers = ['93.184.216.34', address] if with_public else [address]
-    with pytest.raises(Refused) as e: public_addresses('pics.example.com', 443, lambda h: answers)
+    with pytest.raises(RefusedAddress) as e: public_addresses('pics.example.com', 443, lambda h: answers)
     assert e.value.status == 'blocked'
 
 def test_public_addresses_are_let_through():
@@ -406,7 +406,7 @@ def test_a_host_that_asks_for_rest_is_left_alone_by_all(tmp_path):
 
 def test_pauses_double_and_differ(tmp_path, monkeypatch):
     "The pauses before further attempts: doubled, and not the same for two addresses."
-    import asyncio, behaviour_sim.download as d
+    import asyncio, behaviour_sim.features.download as d
     real, slept = asyncio.sleep, []
     async def sleep(s, *a): slept.append(s) if s else None; await real(0)
     monkeypatch.setattr(d.asyncio, 'sleep', sleep)
@@ -471,7 +471,7 @@ def test_a_second_run_asks_for_nothing(tmp_path):
     pd.testing.assert_frame_equal(get(s, urls[::-1], tmp_path).iloc[::-1].drop(columns='id').reset_index(drop=True), first.drop(columns='id'))
     assert s.calls.total() == calls
     lines = (tmp_path/'downloads.jsonl').read_text().splitlines()
-    assert len(lines) == len(urls) and all(set(json.loads(l)) == set(COLUMNS) for l in lines)
+    assert len(lines) == len(urls) and all(set(json.loads(l)) == set(_COLUMNS) for l in lines)
     s.shutdown(); s.server_close()
 
 def test_what_may_have_passed_is_tried_by_the_next_run(tmp_path):
@@ -479,7 +479,7 @@ def test_what_may_have_passed_is_tried_by_the_next_run(tmp_path):
     urls = [s.url(p) for p in 'abcdef']
     assert get(s, urls, tmp_path, seconds=.2).status.tolist() == ['http_5xx', 'http_4xx', 'error', 'timeout', 'http_4xx', 'bad_type']
     assert get(s, urls, tmp_path).status.tolist() == ['ok']*4 + ['http_4xx', 'bad_type']
-    assert get(s, urls, tmp_path, again=(*AGAIN, 'http_4xx', 'bad_type')).status.tolist() == ['ok']*6
+    assert get(s, urls, tmp_path, again=(*_AGAIN, 'http_4xx', 'bad_type')).status.tolist() == ['ok']*6
     s.shutdown(); s.server_close()
 
 @pytest.mark.parametrize('harm', ['lost', 'cut', 'folder in its place', 'manifest lost', 'manifest torn', 'manifest nonsense', 'a path that leads out', 'another address\'s path'])
@@ -507,7 +507,7 @@ def test_damage_is_mended(harm, tmp_path):
     assert picture.read_bytes() == PNG and outside.read_bytes() == PNG and debris(out) == []
     s.shutdown(); s.server_close()
 
-RUN = '''import sys; from behaviour_sim.download import download
+RUN = '''import sys; from behaviour_sim.features.download import download
 p = int(sys.argv[2]); urls = [f'http://pics.example.com:{p}/{i}' for i in range(int(sys.argv[3]))]
 print(*download(urls, sys.argv[1], resolver=lambda h: ['127.0.0.1'], unsafe_allow_for_tests=[('127.0.0.1', p)], per_host=2, quiet=True).status)'''
 
@@ -546,7 +546,7 @@ def test_one_run_in_a_folder_at_a_time(tmp_path, server):
     assert get(server, server.url('png'), tmp_path).status[0] == 'ok'
 
 def test_temporary_files_of_a_killed_run_go_away_and_nothing_else(tmp_path, server):
-    path = tmp_path/picture_path(server.url('png'), 'png')
+    path = tmp_path/_picture_path(server.url('png'), 'png')
     path.parent.mkdir()
     kept = [tmp_path/'.hidden.mine', tmp_path/'notes.txt', path.parent/'mine.png', path.parent/'.gitkeep']
     for f in kept: f.write_text('x')
@@ -565,13 +565,13 @@ def test_tweets(server, tmp_path):
     before = server.calls['/png']
     r = get(server, tweets, tmp_path)
     assert r.id.tolist() == [11, 13, 14, 15, 16] and r.status.tolist() == ['ok', 'ok', 'ok', 'error', 'blocked'] and server.calls['/png'] == before + 1
-    assert list(r.columns) == ['id', *COLUMNS] and r.path[0] == r.path[2] and r.reason[3].startswith('the media cannot be read')
+    assert list(r.columns) == ['id', *_COLUMNS] and r.path[0] == r.path[2] and r.reason[3].startswith('the media cannot be read')
     assert get(server, pd.Series([server.url('png')], index=['kite']), tmp_path).id.tolist() == ['kite']
     with pytest.raises(BadInput, match="'media'"): download(tweets.drop(columns='media'), tmp_path)
 
 def test_names_of_files_come_from_no_one(server, tmp_path):
     urls = [server.url(p) for p in ('../../x', '%2e%2e/%2e%2e/x', 'a/b/c.exe', 'con', 'x?/../../y', 'x;rm -rf'.replace(' ', '%20'))]
-    for u in urls: server.routes[read_url(u, None, [server.port])[1].path] = answer()
+    for u in urls: server.routes[_read_url(u, None, [server.port])[1].path] = answer()
     r = get(server, urls, tmp_path/'deep'/'er')
     assert set(r.status) == {'ok'} and r.path.str.fullmatch(r'[0-9a-f]{2}/[0-9a-f]{40}\.png').all() and r.path.is_unique
     assert {f.name for f in tmp_path.iterdir()} == {'deep'} and {f.name for f in (tmp_path/'deep').iterdir()} == {'er'}
@@ -593,7 +593,7 @@ def test_within_a_running_loop(server, tmp_path):
 @pytest.mark.parametrize('data', [png(30_000, 30_000), jpeg_of(65_500, 65_500), WEBP_HUGE, GIF[:6] + b'\xff\xff\xff\xff' + GIF[10:]], ids=['png', 'jpg', 'webp', 'gif'])
 def test_too_many_pixels_never_reach_the_decoder(data, monkeypatch):
     monkeypatch.setattr(Image, 'open', lambda *a, **kw: pytest.fail('it was opened'))
-    with pytest.raises(Refused) as e: check_picture(data, 50_000_000)
+    with pytest.raises(RefusedAddress) as e: check_picture(data, 50_000_000)
     assert e.value.status == 'too_big'
 
 @given(st.binary(max_size=200) | st.builds(lambda head, data: head + data, st.sampled_from([PNG[:33], JPG[:200], GIF[:20], WEBP[:30], PNG, JPG, GIF, WEBP]), st.binary(max_size=60)),
@@ -602,5 +602,5 @@ def test_too_many_pixels_never_reach_the_decoder(data, monkeypatch):
 def test_any_bytes_are_a_picture_or_refused(data, i, hurt):
     data = data[:i] + hurt + data[i+len(hurt):]
     try: kind, w, h = check_picture(data, 1_000_000)
-    except Refused as e: assert e.status in ('bad_type', 'bad_image', 'too_big')
+    except RefusedAddress as e: assert e.status in ('bad_type', 'bad_image', 'too_big')
     else: assert kind in ('jpg', 'png', 'gif', 'webp') and 0 < w*h <= 1_000_000

@@ -1,13 +1,13 @@
-"The tables and figures of `eda` on the real rows, on a single account, on one tweet and on none."
+"The tables and figures of `plot_eda` on the real rows, on a single account, on one tweet and on none."
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest
 
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import read_tweets
-from behaviour_sim.eda import GROUPINGS, PAUSES, WEEKDAYS, beside_report, explained_variance, grouping, likes_by, likes_tail, plot_week
-from behaviour_sim.eda_checks import EDA, draw_eda, drift, duplicates, eda
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import read_tweets
+from behaviour_sim.data.eda import _GROUPINGS, _PAUSES, _WEEKDAYS, _beside_report, explained_variance, _grouping, likes_by, likes_tail, plot_week
+from behaviour_sim.data.eda_checks import _EDA, draw_eda, monthly_drift, duplicated_tweets, plot_eda
 
 
 @pytest.fixture(scope='module')
@@ -21,15 +21,15 @@ def corpus(): return sample_tweets(1500)
 def check(tweets):
     "Every table adds up and every figure is drawn and says its source."
     before = tweets.copy()
-    tables = eda(tweets)
+    tables = plot_eda(tweets)
     pd.testing.assert_frame_equal(tweets, before)
-    assert tables.keys() == EDA.keys()
+    assert tables.keys() == _EDA.keys()
     n = len(tweets)
     for name in ('accounts', 'weekday', 'hour', 'week', 'media', 'quarter', 'pause', 'long tail'): assert tables[name].tweets.sum() == n, name
     assert tables['text length'].tweets.sum() == (tweets.content != '').sum()
-    assert tables['weekday'].weekday.tolist() == list(WEEKDAYS) and tables['hour'].hour.tolist() == list(range(24))
-    assert tables['week'].weekday.tolist() == [d for d in WEEKDAYS for _ in range(24)] and tables['pause'].pause.tolist() == list(PAUSES)
-    for name, (_, plot) in EDA.items():
+    assert tables['weekday'].weekday.tolist() == list(_WEEKDAYS) and tables['hour'].hour.tolist() == list(range(24))
+    assert tables['week'].weekday.tolist() == [d for d in _WEEKDAYS for _ in range(24)] and tables['pause'].pause.tolist() == list(_PAUSES)
+    for name, (_, plot) in _EDA.items():
         if plot is None: continue
         ax = plot(tables[name])
         ax.figure.canvas.draw()
@@ -41,8 +41,8 @@ def test_the_corpus_is_called_synthetic(corpus):
     assert all('1,500 synthetic tweets' == t.attrs['source'] for t in check(corpus).values())
 
 def test_every_figure_becomes_a_file(corpus, tmp_path):
-    paths = draw_eda(eda(corpus), tmp_path/'new')
-    assert {p.stem.replace('_', ' ') for p in paths} == {k for k, (_, plot) in EDA.items() if plot} and len(paths) >= 13
+    paths = draw_eda(plot_eda(corpus), tmp_path/'new')
+    assert {p.stem.replace('_', ' ') for p in paths} == {k for k, (_, plot) in _EDA.items() if plot} and len(paths) >= 13
     assert sorted(paths) == sorted((tmp_path/'new').iterdir()) and not plt.get_fignums()
 
 def test_one_account(corpus): check(corpus[corpus.username == corpus.username[0]])
@@ -64,18 +64,18 @@ def test_any_index_and_missing_likes(corpus):
     assert likes_tail(some).tweets.sum() == 200
 
 def test_faults_are_one_sentence(corpus):
-    with pytest.raises(BadInput, match='likes is missing'): eda(corpus.drop(columns='likes'))
-    with pytest.raises(BadInput, match='no grouping'): grouping(corpus, 'mood')
+    with pytest.raises(BadInput, match='likes is missing'): plot_eda(corpus.drop(columns='likes'))
+    with pytest.raises(BadInput, match='no grouping'): _grouping(corpus, 'mood')
 
 def test_tables_against_plain_pandas(corpus):
-    for name in GROUPINGS:
+    for name in _GROUPINGS:
         t = likes_by(corpus, name)
-        g = corpus.groupby(grouping(corpus, name), observed=True).likes
+        g = corpus.groupby(_grouping(corpus, name), observed=True).likes
         assert t['median'].dropna().tolist() == g.median().tolist() and np.allclose(t['mean'].dropna(), g.mean())
     y = np.log1p(corpus.likes)
     r2 = np.corrcoef(y, y.groupby(corpus.username).transform('mean'))[0, 1]**2
     assert np.isclose(explained_variance(corpus).set_index('factor').r2_log1p['account'], r2)
-    assert duplicates(pd.concat([corpus, corpus])).set_index('same').tweets[['id', 'text', 'media']].eq(3000).all()
+    assert duplicated_tweets(pd.concat([corpus, corpus])).set_index('same').tweets[['id', 'text', 'media']].eq(3000).all()
 
 def test_the_figures_quoted_for_the_real_rows(real, tmp_path):
     tables = check(real)
@@ -97,9 +97,9 @@ def test_the_figures_quoted_for_the_real_rows(real, tmp_path):
 def test_the_real_rows_of_later_years(real):
     late = read_tweets(data_dir()/'content_simulation_test_time.csv').drop(columns='caption')
     both = pd.concat([real, late], ignore_index=True).assign(id=lambda t: range(len(t)))
-    t = drift(both)
+    t = monthly_drift(both)
     assert sorted(t.year.unique()) == [2018, 2019, 2020, 2021, 2022, 2023]
     assert t[(t.feature == 'text length') & (t.year > 2020)].psi.isna().all() and t[t.feature == 'likes'].psi.notna().all()
-    assert beside_report(both).iloc[0, 2] == len(both)
+    assert _beside_report(both).iloc[0, 2] == len(both)
     assert plot_week(likes_by(both, ['weekday', 'hour']), value='median').get_title(loc='left').startswith('The highest median is on')
     plt.close('all')

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from behaviour_sim import embeddings
+from behaviour_sim.features import embeddings
 from behaviour_sim.core import BadInput, content_key
-from behaviour_sim.embeddings import ENCODERS, PRESETS, Shards, embed
+from behaviour_sim.features.embeddings import ENCODERS, PRESETS, EmbeddingCache, embed
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', str(tmp_path))
-    embeddings.shards.cache_clear()
+    embeddings._shards.cache_clear()
     return tmp_path
 
 
@@ -51,7 +51,7 @@ def test_a_damaged_shard_is_computed_again(own_cache, damage):
     first = embed(['tea', 'coffee'], 'tiny-distilbert')
     shard, = own_cache.rglob('*.shard')
     shard.write_bytes(damage(shard.read_bytes()))
-    embeddings.shards.cache_clear()
+    embeddings._shards.cache_clear()
     np.testing.assert_array_equal(embed(['tea', 'coffee'], 'tiny-distilbert'), first)
     assert len(list(own_cache.rglob('*.shard'))) == 2
 
@@ -59,19 +59,19 @@ def test_a_damaged_shard_is_computed_again(own_cache, damage):
 def test_a_second_call_computes_only_what_is_new(monkeypatch):
     calls = []
     encode = ENCODERS['tiny-distilbert'].load()
-    monkeypatch.setattr(embeddings, 'loaded', lambda name: lambda xs: calls.append(list(xs)) or encode(xs))
+    monkeypatch.setattr(embeddings, '_loaded_encoder', lambda name: lambda xs: calls.append(list(xs)) or encode(xs))
     embed(['tea', 'coffee', 'tea'], 'tiny-distilbert')
     embed(['coffee', 'milk'], 'tiny-distilbert')
     assert sorted(x for c in calls for x in c) == ['coffee', 'milk', 'tea']
 
 
 def test_two_processes_at_once_leave_a_whole_cache(own_cache):
-    code = "from behaviour_sim.embeddings import embed; embed([f'text {i}' for i in range(300)], 'tiny-distilbert', batch_size=8)"
+    code = "from behaviour_sim.features.embeddings import embed; embed([f'text {i}' for i in range(300)], 'tiny-distilbert', batch_size=8)"
     both = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(2)]
     assert [p.wait(120) for p in both] == [0, 0]
-    shards = Shards(next(own_cache.rglob('*.shard')).parent, 64).refresh()
+    shards = EmbeddingCache(next(own_cache.rglob('*.shard')).parent, 64).refresh()
     assert len(shards.vectors) == 300
-    assert content_key('tiny-distilbert', embeddings.VERSION, 'text 7') in shards.vectors
+    assert content_key('tiny-distilbert', embeddings._VERSION, 'text 7') in shards.vectors
 
 
 def test_missing_weights_are_one_sentence(monkeypatch):

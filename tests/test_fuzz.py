@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from behaviour_sim.cleaning import CLEAN_STEPS, LIGHT_STEPS, REPORT_STEPS, clean_text, since_last_tweet, temporal_features
+from behaviour_sim.data.cleaning import CLEAN_STEPS, LIGHT_STEPS, REPORT_STEPS, clean_text, time_since_last_tweet, temporal_features
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import COLUMNS, REQUIRED, read_tweets, write_tweets
-from behaviour_sim.media import MAX_MEDIA, media_table, parse_media
-from behaviour_sim.simulator import LikesSimulator
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import TWEET_COLUMNS, _REQUIRED, read_tweets, write_tweets
+from behaviour_sim.data.media import MAX_MEDIA, media_table, parse_media
+from behaviour_sim.likes.simulator import LikesSimulator
 
 DATA, N = data_dir(), 10_000 # before a test changes the folder
 
@@ -65,18 +65,18 @@ def mutated():
     if DATA is not None: rows = pd.read_csv(DATA/'behaviour_simulation_train.csv', keep_default_na=False, dtype=str).sample(N, random_state=42)
     else:
         t = sample_tweets(2000)
-        rows = t.assign(date=t.date.astype(str))[list(COLUMNS)].astype(str)
+        rows = t.assign(date=t.date.astype(str))[list(TWEET_COLUMNS)].astype(str)
         rows = pd.concat([rows.assign(id=rows.id + str(i)) for i in range(N//len(rows))])
-    rng, rows = random.Random(42), rows[list(COLUMNS)].to_numpy(dtype=object)
+    rng, rows = random.Random(42), rows[list(TWEET_COLUMNS)].to_numpy(dtype=object)
     weights, hurt = [1, 2, 2, 6, 1, 6, 1], []
     for r in rows:
         where = {rng.choices(range(7), weights)[0] for _ in range(rng.randint(1, 3))}
         for c in where: r[c] = mutate(r[c], rows[rng.randrange(N)][rng.randrange(7)][:5000], rng)
-        hurt.append({COLUMNS[c] for c in where})
+        hurt.append({TWEET_COLUMNS[c] for c in where})
     return rows, hurt
 
 def write(path, rows):
-    with open(path, 'w', encoding='utf-8', newline='') as f: csv.writer(f).writerows([COLUMNS, *rows])
+    with open(path, 'w', encoding='utf-8', newline='') as f: csv.writer(f).writerows([TWEET_COLUMNS, *rows])
 
 def sift(path, rows, hurt):
     "Read rows from a file; take out, one after another, those it complains about. What is left, as a frame, and the complaints."
@@ -150,7 +150,7 @@ def test_mutated_tweets_get_a_prediction(mutated, tmp_path):
     sim.predict(tweets[:2], quiet=True)
     with nothing_is_run(120):
         p = sim.predict(tweets, quiet=True)
-        assert since_last_tweet(tweets).index.equals(tweets.index) and np.isfinite(temporal_features(tweets).to_numpy(dtype=float)).all()
+        assert time_since_last_tweet(tweets).index.equals(tweets.index) and np.isfinite(temporal_features(tweets).to_numpy(dtype=float)).all()
     assert len(p) == len(tweets) > 700 and np.isfinite(p[['likes', 'lower', 'upper']].to_numpy()).all()
     assert (p.lower <= p.likes).all() and (p.likes <= p.upper).all() and (p.lower >= 0).all()
 
@@ -182,9 +182,9 @@ def test_any_bytes(here, suffix, data):
     i, j = sorted(data.draw(st.lists(st.integers(0, len(good)), min_size=2, max_size=2)))
     Path('x' + suffix).write_bytes(data.draw(st.sampled_from([junk, good[:4]+junk, junk+good[-8:], good[:i]+junk+good[j:], good[:i]+junk+good[i:], good[:-8]+junk, good+junk])))
     t = read_or_sentence('x' + suffix)
-    assert t is None or len(t) and {*REQUIRED} <= {*t}
+    assert t is None or len(t) and {*_REQUIRED} <= {*t}
 
-@given(header=st.permutations(COLUMNS) | st.lists(st.sampled_from(COLUMNS) | cells, max_size=9), rows=st.lists(st.lists(cells, max_size=9), max_size=4), sep=st.sampled_from(',,,,;\t|'), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+@given(header=st.permutations(TWEET_COLUMNS) | st.lists(st.sampled_from(TWEET_COLUMNS) | cells, max_size=9), rows=st.lists(st.lists(cells, max_size=9), max_size=4), sep=st.sampled_from(',,,,;\t|'), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
 @every
 def test_any_table(here, header, rows, sep, quoting):
     with open('x.csv', 'w', encoding='utf-8', newline='') as f: csv.writer(f, delimiter=sep, quoting=quoting).writerows([header, *rows])

@@ -6,14 +6,14 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from behaviour_sim.core import BadInput
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import write_tweets
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import write_tweets
 
 pytest.importorskip('diffusers')
 import torch
-from behaviour_sim.image_models import cut_square, find_images, image_row, load_pipeline, min_snr_weights, noise_scheduler
-from behaviour_sim.image_quality import ranking_gain, separation_table
-from behaviour_sim.sdxl_lora import IMAGE_SETTINGS, Examples, _update, accelerator, add_adapters, fit_image_lora, heldout_loss, imagine, load_settings, mean_colours, told_apart
+from behaviour_sim.images.models import centre_crop, find_images, _image_row, load_pipeline, _min_snr_weights, _noise_scheduler
+from behaviour_sim.bench.image_quality import ranking_gain, _separation_table
+from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, heldout_loss, imagine, _load_settings, _mean_colours, _told_apart
 
 TINY = replace(IMAGE_SETTINGS['tiny'], max_steps=200, evaluate_every=100)
 SHORT = replace(TINY, max_steps=6, evaluate_every=2, batch=2, accumulation=2, dropout=.1)
@@ -47,12 +47,12 @@ def fit_short(tweets, out, s=SHORT, **kw):
 
 def test_the_base_is_the_same_whatever_ran_before(base):
     "A language model pads the same vocabulary on the left; what the image model learns from may not notice."
-    from behaviour_sim.image_models import clip_tokenizer
-    from behaviour_sim.language_models import base_lm
-    before = clip_tokenizer().backend_tokenizer.to_str()
-    tok = base_lm('tiny-bloom')[1]
+    from behaviour_sim.images.models import _clip_tokenizer
+    from behaviour_sim.text.language_models import _base_language_model
+    before = _clip_tokenizer().backend_tokenizer.to_str()
+    tok = _base_language_model('tiny-bloom')[1]
     tok(['one', 'two three'], padding=True)
-    assert clip_tokenizer().backend_tokenizer.to_str() == before and clip_tokenizer().padding_side == base.tokenizer.padding_side == 'right'
+    assert _clip_tokenizer().backend_tokenizer.to_str() == before and _clip_tokenizer().padding_side == base.tokenizer.padding_side == 'right'
     assert tok.padding_side == 'left'
 
 def test_training_lowers_the_loss_on_pictures_it_has_not_seen(trained):
@@ -65,20 +65,20 @@ def test_names_mean_nothing_before_training(tmp_path, base):
     "One name may push the colours this way or that; over fifteen pairs of names that is nowhere."
     t = sample_tweets(1500, image_dir=tmp_path)
     t = t[t['inferred company'].isin(t['inferred company'].value_counts().index[:6])]
-    s = separation_table(dict(base=base), t, 24, quiet=True)
+    s = _separation_table(dict(base=base), t, 24, quiet=True)
     assert len(s) == 15 and s['real'].mean() > .7 and abs(s['base'].mean() - .5) < .15
 
 def test_brands_are_told_apart_after_training(trained, tweets, base):
     asked = tweets.head(40).assign(caption='', content='', likes=np.nan)
     real = [tweets.loc[tweets['inferred company'] == b, 'image_path'] for b in BRANDS]
-    before, after = (told_apart(*[imagine(asked.assign(**{'inferred company': b}), pipe=p, quiet=True) for b in BRANDS], *real) for p in (base, load_pipeline('tiny', trained[0])))
+    before, after = (_told_apart(*[imagine(asked.assign(**{'inferred company': b}), pipe=p, quiet=True) for b in BRANDS], *real) for p in (base, load_pipeline('tiny', trained[0])))
     assert after['p'] < 1e-5 and after['auc'] > max(.75, before['auc'] + .1)
 
 def test_what_is_reloaded_is_what_was_trained(trained):
     "Every adapter comes back: the loss is the one that was measured in memory."
     out, history, held = trained
     pipe = load_pipeline('tiny', out)
-    assert heldout_loss(pipe, Examples(held, held['image_path']), 32) == pytest.approx(history['valid_loss'].iloc[-1], abs=1e-6)
+    assert heldout_loss(pipe, _Examples(held, held['image_path']), 32) == pytest.approx(history['valid_loss'].iloc[-1], abs=1e-6)
     a, b = ([im.tobytes() for im in imagine(held.head(4), adapter=out, quiet=True)] for _ in range(2))
     assert a == b and a != [im.tobytes() for im in imagine(held.head(4), quiet=True)]
 
@@ -103,9 +103,9 @@ def test_the_running_mean_is_what_is_saved(tweets, tmp_path):
     from safetensors.torch import load
     s = replace(SHORT, ema=.9, max_steps=3, evaluate_every=3)
     saved = load(fit_short(tweets, tmp_path/'m', s))
-    pipe, acc = load_pipeline('tiny'), accelerator(s)
-    weights = add_adapters(pipe, s)
-    opt, sched, ex = torch.optim.AdamW(weights.values(), lr=s.learning_rate), noise_scheduler(pipe), Examples(tweets.head(12), tweets['image_path'].head(12))
+    pipe, acc = load_pipeline('tiny'), _accelerator(s)
+    weights = _add_adapters(pipe, s)
+    opt, sched, ex = torch.optim.AdamW(weights.values(), lr=s.learning_rate), _noise_scheduler(pipe), _Examples(tweets.head(12), tweets['image_path'].head(12))
     pipe.unet, opt = acc.prepare(pipe.unet, opt)
     mean = {k: p.detach().clone() for k, p in weights.items()}
     for step in range(3):
@@ -130,28 +130,28 @@ def test_half_precision_and_gradient_checkpointing_train(tweets, tmp_path):
 @pytest.mark.parametrize('prediction', ['epsilon', 'v_prediction'])
 def test_min_snr_weights_are_those_of_hang_et_al(base, prediction):
     "Weights of x0's error, min(SNR, 5), as weights of what the network predicts."
-    sched = noise_scheduler(base); sched.register_to_config(prediction_type=prediction)
+    sched = _noise_scheduler(base); sched.register_to_config(prediction_type=prediction)
     a, t = sched.alphas_cumprod.numpy().astype(float), np.array([1, 100, 300, 700, 998])
     snr = a[t]/(1 - a[t])
     want = np.minimum(snr, 5)/(snr if prediction == 'epsilon' else snr + 1)
-    np.testing.assert_allclose(min_snr_weights(sched, torch.tensor(t)).numpy(), want, rtol=1e-3)
-    assert min_snr_weights(sched, torch.tensor([999])).isfinite().all()
+    np.testing.assert_allclose(_min_snr_weights(sched, torch.tensor(t)).numpy(), want, rtol=1e-3)
+    assert _min_snr_weights(sched, torch.tensor([999])).isfinite().all()
 
 def test_size_conditioning_says_where_a_picture_was_cut(base):
     im = Image.new('RGB', (200, 100)); im.paste('red', (100, 0, 200, 100))
     for flip, left in ((False, 64), (True, 0)):
-        x, ids = cut_square(im, 64, (0, 1), flip)
+        x, ids = centre_crop(im, 64, (0, 1), flip)
         assert ids == (100, 200, 0, left, 64, 64) and x.shape == (3, 64, 64) and x[0].min() > .85 and x[1].max() < -.85
     said = base._get_add_time_ids((100, 200), (0, 64), (64, 64), torch.float32, text_encoder_projection_dim=32)
-    assert said[0].tolist() == list(cut_square(im, 64, (0, 1))[1]), 'another order than the pipeline has'
-    ex = Examples(pd.DataFrame({'inferred company': ['a'], 'username': ['a'], 'date': [pd.Timestamp('2020-01-01')], 'content': ['x']}), [im])
+    assert said[0].tolist() == list(centre_crop(im, 64, (0, 1))[1]), 'another order than the pipeline has'
+    ex = _Examples(pd.DataFrame({'inferred company': ['a'], 'username': ['a'], 'date': [pd.Timestamp('2020-01-01')], 'content': ['x']}), [im])
     crops = {tuple(ex.step(k, replace(SHORT, batch=1, center_crop=False), 64)[1][0].tolist()) for k in range(20)}
     assert len(crops) > 5 and all(c[:3] == (100, 200, 0) and 0 <= c[3] <= 64 for c in crops)
 
 def test_the_reports_settings():
-    s, row = IMAGE_SETTINGS['report'], image_row('report')
+    s, row = IMAGE_SETTINGS['report'], _image_row('report')
     assert (row['hub'], row['size'], s.batch, s.accumulation, s.max_steps, s.learning_rate, s.seed, s.style) == ('stabilityai/sdxl-turbo', 512, 1, 4, 15_000, 1e-4, 42, 'report')
-    assert image_row('sdxl')['hub'] == 'stabilityai/stable-diffusion-xl-base-1.0' and image_row('sdxl')['size'] == 1024
+    assert _image_row('sdxl')['hub'] == 'stabilityai/stable-diffusion-xl-base-1.0' and _image_row('sdxl')['size'] == 1024
 
 def test_ranking_gain_is_told_by_the_one_that_did_not_rank():
     rng = np.random.default_rng(1)
@@ -165,7 +165,7 @@ def test_ranking_gain_is_told_by_the_one_that_did_not_rank():
 
 def test_a_changed_byte_is_refused(tweets, tmp_path):
     fit_short(tweets, tmp_path/'m', replace(SHORT, max_steps=2))
-    assert load_settings(tmp_path/'m').max_steps == 2
+    assert _load_settings(tmp_path/'m').max_steps == 2
     for name in ('pytorch_lora_weights.safetensors', 'MODEL_CARD.md', 'model.json'):
         data = (tmp_path/'m'/name).read_bytes()
         (tmp_path/'m'/name).write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
@@ -177,15 +177,15 @@ def test_missing_weights_and_a_missing_extra_are_one_sentence(monkeypatch, tmp_p
         with pytest.raises(BadInput, match='hf download stabilityai/'): load_pipeline(preset)
     monkeypatch.setitem(sys.modules, 'diffusers', None)
     with pytest.raises(BadInput, match=r"pip install 'behaviour_sim\[image\]'"): load_pipeline('tiny')
-    from behaviour_sim.report import draw_some, drawn_beside
-    paths, note = draw_some(sample_tweets(4), sample_tweets(4), tmp_path)
-    assert paths == [] and "pip install 'behaviour_sim[image]'" in note and 'behaviour_sim[image]' in drawn_beside(sample_tweets(4), paths, note)
+    from behaviour_sim.apps.report import _draw_some, _drawn_beside
+    paths, note = _draw_some(sample_tweets(4), sample_tweets(4), tmp_path)
+    assert paths == [] and "pip install 'behaviour_sim[image]'" in note and 'behaviour_sim[image]' in _drawn_beside(sample_tweets(4), paths, note)
 
 def test_pictures_are_found_by_column_by_id_and_by_download(tmp_path):
     (tmp_path/'ab').mkdir()
     for f in ('1.png', 'ab/x.jpg', 'own.png'): Image.new('RGB', (4, 4)).save(tmp_path/f)
     t = pd.DataFrame(dict(id=['1', '2', '3', '4'], image_path=['', '', 'own.png', '../etc/x'], media=['', "[Photo(previewUrl='https://e.example/p.jpg', fullUrl='https://e.example/f.jpg')]", '', '']))
-    from behaviour_sim.media import media_table
+    from behaviour_sim.data.media import media_table
     url = media_table(t['media'])['url'].iloc[1]
     pd.DataFrame(dict(url=[url], status=['ok'], path=['ab/x.jpg'])).to_csv(tmp_path/'results.csv', index=False)
     assert [p and p.name for p in find_images(t, tmp_path)] == ['1.png', 'x.jpg', 'own.png', None]
@@ -197,7 +197,7 @@ def test_pictures_are_found_by_column_by_id_and_by_download(tmp_path):
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
     "The command line in a folder of its own: exit code, stdout, stderr."
-    from behaviour_sim.cli import main
+    from behaviour_sim.apps.cli import main
     monkeypatch.chdir(tmp_path)
     def go(*args):
         capsys.readouterr()

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from browser import chromium, serve
 
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.evaluation import metrics
-from behaviour_sim.html import html_row, html_table, safe
-from behaviour_sim.report import tweet_card
-from behaviour_sim.simulator import Evaluation, LikesSimulator
-from behaviour_sim.splits import Split
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.likes.evaluation import likes_metrics
+from behaviour_sim.html import html_row, html_table, safe_html
+from behaviour_sim.apps.report import _tweet_card
+from behaviour_sim.likes.simulator import Evaluation, LikesSimulator
+from behaviour_sim.data.splits import Split
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location('injection_docs', ROOT/'tests'/'docs.py')
@@ -40,15 +40,15 @@ def shown(fitted):
     "What notebooks show of tweets, and of what was made of them: name → HTML."
     sim, t = fitted
     p = sim.predict(t, quiet=True)
-    figures = metrics(t['likes'], np.zeros(len(t)))
+    figures = likes_metrics(t['likes'], np.zeros(len(t)))
     named = Evaluation(figures, baselines={h: figures for h in HOSTILE})
     odd = LikesSimulator('tiny'); odd.preset = HOSTILE[2]
     return dict(tweets=t._repr_html_(), predictions=p._repr_html_(), simulator=sim._repr_html_(), odd=odd._repr_html_(), evaluation=named._repr_html_(), table=html_table(pd.DataFrame({h: [h] for h in HOSTILE}, index=[HOSTILE[1]]), HOSTILE[0]),
-        row=html_row(HOSTILE[0], **{HOSTILE[1]: HOSTILE[2]}), cards=''.join(tweet_card(t.iloc[i], p.iloc[i]) for i in range(len(HOSTILE))), explained=_explained(sim, t),
+        row=html_row(HOSTILE[0], **{HOSTILE[1]: HOSTILE[2]}), cards=''.join(_tweet_card(t.iloc[i], p.iloc[i]) for i in range(len(HOSTILE))), explained=_explained(sim, t),
         **{f'split {i}': Split(h, np.arange(3), np.arange(2))._repr_html_() for i, h in enumerate(HOSTILE)})
 
 def _explained(sim, t):
-    import behaviour_sim.explain
+    import behaviour_sim.likes.explain
     return sim.explain(t, t['id'].iloc[0], quiet=True)._repr_html_()
 
 
@@ -56,7 +56,7 @@ def test_what_a_notebook_shows_is_escaped(fitted):
     for name, html in shown(fitted).items():
         html = html.replace(pd.DataFrame()._repr_html_().split('</style>')[0] + '</style>', '') # the style that pandas itself brings
         assert not [tag for tag in TAGS if tag in html], name
-    assert '\u202e' not in safe(HOSTILE[7]) and '\u2066' not in html_table(pd.DataFrame(dict(a=[HOSTILE[7]])))
+    assert '\u202e' not in safe_html(HOSTILE[7]) and '\u2066' not in html_table(pd.DataFrame(dict(a=[HOSTILE[7]])))
 
 
 def test_the_site_shows_it_as_text(fitted, tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
 from behaviour_sim.core import data_dir
-from behaviour_sim.media import MAX_MEDIA, MEDIA_COLUMNS, POST_PUBLICATION, media_table, parse_media
+from behaviour_sim.data.media import MAX_MEDIA, MEDIA_COLUMNS, POST_PUBLICATION, media_table, parse_media
 
 
 @dataclass

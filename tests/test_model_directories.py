@@ -9,11 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from behaviour_sim.content import ContentSimulator
+from behaviour_sim.text.simulator import ContentSimulator
 from behaviour_sim.core import BadInput, content_key, sha256_file, write_json
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.regressors import FORMAT, Regressor
-from behaviour_sim.simulator import LikesSimulator
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.likes.regressors import _FORMAT, Regressor
+from behaviour_sim.likes.simulator import LikesSimulator
 
 
 @pytest.fixture(scope='module')
@@ -106,9 +106,9 @@ def test_no_path_leads_out(model, absolute):
 def test_another_format_is_one_sentence(model):
     card = model/'likes'/'model.json'; whole = card.read_bytes()
     c = json.loads(whole)
-    for other in (FORMAT - 1, FORMAT + 1, None):
+    for other in (_FORMAT - 1, _FORMAT + 1, None):
         write_json(c | dict(format=other), card)
-        with pytest.raises(BadInput, match=f'was saved by version .* in format {other}; this is version .*, which reads format {FORMAT}: fit it again'): LikesSimulator.load(card.parent)
+        with pytest.raises(BadInput, match=f'was saved by version .* in format {other}; this is version .*, which reads format {_FORMAT}: fit it again'): LikesSimulator.load(card.parent)
     write_json({k: v for k, v in c.items() if k != 'version'} | dict(format=1), card) # as the first versions saved
     with pytest.raises(BadInput, match='was saved in format 1; this is version'): LikesSimulator.load(card.parent)
     card.write_bytes(whole)

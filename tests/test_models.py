@@ -6,19 +6,18 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
 from behaviour_sim.core import BadInput
-from behaviour_sim.ensemble import LossWeighted, Stack, out_of_fold, validation_loss_weights
-from behaviour_sim.evaluation import Baselines, ConformalIntervals, compare, conformal_radius, coverage_table, metrics, smearing, spearman
-from behaviour_sim.neighbours import (NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel, drop_outliers, loop_predict, row_percentile)
-from behaviour_sim.regressors import (COMPUTED_LGB, COMPUTED_XGB, LGB_DEFAULT, REPORT_XGB, XGB_DEFAULT, Bagged, LightGBMModel, Regressor,
-                                      XGBoostModel, read_parts)
+from behaviour_sim.likes.ensemble import LossWeightedEnsemble, StackedEnsemble, out_of_fold, validation_loss_weights
+from behaviour_sim.likes.evaluation import Baselines, ConformalIntervals, compare_predictions, _conformal_radius, coverage_table, likes_metrics, _smearing, _spearman
+from behaviour_sim.likes.neighbours import _NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel, drop_outliers, _loop_predict, row_percentile
+from behaviour_sim.likes.regressors import COMPUTED_LGB, COMPUTED_XGB, _LGB_DEFAULT, REPORT_XGB, _XGB_DEFAULT, BaggedModel, LightGBMModel, Regressor, XGBoostModel, _read_parts
 
 SMALL = dict(rounds=25)
 MODELS = {
     'xgboost': lambda: XGBoostModel(**SMALL), 'lightgbm': lambda: LightGBMModel(**SMALL),
     'report_xgb': lambda: XGBoostModel(**{**REPORT_XGB, **SMALL}), 'computed_xgb': lambda: XGBoostModel(**{**COMPUTED_XGB, **SMALL}),
     'computed_lgb': lambda: LightGBMModel(**{**COMPUTED_LGB, **SMALL}),
-    'bagged': lambda: Bagged(lambda seed: LightGBMModel(**SMALL, seed=seed), seeds=(1, 2)),
-    'neighbours': lambda: NeighbourModel(**NEIGHBOUR_DEFAULT), 'report_faiss': lambda: NeighbourModel(**REPORT_FAISS),
+    'bagged': lambda: BaggedModel(lambda seed: LightGBMModel(**SMALL, seed=seed), seeds=(1, 2)),
+    'neighbours': lambda: NeighbourModel(**_NEIGHBOUR_DEFAULT), 'report_faiss': lambda: NeighbourModel(**REPORT_FAISS),
     'hnsw': lambda: NeighbourModel(index='hnsw', k=5, standardise=True),
 }
 
@@ -127,7 +126,7 @@ def test_same_in_another_process_with_another_number_of_threads():
 
 
 def test_modules_import_nothing_heavy():
-    code = ("import sys, behaviour_sim.regressors, behaviour_sim.neighbours, behaviour_sim.ensemble, behaviour_sim.evaluation\n"
+    code = ("import sys, behaviour_sim.likes.regressors, behaviour_sim.likes.neighbours, behaviour_sim.likes.ensemble, behaviour_sim.likes.evaluation\n"
             "print([m for m in 'torch xgboost lightgbm faiss matplotlib sklearn'.split() if m in sys.modules])")
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
@@ -137,7 +136,7 @@ def test_modules_import_nothing_heavy():
 def test_wrong_kind_is_refused(data, tmp_path):
     (X, y), _ = data
     XGBoostModel(**SMALL).fit(X, y).save(tmp_path)
-    for other in (LightGBMModel, NeighbourModel, Bagged, Stack, Baselines, ConformalIntervals):
+    for other in (LightGBMModel, NeighbourModel, BaggedModel, StackedEnsemble, Baselines, ConformalIntervals):
         with pytest.raises(BadInput, match=f'holds a XGBoostModel, not a {other.__name__}'): other.load(tmp_path)
 
 
@@ -163,15 +162,15 @@ def test_a_strange_card_is_refused(card, tmp_path):
 
 
 def test_an_unknown_kind_is_refused(tmp_path):
-    from behaviour_sim.regressors import write_parts
-    write_parts(tmp_path, 'Oracle', {})
+    from behaviour_sim.likes.regressors import _write_parts
+    _write_parts(tmp_path, 'Oracle', {})
     with pytest.raises(BadInput, match='holds a Oracle'): Regressor.load(tmp_path)
-    assert read_parts(tmp_path) == ('Oracle', {}, {})
+    assert _read_parts(tmp_path) == ('Oracle', {}, {})
 
 
 # ---- boosting
 
-@pytest.mark.parametrize('Model,preset', [(XGBoostModel, XGB_DEFAULT), (LightGBMModel, LGB_DEFAULT)])
+@pytest.mark.parametrize('Model,preset', [(XGBoostModel, _XGB_DEFAULT), (LightGBMModel, _LGB_DEFAULT)])
 def test_early_stopping_keeps_the_best_round(Model, preset, data, tmp_path):
     (X, y), (Xt, yt) = data
     model = Model(preset['params'], rounds=400, early_stopping=10).fit(X[:300], y[:300], valid=(X[300:], y[300:]))
@@ -196,7 +195,7 @@ def test_weights_count(Model, data):
 def test_batched_equals_the_reports_loop(n, nlist, k):
     X, y = table(n + 100)
     model = NeighbourModel(**{**REPORT_FAISS, 'nlist': nlist, 'k': k}).fit(X[:n], y[:n])
-    np.testing.assert_allclose(model.predict(X[n:]), loop_predict(model, X[n:]), atol=1e-4)
+    np.testing.assert_allclose(model.predict(X[n:]), _loop_predict(model, X[n:]), atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -241,7 +240,7 @@ def test_faiss_threads_are_put_back(data):
 def test_loss_weights_refuse_nonsense():
     for bad in ([], [0.], [1, -1], [np.nan], [np.inf], [[1.]]):
         with pytest.raises(BadInput): validation_loss_weights(bad)
-    with pytest.raises(BadInput, match='2 models and 1 losses'): LossWeighted([1.]).fit(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(BadInput, match='2 models and 1 losses'): LossWeightedEnsemble([1.]).fit(np.ones((3, 2)), np.ones(3))
     np.testing.assert_allclose(validation_loss_weights([1, 2]), [2/3, 1/3])
 
 
@@ -249,7 +248,7 @@ def test_stack_finds_the_mixture_and_drops_the_useless():
     rng = np.random.default_rng(0)
     P = pd.DataFrame(rng.normal(size=(3000, 3)), columns=list('abc'))
     y = 1 + .7*P['a'] + .3*P['b'] - .5*P['c'] + rng.normal(0, .01, 3000)
-    s = Stack().fit(P, y)
+    s = StackedEnsemble().fit(P, y)
     np.testing.assert_allclose(s.weights.loc['all'], [.7, .3, 0, 1], atol=.05)
     np.testing.assert_allclose(s.predict(P[['c', 'b', 'a']]), s.predict(P))
 
@@ -258,9 +257,9 @@ def test_stack_by_group_with_small_and_unseen_groups():
     rng = np.random.default_rng(0)
     P, g = rng.normal(size=(1000, 2)), np.repeat(['known', 'new', 'rare'], [500, 490, 10])
     y = np.where(g == 'known', P[:, 0], P[:, 1])
-    s = Stack(by_group=True).fit(P, y, g)
+    s = StackedEnsemble(by_group=True).fit(P, y, g)
     np.testing.assert_allclose(s.predict(P, g)[:990], y[:990], atol=1e-5)
-    pooled = Stack().fit(P, y)
+    pooled = StackedEnsemble().fit(P, y)
     np.testing.assert_array_equal(s.predict(P[:5], ['rare', 'x', '', None, np.nan]), pooled.predict(P[:5]))
     np.testing.assert_array_equal(s.predict(P), pooled.predict(P))
     with pytest.raises(BadInput, match='1000 rows and 2 groups'): s.predict(P, ['a', 'b'])
@@ -271,7 +270,7 @@ def test_shuffled_labels_give_no_skill():
     y = np.random.default_rng(1).permutation(y)
     folds = np.arange(800) % 4
     oof = {n: out_of_fold(MODELS[n], X[:600], y[:600], folds[:600]) for n in ('xgboost', 'lightgbm', 'neighbours')}
-    stack = Stack().fit(oof, y[:600])
+    stack = StackedEnsemble().fit(oof, y[:600])
     P = {n: MODELS[n]().fit(X[:600], y[:600]).predict(X[600:]) for n in oof}
     assert abs(1 - rmse(y[600:], stack.predict(P))**2/np.mean((y[600:] - y[:600].mean())**2)) < .05
 
@@ -288,7 +287,7 @@ def test_out_of_fold_never_sees_its_own_row():
     with pytest.raises(BadInput): out_of_fold(Memory, X, X[:, 0], np.zeros(40))
 
 
-@pytest.mark.parametrize('make', [lambda P, y, g: Stack(True).fit(P, y, g), lambda P, y, g: Stack().fit(P, y), lambda P, y, g: LossWeighted().fit(P, y)])
+@pytest.mark.parametrize('make', [lambda P, y, g: StackedEnsemble(True).fit(P, y, g), lambda P, y, g: StackedEnsemble().fit(P, y), lambda P, y, g: LossWeightedEnsemble().fit(P, y)])
 def test_ensemble_round_trip_and_single_row(make, tmp_path):
     rng = np.random.default_rng(0)
     P, g = pd.DataFrame(rng.normal(3, 1, (400, 2)), columns=['trees', 'near']), np.repeat(['a', 'b'], 200)
@@ -311,7 +310,7 @@ def test_metrics_agree_with_sklearn_and_scipy(n, seed):
     rng = np.random.default_rng(seed)
     likes = np.floor(rng.lognormal(2, 2, n)); likes[0] = likes.max() + 1
     p = np.round(np.log1p(likes) + rng.normal(0, 1, n), 1)
-    y, m = np.log1p(likes), metrics(likes, p, p - 1, p + 1)
+    y, m = np.log1p(likes), likes_metrics(likes, p, p - 1, p + 1)
     assert m['rmse_log1p'] == pytest.approx(root_mean_squared_error(y, p))
     assert m['mae_log1p'] == pytest.approx(mean_absolute_error(y, p))
     assert m['r2_log1p'] == pytest.approx(r2_score(y, p))
@@ -327,18 +326,18 @@ def test_metrics_at_the_edges():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         for likes, p in (([5], [1.]), ([5, 5], [1., 2.]), ([1, 2, 3], [7., 7, 7]), ([0, 1], [-5., 1e9])):
-            json.dumps(metrics(likes, p), allow_nan=False)
-        assert metrics([1, 2, 3], [7., 7, 7])['spearman'] == 0 and metrics([1, 2], [0, 1])['coverage_90'] is None
-        assert spearman([np.nan, 1, 2], [1, 2, 3]) == pytest.approx(1) and spearman([1, np.nan], [1, 2]) == 0
+            json.dumps(likes_metrics(likes, p), allow_nan=False)
+        assert likes_metrics([1, 2, 3], [7., 7, 7])['spearman'] == 0 and likes_metrics([1, 2], [0, 1])['coverage_90'] is None
+        assert _spearman([np.nan, 1, 2], [1, 2, 3]) == pytest.approx(1) and _spearman([1, np.nan], [1, 2]) == 0
     for likes, p in (([], []), ([1, -1], [0, 0]), ([1, np.nan], [0, 0]), ([1, 2], [0]), ([1, 2], [0, np.nan]), ([1, 2], [0, np.inf])):
-        with pytest.raises(BadInput): metrics(likes, p)
+        with pytest.raises(BadInput): likes_metrics(likes, p)
 
 
 def test_smearing_under_duans_conditions():
     rng = np.random.default_rng(0)
     p = rng.uniform(1, 5, 50_000)
-    assert smearing(p + rng.uniform(-1, 1, p.size), p) == pytest.approx(np.sinh(1), rel=.01)   # E exp(U(-1, 1)) = sinh 1
-    assert smearing(p, p) == 1
+    assert _smearing(p + rng.uniform(-1, 1, p.size), p) == pytest.approx(np.sinh(1), rel=.01)   # E exp(U(-1, 1)) = sinh 1
+    assert _smearing(p, p) == 1
 
 
 def test_baselines_fall_back(tmp_path):
@@ -376,7 +375,7 @@ def test_conformal_against_crepes(alpha, n):
 def test_the_rank_is_exact(n, percent):
     "Against integer arithmetic: the smallest rank k with k/(n+1) ≥ 1 − alpha."
     k = -(-(n + 1)*(100 - percent)//100)
-    got = conformal_radius(np.arange(1., n + 1), percent/100)
+    got = _conformal_radius(np.arange(1., n + 1), percent/100)
     assert got == (k if k <= n else np.inf)
 
 
@@ -415,7 +414,7 @@ def test_units_cover_a_new_unit():
 def test_too_few_units_fall_back_to_rows():
     r = np.random.default_rng(0).normal(size=100)
     few = ConformalIntervals(min_group=10).fit(r, np.full(100, 'x'), units=np.arange(100) % 5)
-    assert few.radii['x'] == conformal_radius(r)
+    assert few.radii['x'] == _conformal_radius(r)
 
 
 def test_conformalised_quantiles_mend_both_ways():
@@ -442,6 +441,6 @@ def test_compare_is_wider_by_group():
     g = np.repeat(np.arange(40), 25)
     y = rng.uniform(2, 6, 1000)
     a, b = y + rng.normal(0, 1, 40)[g], y + rng.normal(0, 1, 40)[g]
-    rows, groups = compare(np.expm1(y), a, b), compare(np.expm1(y), a, b, g)
+    rows, groups = compare_predictions(np.expm1(y), a, b), compare_predictions(np.expm1(y), a, b, g)
     assert rows['difference'] == pytest.approx(groups['difference']) and groups['upper'] - groups['lower'] > 3*(rows['upper'] - rows['lower'])
-    assert compare(np.expm1(y), a, b, g) == groups
+    assert compare_predictions(np.expm1(y), a, b, g) == groups

@@ -54,7 +54,7 @@ def test_an_error_stops_it_and_leaves_the_file(nbs):
     assert done.returncode != 0 and "ZeroDivisionError" in done.stderr and path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["07_manifest", "31_prompts"])
+@pytest.mark.parametrize("name", ["31_manifest", "50_prompts"])
 def test_what_is_stored_is_what_comes_out(nbs, name):
     "The stored words of a notebook are those of a fresh run. Pictures differ between machines and are not compared."
     nb = nbformat.read(ROOT / "nbs" / f"{name}.ipynb", 4)

@@ -5,8 +5,9 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import example, given, settings, strategies as st
 
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.prompts import *
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.text.prompts import *
+from behaviour_sim.text.prompts import _SPECIAL, _when_in_words
 
 PIECES = ['<|', '|>', '<', '>', '</s>', '<s>', 's', '/', '[', ']', 'INST', '[/INST]', '<<SYS>>', '<pad>', 'pad', '&lt;', '&gt;', '&amp;', 'amp;', '&#60;', '\u200b', '\u202e', '\x00', '\n', '\r',
           '\ud800', '\ufffd', '|', '｜', '＜', '＞', 'im_start', '<hyperlink>', '<mention>', 'hyperlink', ' ', 'x', '->:', 'Tweet:', 'Tweets by', '\n- ', '👨\u200d👩', '\U000e0041', '\u2028', "'=1+1", '<script>']
@@ -50,7 +51,7 @@ def test_missing_and_other_types():
 def test_deep_nesting_and_length_take_no_time():
     start = time.process_time()
     for text in ('<|'*50_000 + 'x' + '|>'*50_000, '&amp;'*100_000 + 'lt;s&gt;', '&' + 'amp;'*100_000 + 'lt;s&gt;', '[IN'*30_000 + 'ST]'*30_000, 'x'*10_000_000, '<'*200_000, '<a'*100_000, ' '*1_000_000):
-        safe_text(text); tidy(text)
+        safe_text(text); tidy_text(text)
     assert time.process_time()-start < 10
 
 def test_real_tweets_keep_their_words():
@@ -110,7 +111,7 @@ def test_buckets_are_in_order_and_cover_everything():
 def test_moments_agree_with_the_calendar(date):
     part = 'night morning afternoon evening'.split()[date.hour//6]
     import calendar
-    assert when_in_words(pd.Timestamp(date)) == f'{calendar.day_name[date.weekday()]} {part}, {calendar.month_name[date.month]} {date.year}'
+    assert _when_in_words(pd.Timestamp(date)) == f'{calendar.day_name[date.weekday()]} {part}, {calendar.month_name[date.month]} {date.year}'
 
 def test_ten_thousand_prompts_are_quick():
     t = pd.concat([sample_tweets(1000, seed=2)]*10, ignore_index=True)
@@ -126,20 +127,20 @@ def test_ten_thousand_prompts_are_quick():
 @example('<'*600, False)
 @example('word '*55 + '<hyperlink>', False)
 def test_a_tidy_text_fits(text, one_line):
-    out = tidy(text, one_line=one_line)
+    out = tidy_text(text, one_line=one_line)
     assert len(out) <= 280 and out == out.strip() and '\n\n\n' not in out and '  ' not in out
     assert out.count('<hyperlink>') <= 2 and not re.search(r'(<mention>\s*){3}', out) and '->:' not in out
-    assert not SPECIAL.search(out) and not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]', out)
-    assert tidy(out, one_line=one_line) == out and not (one_line and '\n' in out)
+    assert not _SPECIAL.search(out) and not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]', out)
+    assert tidy_text(out, one_line=one_line) == out and not (one_line and '\n' in out)
 
 @pytest.mark.parametrize('raw, made', [
     ('Up!</s> rest', 'Up!'), ('<s>Up!</s>', 'Up!'), ('Up!<|im_end|>\n<|im_start|>user', 'Up!'), (' Up!\n\nTweet: again', 'Up!'), ('Up!\nTweets by acme (@a)', 'Up!'), ('Up! ->: rbc with', 'Up!'),
     ('Up! <hyperlink> <hyperlink> <hyper', 'Up! <hyperlink> <hyperlink>'), ('Up! <hyperlink><hyperlink><hyperlink>', 'Up! <hyperlink><hyperlink>'), ('Up! <ment', 'Up!'), ('a\r\nb', 'a\nb'), ('- one\n- two', '- one\n- two'),
     ('Sale <3', 'Sale <3'), ('I\u202e spy\x07 it', 'I spy it'), ('', ''), (None, '')])
-def test_tidy(raw, made): assert tidy(raw) == made
+def test_tidy(raw, made): assert tidy_text(raw) == made
 
 def test_real_tweets_are_mostly_tidy():
     if not data_dir(): pytest.skip('the real rows are not here')
     c = pd.read_csv(data_dir()/'behaviour_simulation_train.csv', keep_default_na=False).content.head(5000)
     short = c[(c.str.len() <= 280) & (c.str.count('<hyperlink>') <= 2)]
-    assert np.mean([tidy(t).split() == t.split() for t in short]) > .97
+    assert np.mean([tidy_text(t).split() == t.split() for t in short]) > .97

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from behaviour_sim.core import data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import read_tweets, write_tweets
-from behaviour_sim.embeddings import embed
-from behaviour_sim.evaluation import to_log1p
-from behaviour_sim.features import TweetFeatures
-from behaviour_sim.regressors import XGBoostModel
-from behaviour_sim.scale import cut_tweets, on_ray, process_tweets, ray_session, read_shards
-from behaviour_sim.scale_train import build_parts, fit_xgboost
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import read_tweets, write_tweets
+from behaviour_sim.features.embeddings import embed
+from behaviour_sim.likes.evaluation import to_log1p
+from behaviour_sim.features.table import TweetFeatures
+from behaviour_sim.likes.regressors import XGBoostModel
+from behaviour_sim.scale.ray_data import _cut_tweets, on_ray, process_tweets, ray_session, read_shards
+from behaviour_sim.scale.ray_train import build_index_on_ray, fit_xgboost_on_ray
 
 ray = pytest.importorskip('ray', reason="Ray is not installed: pip install 'behaviour_sim[scale]'")
 
@@ -51,7 +51,7 @@ def test_the_same_vectors(session, tweets):
 def test_the_same_index(session, tweets):
     V = embed(tweets['content'], 'tiny-distilbert', quiet=True)
     parts = np.array_split(V, 3)
-    near, far = build_parts(parts, 'IVF8,Flat'), build_parts(parts, 'IVF8,Flat', on_ray=True)
+    near, far = build_index_on_ray(parts, 'IVF8,Flat'), build_index_on_ray(parts, 'IVF8,Flat', on_ray=True)
     for ix in (near, far): ix.nprobe = 8
     for a, b in zip(near.search(V[:100], 5), far.search(V[:100], 5)): np.testing.assert_array_equal(a, b)
     truth = np.argsort(-(V[:100] @ V.T), axis=1, kind='stable')[:, :1]
@@ -65,8 +65,8 @@ def test_the_same_model(session, tweets):
     settings = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.1, max_depth=4), rounds=40)
     here = XGBoostModel(**settings).fit(X[:500], y[:500])
     rmse = lambda m: float(np.sqrt(np.mean((m.predict(X[500:]) - y[500:])**2)))
-    np.testing.assert_array_equal(fit_xgboost(X[:500], y[:500], XGBoostModel(**settings), workers=1).predict(X), here.predict(X))
-    two = fit_xgboost(X[:500], y[:500], XGBoostModel(**settings), workers=2)
+    np.testing.assert_array_equal(fit_xgboost_on_ray(X[:500], y[:500], XGBoostModel(**settings), workers=1).predict(X), here.predict(X))
+    two = fit_xgboost_on_ray(X[:500], y[:500], XGBoostModel(**settings), workers=2)
     assert abs(rmse(two)/rmse(here) - 1) < .05 and rmse(here) < np.std(y[500:])
 
 
@@ -78,7 +78,7 @@ def workers_of(name):
 
 def test_a_worker_is_killed_in_the_middle(session, tweets, tmp_path):
     "The job ends, every tweet is there once, in its order, with the vectors of an undisturbed run; a further run does nothing."
-    pieces = cut_tweets(tweets, tmp_path/'pieces', 32)
+    pieces = _cut_tweets(tweets, tmp_path/'pieces', 32)
     killed, end = [], threading.Event()
     def kill():
         while not end.is_set() and not killed:
@@ -100,7 +100,7 @@ def test_a_worker_is_killed_in_the_middle(session, tweets, tmp_path):
 
 
 def test_a_second_run_does_what_is_missing(session, tweets, tmp_path):
-    pieces = cut_tweets(tweets[:160], tmp_path/'pieces', 32)
+    pieces = _cut_tweets(tweets[:160], tmp_path/'pieces', 32)
     process_tweets(pieces, tmp_path/'out', 'tiny', quiet=True)
     shards = sorted((tmp_path/'out').iterdir())
     shards[0].unlink(); shards[1].write_bytes(shards[1].read_bytes()[:-1])
@@ -110,7 +110,7 @@ def test_a_second_run_does_what_is_missing(session, tweets, tmp_path):
 
 
 def call(*args, cwd, **env):
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=300)
+    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=300)
     return p.returncode, p.stdout, p.stderr
 
 
@@ -131,8 +131,8 @@ OUT_OF_CORE = '''
 import sys, resource
 import numpy as np
 from pathlib import Path
-from behaviour_sim.out_of_core import fit_parts, read_part
-from behaviour_sim.regressors import XGBoostModel
+from behaviour_sim.scale.out_of_core import fit_parts, _read_part
+from behaviour_sim.likes.regressors import XGBoostModel
 import xgboost
 paths = sorted(Path('parts').glob('*.npy'))
 limit = int(sys.argv[2])
@@ -140,9 +140,9 @@ if limit: resource.setrlimit(resource.RLIMIT_DATA, (limit << 20,)*2)
 model = XGBoostModel(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.3, max_depth=4, max_bin=64), rounds=10, n_threads=1)
 if sys.argv[1] == 'disk': model = fit_parts(paths, model, n_threads=1)
 else:
-    M, y = map(np.concatenate, zip(*map(read_part, paths)))
+    M, y = map(np.concatenate, zip(*map(_read_part, paths)))
     model = model.fit(M, y)
-M, y = read_part(Path('held.npy'))
+M, y = _read_part(Path('held.npy'))
 print(np.sqrt(np.mean((model.predict(M) - y)**2)))
 '''
 
@@ -150,14 +150,14 @@ print(np.sqrt(np.mean((model.predict(M) - y)**2)))
 @pytest.mark.skipif(sys.platform != 'linux', reason='limits of memory are set as Linux knows them')
 def test_trees_from_disk_where_memory_is_short(tmp_path):
     "240 MiB of features under a limit of 560 MiB: from disk the error of a process without a limit, in memory no result."
-    from behaviour_sim.out_of_core import write_part
+    from behaviour_sim.scale.out_of_core import _write_part
     (tmp_path/'parts').mkdir()
     rng, d = np.random.default_rng(0), 200
     def rows(n):
         M = rng.normal(size=(n, d)).astype('float32')
         return M, 2*M[:, 0] + np.sin(3*M[:, 1]) + .3*rng.standard_normal(n)
-    for i in range(20): write_part(*rows(16_000), tmp_path/'parts'/f'{i:02}.npy')
-    write_part(*rows(2000), tmp_path/'held.npy')
+    for i in range(20): _write_part(*rows(16_000), tmp_path/'parts'/f'{i:02}.npy')
+    _write_part(*rows(2000), tmp_path/'held.npy')
     go = lambda *a: subprocess.run([sys.executable, '-c', OUT_OF_CORE, *map(str, a)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     free, tight, full = go('memory', 0), go('disk', 560), go('memory', 560)
     assert free.returncode == 0 and tight.returncode == 0, free.stderr[-800:] + tight.stderr[-800:]

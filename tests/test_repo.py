@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'behaviour_sim'
-NUMBERED = sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
+NUMBERED = sorted((p for p in (ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb') if 'tutorials' not in p.parts), key=lambda p: p.stem)
 TUTORIALS = sorted((ROOT/'nbs'/'tutorials').glob('*.ipynb'))
-MODULES = sorted(p for p in (ROOT/PACKAGE).glob('*.py') if not p.name.startswith('_'))
+MODULES = sorted(p for p in (ROOT/PACKAGE).rglob('*.py') if not p.name.startswith('_'))
 HEAVY = 'torch transformers diffusers ray'.split()
 named = lambda paths: pytest.mark.parametrize('path', paths, ids=[p.stem for p in paths])
 
@@ -31,40 +31,46 @@ def tree(source):
     return ast.parse('\n'.join('pass' if re.match(r'\s*[%!]', l) else l for l in source.splitlines()))
 
 def modules_of_ours(node):
-    "Names of our modules that a syntax tree imports, at any depth."
+    "Names of our modules that a syntax tree imports, at any depth: 'data.tweets'."
     for n in ast.walk(node):
         if isinstance(n, ast.Import):
-            yield from (a.name.split('.')[1] for a in n.names if a.name.startswith(PACKAGE + '.'))
+            yield from (a.name.split('.', 1)[1] for a in n.names if a.name.startswith(PACKAGE + '.'))
         elif isinstance(n, ast.ImportFrom) and n.level == 0 and n.module and n.module.split('.')[0] == PACKAGE:
-            inner = n.module.split('.')[1:]
-            yield from inner[:1] or (a.name for a in n.names if a.name in floors())
+            inner = n.module.split('.', 1)[1:]
+            if inner and inner[0] in numbers(): yield inner[0]
+            elif inner: yield from (f'{inner[0]}.{a.name}' for a in n.names)
+            else: yield from (a.name for a in n.names if a.name in numbers())
+
+def module_of(path):
+    "The module a notebook makes: nbs/2_data/20_tweets.ipynb makes data.tweets."
+    return '.'.join([p.partition('_')[2] for p in path.relative_to(ROOT/'nbs').with_suffix('').parts])
 
 @lru_cache
-def floors(): return {p.stem[3:]: int(p.stem[:2]) for p in NUMBERED}
+def numbers(): return {module_of(p): int(p.stem[:2]) for p in NUMBERED}
 
 
 # --- Notebooks ---
 
 def test_the_rule_sees_an_upward_import():
     "The reader of imports finds every spelling."
-    for line in ('from behaviour_sim.data import read_tweets', 'import behaviour_sim.data', 'import behaviour_sim.data as d',
-                 'from behaviour_sim import data', 'def f():\n    from behaviour_sim.data import x', '%time 1\nfrom behaviour_sim.data import *'):
-        assert list(modules_of_ours(tree(line))) == ['data'], line
+    for line in ('from behaviour_sim.data.tweets import read_tweets', 'import behaviour_sim.data.tweets', 'import behaviour_sim.data.tweets as d',
+                 'from behaviour_sim.data import tweets', 'def f():\n    from behaviour_sim.data.tweets import x', '%time 1\nfrom behaviour_sim.data.tweets import *'):
+        assert list(modules_of_ours(tree(line))) == ['data.tweets'], line
+    assert list(modules_of_ours(tree('from behaviour_sim import core'))) == ['core']
     for line in ('import behaviour_sim', 'from behaviour_sim import __version__', 'import behaviour_simulation.data'):
         assert not list(modules_of_ours(tree(line))), line
 
 @named(NUMBERED)
 def test_imports_only_from_lower_numbers(path):
-    floor = int(path.stem[:2])
     for source in code_cells(path):
         for m in modules_of_ours(tree(source)):
-            assert m in floors(), f'{path.name} imports {m}, which no notebook makes'
-            assert floors()[m] < floor, f'{path.name} imports {m}, which is number {floors()[m]:02d}'
+            assert m in numbers(), f'{path.name} imports {m}, which no notebook makes'
+            assert numbers()[m] < int(path.stem[:2]), f'{path.name} imports {m}, which is number {numbers()[m]:02d}'
 
 @named(NUMBERED)
 def test_a_notebook_begins_and_ends_as_agreed(path):
     first, title, *_, last = cells(path)
-    assert first['cell_type'] == 'code' and first['source'].strip() == f'#| default_exp {path.stem[3:]}'
+    assert first['cell_type'] == 'code' and first['source'].strip() == f'#| default_exp {module_of(path)}'
     assert title['cell_type'] == 'markdown'
     assert re.fullmatch(r'# [^\n]+\n\n> [^\n]+', title['source'].strip()), 'the title cell holds a title and a one-line subtitle, no more'
     assert 'nbdev.nbdev_export()' in last['source'] and re.match(r'#\|\s*hide', last['source'])
@@ -87,12 +93,31 @@ def test_a_notebook_was_run_without_an_error(path):
 @named(NUMBERED)
 def test_a_module_says_so_in_its_notebook(path):
     "Every notebook with a number has its module."
-    text = (ROOT/PACKAGE/f'{path.stem[3:]}.py').read_text(encoding='utf-8')
-    assert f'File to edit: ../nbs/{path.name}.' in text
+    module = ROOT/PACKAGE/(module_of(path).replace('.', '/') + '.py')
+    assert re.search(rf'File to edit: (\.\./)+{path.relative_to(ROOT).as_posix()}\.', module.read_text(encoding='utf-8'))
 
 @named(TUTORIALS)
 def test_a_tutorial_exports_nothing(path):
     assert not [s for s in code_cells(path) if is_exported(s) or 'default_exp' in s]
+
+
+# --- Names ---
+
+def public_names():
+    "What every module offers to `import *`."
+    names = {}
+    for path in NUMBERED:
+        source = ROOT/PACKAGE/(module_of(path).replace('.', '/') + '.py')
+        for n in ast.parse(source.read_text(encoding='utf-8')).body:
+            if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == '__all__': names[module_of(path)] = ast.literal_eval(n.value)
+    return names
+
+def test_few_names_are_public():
+    assert sum(map(len, public_names().values())) < 200
+
+def test_no_public_name_is_too_general():
+    general = set('add at check do fault fit get keep load make main open play put read row run save say see show shown small use value view walk write'.split())
+    assert not {m: found for m, names in public_names().items() if (found := set(names) & general - ({'main'} if m == 'apps.cli' else set()))}
 
 
 # --- Light imports ---
@@ -109,7 +134,7 @@ def test_importing_the_package_loads_nothing():
 
 def test_every_module_is_light():
     "All modules in one process; should one be heavy, the message names it."
-    every = [f'{PACKAGE}.{m.stem}' for m in MODULES]
+    every = [f'{PACKAGE}.{module_of(p)}' for p in NUMBERED]
     if not loaded_by('import ' + ', '.join(every), HEAVY): return
     heavy = {m: found for m in every if (found := loaded_by(f'import {m}', HEAVY))}
     assert not heavy
@@ -118,7 +143,8 @@ def test_a_module_imports_heavy_things_where_they_are_used():
     "Also where they are not installed here: by the source."
     for path in MODULES:
         top = [n for n in ast.parse(path.read_text(encoding='utf-8')).body if isinstance(n, (ast.Import, ast.ImportFrom))]
-        names = {a.name.split('.')[0] for n in top if isinstance(n, ast.Import) for a in n.names} | {n.module.split('.')[0] for n in top if isinstance(n, ast.ImportFrom) and n.module}
+        names = {a.name.split('.')[0] for n in top if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module.split('.')[0] for n in top if isinstance(n, ast.ImportFrom) and n.module and not n.level}
         assert not names & {*HEAVY, 'sentence_transformers', 'peft', 'accelerate'}, path.name
 
 
@@ -151,9 +177,10 @@ def test_version_and_console_script():
     kw = setup_arguments()
     init = (ROOT/PACKAGE/'__init__.py').read_text(encoding='utf-8')
     assert re.search(r'__version__ = "([^"]+)"', init)[1] == kw['version']
-    assert kw['entry_points']['console_scripts'] == [f'behaviour-sim={PACKAGE}.cli:main']
-    assert re.search(r'(?m)^def main\(', (ROOT/PACKAGE/'cli.py').read_text(encoding='utf-8'))
-    assert kw['long_description'].strip() and kw['packages'] == [PACKAGE]
+    assert kw['entry_points']['console_scripts'] == [f'behaviour-sim={PACKAGE}.apps.cli:main']
+    assert re.search(r'(?m)^def main\(', (ROOT/PACKAGE/'apps'/'cli.py').read_text(encoding='utf-8'))
+    folders = {p.parent.name.partition('_')[2] for p in NUMBERED} - {''}
+    assert kw['long_description'].strip() and set(kw['packages']) == {PACKAGE, *(f'{PACKAGE}.{f}' for f in folders)}
 
 def test_pins_that_were_tried():
     "These versions are known to work together; see the design notes."

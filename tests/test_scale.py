@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim import stranger
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.history import AccountHistory, history_facts
-from behaviour_sim.simulator import LikesSimulator
+from behaviour_sim.likes import new_company as stranger
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.likes.history import AccountHistory, _history_facts
+from behaviour_sim.likes.simulator import LikesSimulator
 
 JOB = '''
 import re, resource, sys
 n, limit = int(sys.argv[1]), int(float(sys.argv[2])*2**30)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-from behaviour_sim.cleaning import clean_text
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.data import read_tweets, write_tweets
-from behaviour_sim.embeddings import embed
-from behaviour_sim.simulator import LikesSimulator
+from behaviour_sim.data.cleaning import clean_text
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.data.tweets import read_tweets, write_tweets
+from behaviour_sim.features.embeddings import embed
+from behaviour_sim.likes.simulator import LikesSimulator
 write_tweets(sample_tweets(n), 'tweets.parquet')
 tweets = read_tweets('tweets.parquet', need_likes=True)
 vectors = embed(clean_text(tweets['content']), 'tiny-distilbert', quiet=True)
@@ -77,8 +77,8 @@ def test_a_company_has_a_memory_of_bounded_length():
 def test_the_facts_of_an_account_do_not_compare_all_pairs():
     rng = np.random.default_rng(0)
     known, new = history(8000, rng), history(8000, rng, False)
-    assert peak(lambda: history_facts(new, known)) < 60e6 # all pairs would be 512 MB
-    some = history_facts(new.head(50), known)
+    assert peak(lambda: _history_facts(new, known)) < 60e6 # all pairs would be 512 MB
+    some = _history_facts(new.head(50), known)
     far = np.abs(new['day'].to_numpy()[:50, None] - known['day'].to_numpy()[None])
     np.testing.assert_allclose(some['account.nearest'], known['y'].to_numpy()[far.argmin(1)], rtol=1e-6)
 
@@ -88,9 +88,9 @@ def test_trees_grow_on_a_part_of_very_many_tweets(monkeypatch):
     known, new = tweets.iloc[:1200], tweets.iloc[1200:]
     full = LikesSimulator('tiny').fit(known, quiet=True).evaluate(new, quiet=True)
     seen = []
-    monkeypatch.setattr(stranger.some_rows, '__defaults__', (500,))
+    monkeypatch.setattr(stranger._some_rows, '__defaults__', (500,))
     grow = stranger.LightGBMModel.fit
     monkeypatch.setattr(stranger.LightGBMModel, 'fit', lambda self, X, *a, **k: (seen.append(len(X)), grow(self, X, *a, **k))[1])
     part = LikesSimulator('tiny').fit(known, quiet=True)
-    assert len(part.stranger.oof) == 1200 and max(seen[:9]) <= 1000 # five strangers and four newcomers, each tweet with and without text
+    assert len(part.new_company.oof) == 1200 and max(seen[:9]) <= 1000 # five strangers and four newcomers, each tweet with and without text
     assert part.evaluate(new, quiet=True)['rmse_log1p'] < full['rmse_log1p'] + .15

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import account_profiles, sample_tweets
-from behaviour_sim.data import read_tweets
-from behaviour_sim.simulator import LikesSimulator
-import behaviour_sim.explain  # noqa: F401  (adds explain, what_if, best_time)
+from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
+from behaviour_sim.data.tweets import read_tweets
+from behaviour_sim.likes.simulator import LikesSimulator
+import behaviour_sim.likes.explain  # noqa: F401  (adds explain, what_if, best_time)
 
 
 @pytest.fixture(scope='module')
@@ -22,7 +22,7 @@ def sim(tweets): return LikesSimulator('tiny').fit(tweets.iloc[:400], quiet=True
 
 
 def test_two_processes_predict_the_same_bits():
-    code = ("import hashlib; from behaviour_sim.corpus import sample_tweets; from behaviour_sim.simulator import LikesSimulator; t = sample_tweets(300);"
+    code = ("import hashlib; from behaviour_sim.corpus.synthetic import sample_tweets; from behaviour_sim.likes.simulator import LikesSimulator; t = sample_tweets(300);"
             "print(hashlib.sha256(LikesSimulator('tiny').fit(t[:250], quiet=True).predict_log1p(t[250:], quiet=True).tobytes()).hexdigest())")
     one, two = (subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}, timeout=300) for _ in range(2))
     assert one.stdout == two.stdout and len(one.stdout.strip()) == 64, one.stderr
@@ -105,8 +105,8 @@ def test_errors_of_new_accounts_are_of_accounts_the_trees_have_not_seen(tweets):
     level = dict(zip(t['username'].unique(), np.random.default_rng(0).normal(5, 2, t['username'].nunique())))
     t['likes'] = np.round(np.expm1(np.maximum(t['username'].map(level) + np.random.default_rng(1).normal(0, .1, len(t)), 0)))
     sim = LikesSimulator('tiny').fit(t, quiet=True)
-    error = sim.newcomer.checked.groupby('text')['error'].std()
-    known = sim.acquaintance.checked.query("view == 'among'")['error'].std()
+    error = sim.new_account.oof_errors.groupby('text')['error'].std()
+    known = sim.known_account.oof_errors.query("view == 'among'")['error'].std()
     assert known < .5 and (error > 1.5).all()
 
 

@@ -182,7 +182,7 @@ def test_a_link_written_in_a_notebook_is_followed(tmp_path, link, ok):
 # ---- the parts
 
 def test_sidebar_groups_by_number_and_takes_in_new_notebooks():
-    names = ["index", "00_core", "07_download", "24_simulator", "33_text_metrics", "40_sdxl_lora", "50_scale", "61_cli", "90_new", "tutorials/x"]
+    names = ["index", "00_core", "07_download", "47_simulator", "51_metrics", "40_sdxl_lora", "70_ray_data", "83_cli", "90_new", "tutorials/x"]
     got = docs.sidebar([Path(f"{n}.ipynb") for n in names])
     assert got[0] == "index.ipynb"
     assert {s["section"]: len(s["contents"]) for s in got[1:]} == {

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim import speed
-from behaviour_sim.cleaning import CLEAN_STEPS, REPORT_STEPS, clean_text
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.embeddings import embed, on_all_cores
-from behaviour_sim.growth import GROWTH_GOAL, apart, exponent, growth, memory
-from behaviour_sim.neighbours import REPORT_FAISS, NeighbourModel, build_index, loop_predict, search_by_cell
+from behaviour_sim.bench import speed
+from behaviour_sim.data.cleaning import CLEAN_STEPS, REPORT_STEPS, clean_text
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.features.embeddings import embed, _on_all_cores
+from behaviour_sim.bench.growth import _GROWTH_GOAL, _apart, _exponent, measure_growth, _memory
+from behaviour_sim.likes.neighbours import REPORT_FAISS, NeighbourModel, build_index, _loop_predict, _search_by_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,21 +22,21 @@ def tweets(): return sample_tweets(600)
 # --- The table ---
 
 def test_the_goals_are_those_that_were_set():
-    goals = {k: g for k, (_, g) in speed.GOALS.items()}
+    goals = {k: g for k, (_, g) in speed._GOALS.items()}
     assert goals == {'cleaning': 10, 'media strings': 8, 'text embedding': 4, 'text embedding, again': 50, 'image embedding': 2,
         'FAISS, same predictions': 12, 'FAISS, default index': 200, 'training': 10, 'predicting': 1, 'generating': 5}
-    assert GROWTH_GOAL == 1.1
+    assert _GROWTH_GOAL == 1.1
 
 def test_every_row_is_printed_with_its_goal():
-    rows = [speed.row(w, 1000, g, 'the same') for w, (_, g) in speed.GOALS.items()]
-    table = speed.markdown(rows)
-    assert all(r['reached'] for r in rows) and not speed.row('cleaning', 1, 9.99, '')['reached']
+    rows = [speed._row(w, 1000, g, 'the same') for w, (_, g) in speed._GOALS.items()]
+    table = speed._markdown(rows)
+    assert all(r['reached'] for r in rows) and not speed._row('cleaning', 1, 9.99, '')['reached']
     assert len(table.splitlines()) == 2 + len(rows)
-    for (w, (against, goal)), line in zip(speed.GOALS.items(), table.splitlines()[2:]): assert w in line and against in line and f'≥ {goal}' in line
+    for (w, (against, goal)), line in zip(speed._GOALS.items(), table.splitlines()[2:]): assert w in line and against in line and f'≥ {goal}' in line
 
 def test_the_bench_makes_every_row(monkeypatch):
     "In the order of the table; the work itself is left out."
-    made = lambda *works: (lambda *a, **k: [speed.row(w, 1, 1, '') for w in works] if len(works) > 1 else speed.row(works[0], 1, 1, ''))
+    made = lambda *works: (lambda *a, **k: [speed._row(w, 1, 1, '') for w in works] if len(works) > 1 else speed._row(works[0], 1, 1, ''))
     for f, works in dict(cleaning_row=['cleaning'], media_row=['media strings'], text_rows=['text embedding', 'text embedding, again'], image_row=['image embedding'],
             faiss_rows=['FAISS, same predictions', 'FAISS, default index'], training_row=['training'], predicting_row=['predicting'], generating_row=['generating']).items():
         monkeypatch.setattr(speed, f, made(*works))
@@ -45,26 +45,26 @@ def test_the_bench_makes_every_row(monkeypatch):
     monkeypatch.setattr(speed, 'data_dir', lambda: None)
     monkeypatch.setattr(speed, 'embed', lambda t, *a, **k: np.zeros((len(t), 384), 'float32'))
     monkeypatch.setattr(speed.LikesSimulator, 'fit', lambda self, *a, **k: self)
-    assert [r['work'] for r in speed.bench(50, 20)] == list(speed.GOALS)
+    assert [r['work'] for r in speed._speed_report(50, 20)] == list(speed._GOALS)
 
 def test_side_by_side_counts_the_share(monkeypatch):
     "The median of turns, each in proportion to the work that the reference did."
     took = iter([1., 2., 1., 4., 1., 30.])
     monkeypatch.setattr(speed, 'timed', lambda f: (next(took), f()))
-    assert speed.side_by_side(lambda: 'a', lambda: 'b', share=.1, repeats=3) == (40., 'a', 'b')
+    assert speed._side_by_side(lambda: 'a', lambda: 'b', share=.1, repeats=3) == (40., 'a', 'b')
 
 def test_the_pasted_table_has_every_row():
     "The notebook quotes a full run, with its command."
-    text = (ROOT/'nbs'/'52_speed.ipynb').read_text(encoding='utf-8')
+    text = (ROOT/'nbs'/'9_bench/96_speed.ipynb').read_text(encoding='utf-8')
     quoted = text[text.index('As measured by `make bench-speed`'):]
-    for work in speed.GOALS: assert f'| {work} |' in quoted, work
+    for work in speed._GOALS: assert f'| {work} |' in quoted, work
 
 def test_the_makefile_has_the_target(): assert re.search(r'(?m)^bench-speed:.*\n\t.*behaviour_sim\.speed import main', (ROOT/'Makefile').read_text(encoding='utf-8'))
 
 
 # --- The same result on both sides ---
 
-def test_cleaning(tweets): assert speed.cleaning_row(tweets['content'], 1)['agreement'].startswith('100')
+def test_cleaning(tweets): assert speed._cleaning_row(tweets['content'], 1)['agreement'].startswith('100')
 
 @pytest.mark.parametrize('steps', [REPORT_STEPS, tuple(s for s in CLEAN_STEPS if s != 'spelling'), ('lower', 'emoji', 'punctuation')])
 def test_a_long_column_is_cleaned_like_a_short_one(tweets, steps):
@@ -79,23 +79,23 @@ def test_a_long_column_is_cleaned_like_a_short_one(tweets, steps):
     assert whole.head(600).tolist() == one_by_one.tolist()
 
 def test_media(tweets):
-    r = speed.media_row(tweets['media'], .5, 1)
+    r = speed._media_row(tweets['media'], .5, 1)
     assert r['n'] == 600 and '300 rows' in r['agreement']
     for bad in ("__import__('os')", "[open('x')]", "[Photo('a')]", '[1+1]'):
-        with pytest.raises(ValueError): speed.ast_items(bad)
+        with pytest.raises(ValueError): speed._ast_items(bad)
 
 def test_a_wrong_table_is_noticed(tweets, monkeypatch):
-    monkeypatch.setattr(speed, 'media_table', lambda media, **k: pd.DataFrame([speed.ast_row(s) for s in media]).assign(count=9))
-    with pytest.raises(AssertionError): speed.media_row(tweets['media'].head(20), 1., 1)
+    monkeypatch.setattr(speed, 'media_table', lambda media, **k: pd.DataFrame([speed._ast_row(s) for s in media]).assign(count=9))
+    with pytest.raises(AssertionError): speed._media_row(tweets['media'].head(20), 1., 1)
 
 def test_text_embedding(tweets):
-    first, again = speed.text_rows(tweets['content'].drop_duplicates().tolist()[:12], 1., 1)
+    first, again = speed._text_rows(tweets['content'].drop_duplicates().tolist()[:12], 1., 1)
     assert 'cosine' in first['agreement'] and again['agreement'] == 'the same vectors'
 
 def test_batches_side_by_side_are_in_order(tweets):
     import torch
     before = torch.get_num_threads()
-    assert list(on_all_cores(lambda b: (b, torch.get_num_threads()), [[i] for i in range(50)])) == [([i], 1) for i in range(50)] or before == 1
+    assert list(_on_all_cores(lambda b: (b, torch.get_num_threads()), [[i] for i in range(50)])) == [([i], 1) for i in range(50)] or before == 1
     assert torch.get_num_threads() == before
     texts = tweets['content'].head(90).tolist()
     a, b = (embed(texts, 'tiny-distilbert', cache=False, batch_size=n, quiet=True) for n in (8, 90))
@@ -105,10 +105,10 @@ def test_a_fault_in_a_batch_is_raised_and_the_threads_are_given_back():
     import torch
     before = torch.get_num_threads()
     def fault(b): raise RuntimeError('no')
-    with pytest.raises(RuntimeError): list(on_all_cores(fault, [1, 2, 3]))
+    with pytest.raises(RuntimeError): list(_on_all_cores(fault, [1, 2, 3]))
     assert torch.get_num_threads() == before
 
-def test_pictures(tmp_path): assert 'cosine' in speed.image_row(sample_tweets(3, image_dir=tmp_path)['image_path'].tolist(), 1)['agreement']
+def test_pictures(tmp_path): assert 'cosine' in speed._image_row(sample_tweets(3, image_dir=tmp_path)['image_path'].tolist(), 1)['agreement']
 
 @pytest.mark.parametrize('metric', ['l2', 'cosine'])
 @pytest.mark.parametrize('k', [1, 15, 200])
@@ -117,12 +117,12 @@ def test_neighbours_by_cell_are_those_of_the_index(metric, k):
     V = np.random.default_rng(1).normal(size=(900, 12)).astype('float32')
     if metric == 'cosine': V /= np.linalg.norm(V, axis=1, keepdims=True)
     ix = build_index(V, 'ivf', metric, nlist=12)
-    (D, I), (E, J) = search_by_cell(ix, V[:200], k), ix.search(V[:200], k)
+    (D, I), (E, J) = _search_by_cell(ix, V[:200], k), ix.search(V[:200], k)
     assert ((I >= 0) == (J >= 0)).all() and (I == J).mean() > .995
     np.testing.assert_allclose(D[I >= 0], E[I >= 0], atol=1e-4)
 
 def test_faiss():
-    same, default = speed.faiss_rows(np.random.default_rng(0).normal(size=(300, 32)).astype('float32'), 2500, 300, 200, 1, 'hnsw')
+    same, default = speed._faiss_rows(np.random.default_rng(0).normal(size=(300, 32)).astype('float32'), 2500, 300, 200, 1, 'hnsw')
     assert same['n'] == default['n'] == 300 and float(default['agreement'].split()[-1]) >= .99
 
 def test_from_50_000_vectors_on_the_default_is_a_graph():
@@ -148,18 +148,18 @@ def test_the_reports_regressor_is_still_its_loop():
     rng = np.random.default_rng(3)
     X, y = rng.normal(size=(1200, 16)).astype('float32'), rng.normal(5, 2, 1200)
     m = NeighbourModel(**REPORT_FAISS).fit(X, y)
-    np.testing.assert_allclose(m.predict(X[:150]), loop_predict(m, X[:150]), atol=1e-5)
+    np.testing.assert_allclose(m.predict(X[:150]), _loop_predict(m, X[:150]), atol=1e-5)
 
 def test_training_and_the_line_through_its_rounds(tweets, monkeypatch):
     monkeypatch.setattr(speed, 'timed', lambda f: ((3 + .5*f()), None))
-    start, slope, straight = speed.rounds_of(lambda k: k, (2, 7, 12))
+    start, slope, straight = speed._rounds_of(lambda k: k, (2, 7, 12))
     assert abs(start - 3) < 1e-9 and abs(slope - .5) < 1e-9 and straight > .999
-    X, y = speed.wide_table(tweets, np.zeros((600, 384)))
+    X, y = speed._wide_table(tweets, np.zeros((600, 384)))
     assert X.shape == (600, 400) and X.dtype == np.float32
 
 def test_the_cache_is_put_back(monkeypatch):
     monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', 'mine')
-    with pytest.raises(RuntimeError), speed.empty_cache(): raise RuntimeError
+    with pytest.raises(RuntimeError), speed._empty_cache(): raise RuntimeError
     import os
     assert os.environ['BEHAVIOUR_SIM_CACHE'] == 'mine'
 
@@ -168,17 +168,17 @@ def test_the_cache_is_put_back(monkeypatch):
 
 def test_exponents():
     n = np.array([1e4, 3e4, 1e5, 3e5])
-    for k in (.9, 1, 1.1, 2): assert abs(exponent(n, 7*n**k) - k) < 1e-9
+    for k in (.9, 1, 1.1, 2): assert abs(_exponent(n, 7*n**k) - k) < 1e-9
 
 def test_the_peak_is_that_of_its_own_process():
     "A quarter of a GiB held here is not counted there; one held there is."
     here = np.ones(2**28, 'uint8')
-    small = apart(300, 'whole', False)
-    wide = apart(4000, 'wide', False)
-    assert memory() > .25 and small['gib'] < .2 < here.nbytes/2**30
+    small = _apart(300, 'whole', False)
+    wide = _apart(4000, 'wide', False)
+    assert _memory() > .25 and small['gib'] < .2 < here.nbytes/2**30
     assert wide['gib'] > 4000*400*4/2**30 and wide['peak'] > wide['gib']
 
 def test_growth_gives_a_row_for_each_size(monkeypatch):
-    monkeypatch.setattr('behaviour_sim.growth.apart', lambda n, job, look: dict(n=n, seconds=n/1e4, gib=1., peak=2.))
-    t = growth((200, 400), False)
-    assert t['n'].tolist() == [200, 400] and list(t) == ['n', 'seconds', 'gib', 'peak'] and exponent(t['n'], t['seconds']) > .999
+    monkeypatch.setattr('behaviour_sim.bench.growth._apart', lambda n, job, look: dict(n=n, seconds=n/1e4, gib=1., peak=2.))
+    t = measure_growth((200, 400), False)
+    assert t['n'].tolist() == [200, 400] and list(t) == ['n', 'seconds', 'gib', 'peak'] and _exponent(t['n'], t['seconds']) > .999

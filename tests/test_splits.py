@@ -3,7 +3,7 @@ import pandas as pd
 from hypothesis import given, settings, strategies as st
 
 from behaviour_sim.core import BadInput
-from behaviour_sim.splits import random_split, text_clusters, unseen_both, unseen_company, unseen_time
+from behaviour_sim.data.splits import random_split, text_clusters, unseen_both, unseen_company, unseen_time
 
 WORDS = list('abcdefghijkl')
 texts = st.lists(st.sampled_from(WORDS), max_size=9)
@@ -19,7 +19,7 @@ def test_every_split_proves_itself(rows, seed):
     for make in (random_split, unseen_company, unseen_time, unseen_both):
         try: split = make(tweets, seed=seed)
         except BadInput: continue  # too few companies or days to hold any out
-        split.prove(tweets)
+        split.check_leakage(tweets)
         used = len(split.train) + len(split.test) + split.dropped
         assert used <= len(tweets) if make is unseen_both else used == len(tweets)
 

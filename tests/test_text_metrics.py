@@ -5,8 +5,9 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
 from behaviour_sim.core import BadInput, data_dir
-from behaviour_sim.corpus import sample_tweets
-from behaviour_sim.text_metrics import *
+from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.text.metrics import *
+from behaviour_sim.text.metrics import _METRICS, _read_texts, _text_faults
 
 ANY = st.text(st.characters(), max_size=60) | st.text(st.sampled_from('ab <>hyperlinkmention|/s\n\u202e\ud800😀#@'), max_size=60)
 
@@ -82,7 +83,7 @@ def test_cider_needs_a_corpus():
 def test_identical_texts_score_full_marks(pairs):
     for kept in (True, False):
         s = score_texts(pairs[0], pairs[0], kept)
-        assert [s[m] for m in METRICS[:-1]] == pytest.approx([100]*4 + [1, 100])
+        assert [s[m] for m in _METRICS[:-1]] == pytest.approx([100]*4 + [1, 100])
         assert s['cider'] == pytest.approx(10, abs=.05) # a text of three words has no run of four to agree on
 
 def test_order_of_the_pairs_does_not_matter(pairs):
@@ -113,10 +114,10 @@ def test_any_text_gets_figures_in_range(rows):
     ref, gen = [r for r, _ in rows], [g for _, g in rows]
     for kept in (True, False):
         s = score_texts(ref, gen, kept)
-        top = dict.fromkeys(METRICS, 100) | dict(rouge_l=1, cider=10, distinct_1=1, distinct_2=1)
+        top = dict.fromkeys(_METRICS, 100) | dict(rouge_l=1, cider=10, distinct_1=1, distinct_2=1)
         for m, most in top.items(): assert math.isnan(s[m]) or -1e-9 <= s[m] <= most + 1e-6, (m, s[m])
         assert s['n'] < 2 or not math.isnan(s['cider'])
-    assert degenerate(gen).shape == (len(gen),)
+    assert is_degenerate(gen).shape == (len(gen),)
     if rows: assert 0 <= copy_rate(gen, ref) <= 1
 
 @given(ANY)
@@ -138,9 +139,9 @@ def test_scores_of_five_thousand_pairs_are_quick():
     ('ha ha ha ha ha x', None), ('Thanks</s>', 'tokens'), ('<|im_end|> Thanks', 'tokens'), ('[INST] write', 'tokens'), ('half \ufffd', 'tokens'), ('bell\x07', 'tokens'),
     ('two\nlines\tand a tab', None), ('I <3 you', None), ('x'*281, 'long'), ('x'*280+' <hyperlink>', None), ('&amp;'*280, None), ('&amp;'*281, 'long'), ('A fine day <mention>.', None)])
 def test_each_fault(text, fault):
-    found = text_faults([text]).iloc[0]
+    found = _text_faults([text]).iloc[0]
     assert list(found[found].index) == ([fault] if fault else [])
-    assert degenerate([text])[0] == bool(fault)
+    assert is_degenerate([text])[0] == bool(fault)
 
 def test_copies_are_seen_through_case_and_space():
     train = ['Up we go! <hyperlink>', 'Straße']
@@ -158,7 +159,7 @@ def test_rows_are_matched_by_id():
     gen = frame(['3', ' 1580000000000000002', '1580000000000000001', '99'], ['', 'blue sea', 'red kite', 'not asked'])
     s = score_files(ref, gen)
     assert s['n'] == 3 and s['rouge_l'] == pytest.approx(2/3) and s['degenerate'] == pytest.approx(1/3)
-    assert {*METRICS} < {*s} and {*METRICS} < {*s['without_placeholders']} and 'sacrebleu' not in s and 'version:' in s['signature']
+    assert {*_METRICS} < {*s} and {*_METRICS} < {*s['without_placeholders']} and 'sacrebleu' not in s and 'version:' in s['signature']
     json.dumps(s)
 
 @pytest.mark.parametrize('ref, gen, says', [
@@ -183,18 +184,18 @@ def test_the_guard_against_formulas_is_taken_off():
 def test_read_texts(tmp_path, suffix):
     t, path = frame(['1580000000000000001', '2', '3'], ['NA', 'two\nlines, "quoted"', 'null']), tmp_path/f't{suffix}'
     {'.csv': lambda: t.to_csv(path, index=False), '.xlsx': lambda: t.to_excel(path, index=False), '.parquet': lambda: t.to_parquet(path)}[suffix]()
-    assert read_texts(path).equals(read_texts(path)) and read_texts(path).values.tolist() == t.values.tolist()
-    assert score_files(read_texts(path), read_texts(path))['n'] == 3
+    assert _read_texts(path).equals(_read_texts(path)) and _read_texts(path).values.tolist() == t.values.tolist()
+    assert score_files(_read_texts(path), _read_texts(path))['n'] == 3
 
 @pytest.mark.parametrize('raw, says', [(b'', 'empty'), (b'id,text\n1,a\n', "'content': this column is missing"), (b'id,content,content\n1,a,b\n', 'two columns'), (b'id,content\n1,\xff\n', 'UTF-8'), (b'id,content\n', 'no tweet'), (b'id,content\n1,a,b\n', '3 cells')])
 def test_bad_files_of_texts(tmp_path, raw, says):
     path = tmp_path/'t.csv'; path.write_bytes(raw)
-    with pytest.raises(BadInput, match=says): read_texts(path)
-    with pytest.raises(BadInput, match='no such file'): read_texts(tmp_path/'none.csv')
+    with pytest.raises(BadInput, match=says): _read_texts(path)
+    with pytest.raises(BadInput, match='no such file'): _read_texts(tmp_path/'none.csv')
 
 def test_integer_ids_in_parquet(tmp_path):
     frame([1580000000000000001], ['a']).to_parquet(tmp_path/'t.parquet')
-    assert read_texts(tmp_path/'t.parquet').id.tolist() == ['1580000000000000001']
+    assert _read_texts(tmp_path/'t.parquet').id.tolist() == ['1580000000000000001']
 
 
 # --- Real rows ---
@@ -203,7 +204,7 @@ def test_real_tweets_are_seldom_degenerate_and_the_nearest_in_time_scores_as_kno
     "The yardstick of the content notebooks; aggregates only."
     if not data_dir(): pytest.skip('the real rows are not here')
     t = pd.read_csv(data_dir()/'behaviour_simulation_train.csv', dtype={'id': str}, keep_default_na=False, parse_dates=['date'])
-    assert degenerate(t.content).mean() < .005
+    assert is_degenerate(t.content).mean() < .005
     held = t.sample(2000, random_state=0)
     own = dict(list(t.drop(held.index).groupby('username')))
     known = held[held.username.isin(own)]
