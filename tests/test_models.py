@@ -359,7 +359,7 @@ def test_conformal_against_crepes(alpha, n):
     r, sigma, pred, new_sigma = rng.standard_t(3, n), rng.uniform(.5, 2, n), rng.normal(5, 1, 50), rng.uniform(.5, 2, 50)
     bins, new_bins = np.array(['a', 'b'])[(rng.random(n) < .5).astype(int)], np.array(['a', 'b'])[(rng.random(50) < .5).astype(int)]
     bins[:1], bins[1:2] = 'a', 'b'
-    for ours, theirs in ((dict(), dict()), (dict(sigma=sigma), dict(sigmas=sigma)), (dict(groups=bins), dict(bins=bins)), (dict(groups=bins, sigma=sigma), dict(bins=bins, sigmas=sigma))):
+    for ours, theirs in ((dict(), dict()), (dict(scale=sigma), dict(sigmas=sigma)), (dict(groups=bins), dict(bins=bins)), (dict(groups=bins, scale=sigma), dict(bins=bins, sigmas=sigma))):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             cr = crepes.ConformalRegressor().fit(r, **theirs)
@@ -431,8 +431,8 @@ def test_conformalised_quantiles_mend_both_ways():
 def test_conformal_refuses_misuse(tmp_path):
     ci = ConformalIntervals().fit([1., 2.])
     assert ci.radius == np.inf and ConformalIntervals.load(ci.save(tmp_path)).radius == np.inf
-    for call in (lambda: ci.interval([1.], sigma=[1.]), lambda: ci.interval(([1.], [2.])), lambda: ConformalIntervals().fit([np.nan]),
-                 lambda: ConformalIntervals().fit([1.], sigma=[0.]), lambda: ConformalIntervals().fit([1.], ['a', 'b']), lambda: ConformalIntervals().interval([1.])):
+    for call in (lambda: ci.interval([1.], scale=[1.]), lambda: ci.interval(([1.], [2.])), lambda: ConformalIntervals().fit([np.nan]),
+                 lambda: ConformalIntervals().fit([1.], scale=[0.]), lambda: ConformalIntervals().fit([1.], ['a', 'b']), lambda: ConformalIntervals().interval([1.])):
         with pytest.raises(BadInput): call()
 
 

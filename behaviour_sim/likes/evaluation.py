@@ -58,13 +58,13 @@ def _inside(y, lower, upper):
     return (_column(lower, len(y), 'lower end', False) <= y) & (y <= _column(upper, len(y), 'upper end', False))
 
 def likes_metrics(
-    likes,           # (n,) likes that came
+    likes,           # (n,) observed likes
     pred_log1p,      # (n,) predicted log1p_likes
     lower=None,      # (n,) lower ends of a 90 % interval, log1p_likes
     upper=None,      # (n,) upper ends
     pred_likes=None, # (n,) predicted mean likes; None: `expm1` of the prediction, which is nearer to a median
 ) -> dict: # n, rmse_log1p, mae_log1p, spearman, r2_log1p, rmse_likes, coverage_90
-    "Hold predictions against the likes that came; `coverage_90` is None without an interval."
+    "Hold predictions against the observed likes; `coverage_90` is None without an interval."
     y = to_log1p(likes)
     if not (n := len(y)): raise BadInput("There is no tweet to judge")
     p = _column(pred_log1p, n, 'prediction')
@@ -133,7 +133,7 @@ def evaluation_table(
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #863f8126
 def compare_predictions(
-    likes,            # (n,) likes that came
+    likes,            # (n,) observed likes
     pred_a,           # (n,) log1p predictions of the first model
     pred_b,           # (n,) of the second
     groups=None,      # (n,) labels of rows that belong together, such as the account; None: every row alone
@@ -170,7 +170,7 @@ def _conformal_radius(
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #160eb1d5
 class ConformalIntervals(Regressor):
-    "Split-conformal intervals by group, by difficulty, or around quantile predictions."
+    "Split-conformal intervals by group, by error scale, or around quantile predictions."
     def __init__(self,
         alpha:float=.1,   # 1 − confidence
         min_group:int=50, # A group with fewer calibration rows gets the radius of all rows
@@ -180,50 +180,61 @@ class ConformalIntervals(Regressor):
 # %% ../../nbs/4_likes/41_evaluation.ipynb #ab255876
 @patch
 def fit(self:ConformalIntervals,
-    residuals,    # (n,) y − prediction; or the pair (lower − y, y − upper) of (n,) arrays for quantile predictions
-    groups=None,  # (n,) labels
-    sigma=None,   # (n,) positive difficulty
-    units=None,   # (n,) what comes in random order, such as brands; None: the rows themselves
+    residuals,       # (n,) y − prediction; or the pair (lower − y, y − upper) of (n,) arrays for quantile predictions
+    groups=None,     # (n,) labels
+    scale=None,      # (n,) positive size of error to expect
+    units=None,      # (n,) what comes in random order, such as brands; None: the rows themselves
+    prior:dict=None, # Group → radius to assume where the group has too few rows or units
 ):
-    "Learn the radii from calibration rows; a group with too few units for the promise counts its rows."
-    self.pair, self.scaled = isinstance(residuals, tuple), sigma is not None
-    r = np.maximum(*[np.asarray(q, dtype=np.float64) for q in residuals]) if self.pair else np.abs(np.asarray(residuals, dtype=np.float64))
-    score = _column(r, np.size(r), 'residual') / self._sigma(sigma, r.size)
+    "Learn the radii from calibration rows; `assumed` lists the groups that got their radius from `prior`."
+    self.pair, self.scaled, self.prior = isinstance(residuals, tuple), scale is not None, prior or {}
+    r = [np.asarray(q, dtype=np.float64) for q in (residuals if self.pair else (residuals,))]
+    r = np.maximum(*r) if self.pair else np.abs(r[0])
+    score = _column(r, np.size(r), 'residual') / self._scale(scale, r.size)
     self.radius, self.radii = _radius(score, self.alpha), {}
-    if groups is not None:
-        groups = np.asarray(groups).astype(str)
-        if groups.shape != r.shape: raise BadInput(f"There are {r.size} residuals and {groups.size} groups")
-        def radius(at):
-            r = np.inf if units is None else _radius(score[at], self.alpha, np.asarray(units)[at])
-            return r if np.isfinite(r) else _radius(score[at], self.alpha)
-        self.radii = {str(g): radius(groups == g) for g, n in zip(*np.unique(groups, return_counts=True)) if n >= self.min_group}
+    if groups is not None: self.radii = self._by_group(score, np.asarray(groups).astype(str), units)
+    self.assumed = sorted(g for g in self.prior if g not in self.radii)
+    self.radii = {**self.radii, **{g: float(self.prior[g]) for g in self.assumed}}
     self.names = sorted(self.radii)
     return self
 
 @patch
-def _sigma(self:ConformalIntervals, sigma, n):
-    if (sigma is not None) != self.scaled: raise BadInput("Give sigma both when calibrating and when predicting, or never")
-    if sigma is None: return 1.
-    sigma = _column(sigma, n, 'sigma')
-    if (sigma <= 0).any(): raise BadInput("A difficulty sigma must be above zero")
-    return sigma
+def _by_group(self:ConformalIntervals, score, groups, units):
+    "The radius of every group with enough rows; one with too few units is open, or left to the prior."
+    if groups.shape != score.shape: raise BadInput(f"There are {score.size} residuals and {groups.size} groups")
+    units, radii = np.arange(score.size) if units is None else np.asarray(units), {}
+    for g, n in zip(*np.unique(groups, return_counts=True)):
+        if n < self.min_group: continue
+        at = groups == g
+        r = _radius(score[at], self.alpha, units[at])
+        if np.isfinite(r) or g not in self.prior: radii[str(g)] = r
+    return radii
+
+@patch
+def _scale(self:ConformalIntervals, scale, n):
+    if (scale is not None) != self.scaled: raise BadInput("Give scale both when calibrating and when predicting, or never")
+    if scale is None: return 1.
+    scale = _column(scale, n, 'scale')
+    if (scale <= 0).any(): raise BadInput("The scale of an error must be above zero")
+    return scale
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #e27bb420
 @patch
 def interval(self:ConformalIntervals,
     pred,         # (n,) predicted log1p_likes; or the pair (lower, upper) if fitted on a pair
     groups=None,  # (n,) labels
-    sigma=None,   # (n,) positive difficulty, if fitted with one
+    scale=None,   # (n,) positive size of error to expect, if fitted with one
 ) -> tuple: # (n,) lower and (n,) upper ends, log1p_likes
     "The interval of every row."
     if self.names is None: raise BadInput("These ConformalIntervals are not fitted yet")
-    if isinstance(pred, tuple) != self.pair: raise BadInput("Give a pair of quantile predictions both when calibrating and when predicting, or never")
+    if isinstance(pred, tuple) != self.pair:
+        raise BadInput("Give a pair of quantile predictions both when calibrating and when predicting, or never")
     low, high = [np.asarray(p, dtype=np.float64) for p in (pred if self.pair else (pred, pred))]
     radius = np.full(low.shape, self.radius)
     if groups is not None:
         radius = pd.Series(np.asarray(groups).astype(str), dtype=object).map(self.radii).to_numpy(float, na_value=np.nan)
         radius = np.where(np.isnan(radius), self.radius, radius)
-    reach = radius * self._sigma(sigma, low.size)
+    reach = radius * self._scale(scale, low.size)
     low, high = low - reach, high + reach
     if (cross := low > high).any(): low[cross] = high[cross] = (low[cross] + high[cross])/2   # a narrowed pair may cross
     return (low, high) if self.floor is None else (np.maximum(low, self.floor), np.maximum(high, self.floor))
@@ -232,18 +243,20 @@ def interval(self:ConformalIntervals,
 @patch
 def _pack(self:ConformalIntervals, folder):
     inf = lambda r: None if np.isinf(r) else r
-    facts = {k: getattr(self, k) for k in 'alpha min_group floor pair scaled names'.split()}
-    return dict(facts, radius=inf(self.radius), radii={g: inf(r) for g, r in self.radii.items()}), {}
+    facts = {k: getattr(self, k) for k in 'alpha min_group floor pair scaled assumed names'.split()}
+    radii = dict(radii=self.radii, prior=self.prior)
+    return dict(facts, radius=inf(self.radius), **{k: {g: inf(r) for g, r in v.items()} for k, v in radii.items()}), {}
 
 @patch(cls_method=True)
 def _unpack(cls:ConformalIntervals, facts, files, folder):
     self, inf = cls(), lambda r: np.inf if r is None else r
-    self.__dict__.update(facts, radius=inf(facts['radius']), radii={g: inf(r) for g, r in facts['radii'].items()})
+    radii = {k: {g: inf(r) for g, r in facts[k].items()} for k in ('radii', 'prior')}
+    self.__dict__.update(facts, radius=inf(facts['radius']), **radii)
     return self
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #64c254c3
 def coverage_table(
-    likes,   # (n,) likes that came
+    likes,   # (n,) observed likes
     lower,   # (n,) lower ends, log1p_likes
     upper,   # (n,) upper ends
     groups,  # (n,) labels
@@ -278,7 +291,7 @@ def plot_coverage(
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #67be733c
 def plot_predictions(
-    likes,        # (n,) likes that came
+    likes,        # (n,) observed likes
     pred_log1p,   # (n,) predicted log1p_likes
     bins:int=10,  # Bins of equal size for the line of means, which uses every row
     dots:int=800, # Dots to draw at most, evenly picked
@@ -298,6 +311,6 @@ def plot_predictions(
     ticks = np.r_[0, 10**np.arange(8)]
     for axis in (ax.xaxis, ax.yaxis):   # fixed places, which leave the limits to the data
         axis.set(major_locator=FixedLocator(np.log1p(ticks)), major_formatter=FixedFormatter([f'{t:,}' for t in ticks]))
-    ax.set(xlabel='predicted likes', ylabel='likes that came')
+    ax.set(xlabel='predicted likes', ylabel='observed likes')
     ax.tick_params(axis='x', rotation=30)
     return ax

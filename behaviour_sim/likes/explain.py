@@ -29,13 +29,14 @@ def _shapley(
 
 @patch
 def shares(self:LikesSimulator,
-    tweets:pd.DataFrame,  # Tweets
-    quiet:bool|None=None, # No progress bar
+    tweets:pd.DataFrame,       # Tweets
+    context:pd.DataFrame=None, # Posts already published
+    in_order:bool=False,       # The rows will be posted one after the other
+    quiet:bool|None=None,      # No progress bar
 ) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes
     "What moved each prediction away from the base; a row adds up to the prediction."
     t = normalise_tweets(tweets)
-    X, E = self.features.transform(t, quiet)
-    word, case = self.new_company.predict(X, t), self.case(t)
+    (X, E), seen, case, content = self.features.transform(t, quiet), self._context(context, quiet), self.case(t), self.new_company
     out = pd.DataFrame(0., index=range(len(t)), columns=['base', 'account', 'time', 'text', 'image'])
     def add(rows, models, T, base, account):
         S = sum(_shapley(m, T) for m in models)/len(models) if models else pd.DataFrame({'base': np.zeros(len(T))})
@@ -44,9 +45,11 @@ def shares(self:LikesSimulator,
         out.loc[rows, 'base'] += S['base'].to_numpy() + base
         out.loc[rows, 'account'] += account
     mean = self.known_account.history.mean
-    for expert, i, Z in self.asked(t, X, E, case, word):
-        add(i, expert.models, Z[expert.names], mean, Z['account.level'].to_numpy('float64') - mean)
-    if len(i := np.flatnonzero(case == 'new_company')): add(i, self.new_company.models, self.new_company.table(X, t).iloc[i], 0., 0.)
+    for model, i, Z in self.route(t, X, E, case, content.predict(X, t, seen, in_order), seen, in_order):
+        add(i, model.models, Z[model.names], mean, Z['account.level'].to_numpy('float64') - mean)
+    new, alone = case == 'new_company', content.is_alone(t, seen, in_order)
+    if len(i := np.flatnonzero(new & ~alone)): add(i, content.models, content.table(X, t, seen, in_order).iloc[i], 0., 0.)
+    if len(i := np.flatnonzero(new & alone)): add(i, content.models_alone, X.iloc[i], 0., 0.)
     return out.set_index(tweets.index)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9
@@ -56,84 +59,106 @@ def _row(tweets, id):
     if not len(at): raise BadInput(f"There is no tweet with the id {id}")
     return int(at[0])
 
+def _earlier(tweets, i, context, in_order):
+    "The context of the tweet at position `i`; with `in_order` the earlier tweets of its company are part of it."
+    if not in_order: return context
+    one, date = tweets.iloc[i], pd.to_datetime(tweets['date'])
+    past = tweets[(tweets['inferred company'] == one['inferred company']).to_numpy() & (date < date.iloc[i]).to_numpy()]
+    return past if context is None else pd.concat([context, past], ignore_index=True)
+
+# %% ../../nbs/4_likes/48_explain.ipynb #bdd1b72c
 @patch
 def explain(self:LikesSimulator,
-    tweets:pd.DataFrame,  # Tweets, the one in question among them
-    id,                   # Its id
-    quiet:bool|None=None, # No progress bar
+    tweets:pd.DataFrame,       # Tweets, the one in question among them
+    id,                        # Its id
+    context:pd.DataFrame=None, # Posts already published
+    in_order:bool=False,       # Earlier tweets of its company count as published
+    quiet:bool|None=None,      # No progress bar
 ) -> pd.DataFrame: # group, log1p, factor
     "What moved one prediction, group by group; the last row is the prediction in likes."
     i = _row(tweets, id)
-    s = self.shares(_with_past(tweets, i), quiet).iloc[-1]
+    s = self.shares(tweets.iloc[[i]], _earlier(tweets, i, context, in_order), quiet=quiet).iloc[0]
     order = ['base', *s.drop('base').abs().sort_values(ascending=False).index]
     table = pd.DataFrame(dict(group=order, log1p=s[order].to_numpy(), factor=np.exp(s[order].to_numpy())))
     total = max(float(s.sum()), 0)
-    return pd.concat([table, pd.DataFrame(dict(group=['likes'], log1p=[total], factor=[float(np.expm1(total))]))], ignore_index=True)
-
-def _with_past(tweets, i, **edits):
-    "The tweet at position `i`, edited, after the earlier tweets of its company."
-    one = tweets.iloc[[i]].copy()
-    for k, v in edits.items(): one[k] = [v]
-    date = pd.to_datetime(one['date'].iloc[0])
-    same = (tweets['inferred company'] == one['inferred company'].iloc[0]).to_numpy() & (pd.to_datetime(tweets['date']) < date).to_numpy()
-    same[i] = False
-    return pd.concat([tweets[same], one], ignore_index=True)
+    likes = pd.DataFrame(dict(group=['likes'], log1p=[total], factor=[float(np.expm1(total))]))
+    return pd.concat([table, likes], ignore_index=True)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #0d2ca22e
 _EDITS = ('hour', 'weekday', 'date', 'content', 'media', 'username', 'inferred company', 'caption')
 
 def _edited(
     tweet:pd.Series, # A tweet
-    **edits          # hour 0–23, weekday 0 (Monday) – 6, or any of the columns in EDITS
+    **edits          # hour 0–23, weekday 0 (Monday) – 6, or any of the columns in `_EDITS`
 ) -> dict: # The columns that change
     "What an edit does to a tweet's columns; `BadInput` for an unknown or impossible one."
-    if unknown := set(edits) - set(_EDITS): raise BadInput(f"Cannot set {', '.join(sorted(unknown))}; what can be set is {', '.join(_EDITS)}")
-    out, date = {k: v for k, v in edits.items() if k not in ('hour', 'weekday')}, pd.to_datetime(tweet['date'])
-    if 'date' in out:
-        try: date = pd.Timestamp(out['date'])
-        except ValueError: raise BadInput(f"{out['date']!r} is no date") from None
-    for k, top in (('hour', 23), ('weekday', 6)):
-        if k not in edits: continue
-        try: v = int(edits[k])
-        except ValueError: raise BadInput(f"{k} is a whole number, not {edits[k]!r}") from None
-        if not 0 <= v <= top: raise BadInput(f"{k} lies between 0 and {top}, not at {v}")
-        date = date.replace(hour=v) if k == 'hour' else date + pd.Timedelta(days=v - date.day_of_week)
-    if date != pd.to_datetime(tweet['date']):
+    if unknown := set(edits) - set(_EDITS):
+        raise BadInput(f"Cannot set {', '.join(sorted(unknown))}; what can be set is {', '.join(_EDITS)}")
+    out = {k: v for k, v in edits.items() if k not in ('hour', 'weekday')}
+    before = pd.to_datetime(tweet['date'])
+    date = _moved(before, out.get('date'), {k: edits[k] for k in ('hour', 'weekday') if k in edits})
+    if date != before:
         out['date'] = date
-        if 'media' not in out: out['upload_lag'] = float(upload_lag(media_table(pd.Series([tweet.get('media', '')]))['url'], pd.Series([tweet['date']]))[0])
+        url = media_table(pd.Series([tweet.get('media', '')]))['url']
+        if 'media' not in out: out['upload_lag'] = float(upload_lag(url, pd.Series([tweet['date']]))[0])
     return out
 
+def _moved(date, new, clock):
+    "A date replaced by `new`, then set to an hour or a weekday of its week."
+    if new is not None:
+        try: date = pd.Timestamp(new)
+        except ValueError: raise BadInput(f"{new!r} is no date") from None
+    if date.tzinfo is not None: date = date.tz_convert(None)
+    for k, v in clock.items():
+        top = dict(hour=23, weekday=6)[k]
+        try: n = int(v)
+        except ValueError: raise BadInput(f"{k} is a whole number, not {v!r}") from None
+        if not 0 <= n <= top: raise BadInput(f"{k} lies between 0 and {top}, not at {n}")
+        date = date.replace(hour=n) if k == 'hour' else date + pd.Timedelta(days=n - date.day_of_week)
+    return date
+
+# %% ../../nbs/4_likes/48_explain.ipynb #fe2d2aea
 @patch
-def _if(self:LikesSimulator, tweets, i, edits, quiet):
-    "likes, lower, upper of the tweet at `i` after an edit."
-    t = normalise_tweets(_with_past(tweets, i, **_edited(tweets.iloc[i], **edits)))
-    if 'upload_lag' in t: t['upload_lag'] = np.where(t.index == len(t)-1, t['upload_lag'], upload_lag(media_table(t['media'])['url'], t['date']))
-    return self.predict(t, quiet=quiet).iloc[-1][['likes', 'lower', 'upper']]
+def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, quiet=None):
+    "likes, lower, upper of the tweet at `i` after each of several edits, a row for each."
+    rows = pd.concat([tweets.iloc[[i]]]*len(edits), ignore_index=True)
+    changes = [_edited(tweets.iloc[i], **e) for e in edits]
+    for c in dict.fromkeys(k for change in changes for k in change):
+        old = rows[c] if c in rows else [np.nan]*len(rows)
+        rows[c] = [change.get(c, o) for change, o in zip(changes, old)]
+    t = normalise_tweets(rows)
+    if 'upload_lag' in t:
+        t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'], t['date'])))
+    return self.predict(t, context=_earlier(tweets, i, context, in_order), quiet=quiet)[['likes', 'lower', 'upper']]
 
 @patch
 def what_if(self:LikesSimulator,
-    tweets:pd.DataFrame,  # Tweets, the one in question among them
-    id,                   # Its id
-    quiet:bool|None=None, # No progress bar
-    **edits               # See `_edited`
+    tweets:pd.DataFrame,       # Tweets, the one in question among them
+    id,                        # Its id
+    context:pd.DataFrame=None, # Posts already published
+    in_order:bool=False,       # Earlier tweets of its company count as published
+    quiet:bool|None=None,      # No progress bar
+    **edits                    # See `_edited`
 ) -> pd.DataFrame: # Rows 'as it is' and 'edited': likes, lower, upper, and the change as a factor
     "The prediction of one tweet as it is and after an edit."
-    i = _row(tweets, id)
-    table = pd.DataFrame({'as it is': self._if(tweets, i, {}, quiet), 'edited': self._if(tweets, i, edits, quiet)}).T.astype(float)
+    table = self._if(tweets, _row(tweets, id), [{}, edits], context, in_order, quiet).set_axis(['as it is', 'edited'])
     return table.assign(change=(table['likes'] + 1)/(table['likes'].iloc[0] + 1))
 
 # %% ../../nbs/4_likes/48_explain.ipynb #9400f215
 @patch
 def best_time(self:LikesSimulator,
-    tweets:pd.DataFrame,  # Tweets, the one in question among them
-    id,                   # Its id
-    quiet:bool|None=None, # No progress bar
-    **edits               # Other edits that apply at every hour, such as a weekday
+    tweets:pd.DataFrame,       # Tweets, the one in question among them
+    id,                        # Its id
+    context:pd.DataFrame=None, # Posts already published
+    in_order:bool=False,       # Earlier tweets of its company count as published
+    quiet:bool|None=None,      # No progress bar
+    **edits                    # Other edits that apply at every hour, such as a weekday
 ) -> pd.DataFrame: # hour, likes, lower, upper: 24 rows, best first
     "The prediction at every hour of the day."
-    i = _row(tweets, id)
-    rows = [dict(hour=h, **self._if(tweets, i, dict(edits, hour=h), quiet)) for h in range(24)]
-    return pd.DataFrame(rows).sort_values('likes', ascending=False, kind='stable', ignore_index=True)
+    hours = range(24)
+    table = self._if(tweets, _row(tweets, id), [dict(edits, hour=h) for h in hours], context, in_order, quiet)
+    table.insert(0, 'hour', hours)
+    return table.sort_values('likes', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #9c802075
 def _pairs(
@@ -142,11 +167,14 @@ def _pairs(
     apart:float=.5,        # Difference of their log1p_likes, at least
 ) -> np.ndarray: # (m, 2) positions, the better one first
     "Neighbouring tweets of one account whose likes differ."
-    t = pd.DataFrame(dict(a=tweets['username'].to_numpy(), d=pd.to_datetime(tweets['date']).to_numpy(), y=to_log1p(tweets['likes']), i=np.arange(len(tweets))))
+    date, y = pd.to_datetime(tweets['date']).to_numpy(), to_log1p(tweets['likes'])
+    t = pd.DataFrame(dict(a=tweets['username'].to_numpy(), d=date, y=y, i=np.arange(len(tweets))))
     t = t.sort_values(['a', 'd'], kind='stable')
     n = t.shift(-1)
-    ok = (t['a'] == n['a']) & ((n['d'] - t['d']).dt.total_seconds() <= within*86400) & ((t['y'] - n['y']).abs() >= apart)
-    first, second, better = t['i'][ok].to_numpy(), n['i'][ok].to_numpy('int64'), (t['y'] > n['y'])[ok].to_numpy()
+    near = (t['a'] == n['a']) & ((n['d'] - t['d']).dt.total_seconds() <= within*86400)
+    ok = near & ((t['y'] - n['y']).abs() >= apart)
+    first, second = t['i'][ok].to_numpy(), n['i'][ok].to_numpy('int64')
+    better = (t['y'] > n['y'])[ok].to_numpy()
     return np.where(better[:, None], np.c_[first, second], np.c_[second, first]).astype('int64')
 
 def pair_test(
