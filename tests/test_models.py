@@ -366,7 +366,7 @@ def test_conformal_against_crepes(alpha, n):
             at = {k: {'sigmas': new_sigma, 'bins': new_bins}[k] for k in theirs}
             want = cr.predict_int(pred, **at, confidence=1 - alpha)
         ci = ConformalIntervals(alpha, min_group=1, floor=None).fit(r, **ours)
-        low, high = ci.interval(pred, **{k: {'sigma': new_sigma, 'groups': new_bins}[k] for k in ours})
+        low, high = ci.interval(pred, **{k: {'scale': new_sigma, 'groups': new_bins}[k] for k in ours})
         np.testing.assert_allclose(np.c_[low, high], want)
 
 
@@ -411,10 +411,16 @@ def test_units_cover_a_new_unit():
             held[k].append(np.mean(np.abs(new) <= c.radii['x']))
     assert abs(np.mean(held['units']) - .9) < .03 and np.mean(held['rows']) < .87
 
-def test_too_few_units_fall_back_to_rows():
-    r = np.random.default_rng(0).normal(size=100)
-    few = ConformalIntervals(min_group=10).fit(r, np.full(100, 'x'), units=np.arange(100) % 5)
-    assert few.radii['x'] == _conformal_radius(r)
+def test_too_few_units_promise_nothing():
+    "The radius is the stated prior, or open; rows are never counted in the place of brands."
+    r, x = np.random.default_rng(0).normal(size=100), np.full(100, 'x')
+    few = ConformalIntervals(min_group=10).fit(r, x, units=np.arange(100) % 5)
+    assert few.radii['x'] == np.inf and few.assumed == [] and few.interval([1.], ['x'])[1] == [np.inf]
+    stated = ConformalIntervals(min_group=10).fit(r, x, units=np.arange(100) % 5, prior={'x': 3., 'y': 2.})
+    assert stated.radii == {'x': 3., 'y': 2.} and stated.assumed == ['x', 'y']
+    assert stated.interval([5.], ['x']) == ([2.], [8.])
+    enough = ConformalIntervals(min_group=10).fit(r, x, units=np.arange(100) % 9, prior={'x': 30.})
+    assert enough.radii['x'] < 30 and enough.assumed == []
 
 
 def test_conformalised_quantiles_mend_both_ways():

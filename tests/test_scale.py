@@ -92,5 +92,6 @@ def test_trees_grow_on_a_part_of_very_many_tweets(monkeypatch):
     grow = stranger.LightGBMModel.fit
     monkeypatch.setattr(stranger.LightGBMModel, 'fit', lambda self, X, *a, **k: (seen.append(len(X)), grow(self, X, *a, **k))[1])
     part = LikesSimulator('tiny').fit(known, quiet=True)
-    assert len(part.new_company.oof) == 1200 and max(seen[:9]) <= 1000 # five strangers and four newcomers, each tweet with and without text
+    # five models of new companies with habits, five alone, four of new accounts; each tweet with and without text
+    assert len(part.new_company.prior.with_text) == 1200 and max(seen[:14]) <= 1000
     assert part.evaluate(new, quiet=True)['rmse_log1p'] < full['rmse_log1p'] + .15

@@ -36,10 +36,64 @@ def test_predictions_ignore_likes_ids_and_the_order_of_rows(tweets, sim):
     np.testing.assert_allclose(sim.predict_log1p(new.iloc[mixed], quiet=True), p[mixed], atol=1e-3)
 
 
+def brand(tweets, name='nobody'):
+    "Tweets as if of one brand that nobody knows, in order of time."
+    return tweets.sort_values('date', ignore_index=True).assign(**{'inferred company': name, 'username': name})
+
+
 def test_later_tweets_do_not_change_earlier_predictions(tweets, sim):
-    new = tweets.iloc[400:].sort_values('date').assign(**{'inferred company': 'nobody', 'username': 'nobody'})
-    whole, first = sim.predict_log1p(new, quiet=True), sim.predict_log1p(new.iloc[:50], quiet=True)
+    new = brand(tweets.iloc[400:])
+    whole, first = (sim.predict_log1p(t, in_order=True, quiet=True) for t in (new, new.iloc[:50]))
     np.testing.assert_allclose(whole[:50], first, atol=1e-3)
+    np.testing.assert_array_equal(sim.predict_log1p(new.head(1), context=new.iloc[1:], quiet=True), sim.predict_log1p(new.head(1), quiet=True))
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_rows_of_one_file_do_not_see_each_other(tweets, sim, known):
+    new = tweets.iloc[400:440] if known else brand(tweets.iloc[400:440])
+    whole = sim.predict(new, quiet=True)
+    one_by_one = [sim.predict(new.iloc[[i]], quiet=True)['likes'].item() for i in range(0, 40, 8)]
+    np.testing.assert_allclose(whole['likes'].to_numpy()[::8], one_by_one, rtol=1e-6)
+
+
+def test_in_order_is_the_same_as_the_earlier_rows_as_context(tweets, sim):
+    new = brand(tweets.iloc[400:430])
+    in_order, last = sim.predict(new, in_order=True, quiet=True).iloc[-1], new.tail(1)
+    after = sim.predict(last, context=new.iloc[:-1].drop(columns='likes'), quiet=True).iloc[0]
+    assert abs(np.log1p(after['likes']) - np.log1p(in_order['likes'])) < 1e-3
+    assert abs(np.log1p(after['likes']) - np.log1p(sim.predict(last, quiet=True)['likes'].item())) > 1e-3
+
+
+def test_a_known_row_that_is_predicted_again_counts_once(tweets, sim):
+    known = tweets.iloc[:400].sort_values('date')
+    company = known['inferred company'].mode()[0]
+    again = known[known['inferred company'] == company]
+    table = sim.new_company.table(sim.features.transform(again, True)[0], again.reset_index(drop=True), in_order=True)
+    whole = sim.features.transform(known, True)[0].reset_index(drop=True)
+    from behaviour_sim.likes.new_company import posting_habits
+    want = posting_habits(whole, known.reset_index(drop=True))[(known['inferred company'] == company).to_numpy()]
+    np.testing.assert_allclose(np.nan_to_num(table), np.nan_to_num(want), atol=1e-3)
+
+
+@pytest.mark.parametrize('brands', [1, 2, 4])
+def test_a_model_of_few_brands_says_that_it_assumes_its_intervals(brands):
+    t = sample_tweets(1500)
+    chosen = t['inferred company'].value_counts().index[:brands]
+    mine, others = t[t['inferred company'].isin(chosen)], t[~t['inferred company'].isin(chosen)].head(600)
+    sim = LikesSimulator('tiny').fit(mine, quiet=True)
+    assert {'new_company', 'new_company, alone'} <= set(sim.intervals.assumed) and 'assumed' in sim.card()
+    p = sim.predict(others, quiet=True)
+    assert (p['case'] == 'new_company').all()
+    assert ((p['lower'] <= others['likes']) & (others['likes'] <= p['upper'])).mean() > .85
+    if brands > 1: assert sim.new_company.fold_by == 'inferred company'
+
+
+def test_a_company_is_predicted_by_models_that_have_not_seen_it(tweets):
+    "Also where there are fewer companies than folds: its own likes cannot move its content prior."
+    few = tweets[tweets['inferred company'].isin(tweets['inferred company'].value_counts().index[:3])].reset_index(drop=True)
+    one = few['inferred company'] == few['inferred company'].iloc[0]
+    fit = lambda t: LikesSimulator('tiny').fit(t, quiet=True).new_company.prior.with_text[one.to_numpy()]
+    np.testing.assert_array_equal(fit(few), fit(few.assign(likes=few['likes'].where(~one, few['likes']*1000 + 7))))
 
 
 def test_views_are_used_only_when_asked_for(tweets, sim):
@@ -91,7 +145,9 @@ def test_every_file_of_a_model_is_guarded(sim, tmp_path):
 def test_shares_add_up_for_known_and_unknown_companies(tweets, sim):
     new = tweets.iloc[400:430].copy()
     new.loc[new.index[:10], ['username', 'inferred company']] = 'nobody'
-    np.testing.assert_allclose(np.maximum(sim.shares(new, quiet=True).sum(axis=1), 0), sim.predict_log1p(new, quiet=True), atol=1e-3)
+    for mode in (False, True):
+        shares = sim.shares(new, in_order=mode, quiet=True).sum(axis=1)
+        np.testing.assert_allclose(np.maximum(shares, 0), sim.predict_log1p(new, in_order=mode, quiet=True), atol=1e-3)
 
 
 def test_shares_add_up_for_a_new_account_of_a_known_company(tweets, sim):
@@ -106,7 +162,7 @@ def test_errors_of_new_accounts_are_of_accounts_the_trees_have_not_seen(tweets):
     t['likes'] = np.round(np.expm1(np.maximum(t['username'].map(level) + np.random.default_rng(1).normal(0, .1, len(t)), 0)))
     sim = LikesSimulator('tiny').fit(t, quiet=True)
     error = sim.new_account.oof_errors.groupby('text')['error'].std()
-    known = sim.known_account.oof_errors.query("view == 'among'")['error'].std()
+    known = sim.known_account.oof_errors.query("situation == 'among'")['error'].std()
     assert known < .5 and (error > 1.5).all()
 
 

@@ -18,7 +18,7 @@ from .embeddings import PRESETS, embed
 from ..data.media import media_table
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
-_GROUPS = dict(time='time', media='image', image='image', caption='image', text='text', name='account', rhythm='account', profile='account', account='account')
+_GROUPS = dict(time='time', media='image', image='image', caption='image', text='text', name='account', habit='account', profile='account', account='account')
 
 def feature_group(
     column:str, # A column such as 'time.hour'
