@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import BadInput, pick_device
+from ..presets import _registered
 from .embeddings import _clip_mean, _clip_std, embed, _fast_dtype, _from_hub, _lite0_state, _packaged_weights, _pixels, register_encoder, _tiny_tokenizer
 
 # %% ../../nbs/3_features/34_captioning.ipynb #73e780ce
-CAPTIONERS = dict(tiny='tiny-blip2', laptop='conse', paper='Salesforce/blip2-opt-2.7b')
+#: Captioner → the image encoder it works from, and a function: (n, dim) vectors → n captions, '' for a zero row.
+CAPTIONERS = {}
 
 # %% ../../nbs/3_features/34_captioning.ipynb #70675392
 #: What brands post and ImageNet does not name.
@@ -73,6 +75,8 @@ def _conse(
         out.append('a photo of ' + _spoken_list(said))
     return out
 
+CAPTIONERS['conse'] = ('efficientnet-lite0', _conse)
+
 # %% ../../nbs/3_features/34_captioning.ipynb #9978f15e
 _WORDS = 32 # tokens of a caption, at most
 
@@ -112,7 +116,18 @@ def _blip2_parts(name): # The model, its tokenizer, the side of its pictures
         torch.manual_seed(0)
         return t.Blip2ForConditionalGeneration(config), tok, 32
 
-for _name in (CAPTIONERS['tiny'], CAPTIONERS['paper']): register_encoder(_name, 'image', _WORDS, 'config' if _name == 'tiny-blip2' else 'hub', partial(lambda n: _blip2(*_blip2_parts(n)), _name))
+# %% ../../nbs/3_features/34_captioning.ipynb #e5cf1811
+def _spell(
+    V:np.ndarray, # (n, WORDS) token numbers; zero rows where there is no picture
+    model:str,    # A BLIP-2 model
+) -> list: # Captions
+    "Token numbers as text."
+    tok = _blip2_parts(model)[1]
+    return [tok.decode([int(i) for i in v if 0 <= i < len(tok)], skip_special_tokens=True).strip() if np.abs(v).sum() else '' for v in V]
+
+for _name, _source in (('tiny-blip2', 'config'), ('Salesforce/blip2-opt-2.7b', 'hub')):
+    register_encoder(_name, 'image', _WORDS, _source, partial(lambda n: _blip2(*_blip2_parts(n)), _name))
+    CAPTIONERS[_name] = (_name, partial(_spell, model=_name))
 
 # %% ../../nbs/3_features/34_captioning.ipynb #1b5c38c2
 def _picture_paths(
@@ -129,14 +144,14 @@ def _picture_paths(
 
 def caption(
     tweets:pd.DataFrame,        # Tweets with `image_path` or with `caption`
-    model:str='conse',          # One of CAPTIONERS
+    model:str='conse',          # A key of `CAPTIONERS`
     captions:pd.DataFrame=None, # id, caption: win over the model
     cache:bool=True,            # Look up and store on disk
     batch_size:int=None,        # Pictures at a time
     quiet:bool|None=None,       # No progress bar
 ) -> pd.Series: # Captions, '' for a tweet without a picture; with the tweets' index
     "What the pictures show. A picture that cannot be read has no caption, and a warning counts them."
-    if model not in CAPTIONERS.values(): raise BadInput(f"There is no captioner {model!r}; choose one of {', '.join(CAPTIONERS.values())}")
+    encoder, in_words = _registered(CAPTIONERS, model, 'captioner')
     known = tweets['caption'].fillna('').astype(str).tolist() if 'caption' in tweets else ['']*len(tweets)
     if captions is not None:
         if missing := {'id', 'caption'} - set(captions): raise BadInput(f"The captions have no column {', '.join(sorted(missing))}")
@@ -144,15 +159,7 @@ def caption(
         known = [k or table.get(i, '') for k, i in zip(known, tweets['id'].astype(str))]
     paths = ['' if k else p for k, p in zip(known, _picture_paths(tweets))]
     if any(paths):
-        V = embed(paths, 'efficientnet-lite0' if model == 'conse' else model, cache, batch_size, quiet)
+        V = embed(paths, encoder, cache, batch_size, quiet)
         if broken := sum(bool(p) and not np.abs(v).sum() for p, v in zip(paths, V)): warnings.warn(f"{broken:,} pictures cannot be read and get no caption", stacklevel=2)
-        known = [k or w for k, w in zip(known, _conse(V) if model == 'conse' else _spell(V, model))]
+        known = [k or w for k, w in zip(known, in_words(V))]
     return pd.Series(known, index=tweets.index, name='caption', dtype=object)
-
-def _spell(
-    V:np.ndarray, # (n, WORDS) token numbers; zero rows where there is no picture
-    model:str,    # A BLIP-2 model
-) -> list: # Captions
-    "Token numbers as text."
-    tok = _blip2_parts(model)[1]
-    return [tok.decode([int(i) for i in v if 0 <= i < len(tok)], skip_special_tokens=True).strip() if np.abs(v).sum() else '' for v in V]

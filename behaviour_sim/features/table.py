@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, _registry_entry
+from ..core import BadInput
 from ..data.cleaning import _EPOCH, LIGHT_STEPS, clean_text, temporal_features
-from .embeddings import PRESETS, embed
+from ..presets import _preset_of
+from .embeddings import embed
 from ..data.media import media_table
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
@@ -193,27 +194,27 @@ def _running_mean(
 # %% ../../nbs/3_features/35_table.ipynb #ff2d6c0d
 class TweetFeatures:
     "Tweets → one float32 table of named, grouped columns, with nothing learned from likes."
-    sizes = {'text.e': 32, 'caption.e': 12, 'image.e': 16, 'name.e': 16}
     def __init__(self,
-        preset:str='laptop',         # 'tiny', 'laptop' or 'paper': which encoders
+        preset='laptop',             # Name of a preset, or a `Preset`
         post_publication:bool=False, # Use what exists only after posting (a video's views)
         profiles:pd.DataFrame=None,  # Public facts of accounts, optional
         seed:int=42,                 # Of the compression
     ):
-        _registry_entry(PRESETS, preset, 'preset')
-        self.preset, self.post_publication, self.profiles, self.seed, self.compressors = preset, post_publication, profiles, seed, {}
+        self.models = _preset_of(preset)
+        self.preset, self.compressors = self.models.name, {}
+        self.post_publication, self.profiles, self.seed = post_publication, profiles, seed
 
     def embeddings(self,
         tweets:pd.DataFrame,  # Tweets
         quiet:bool|None=None, # No progress bar
     ) -> dict: # 'text.e', 'caption.e', 'image.e', 'name.e' → (n, d) float32, zero rows where missing
         "What the encoders say of texts, captions, pictures and names."
-        model, n = PRESETS[self.preset]['text'], len(tweets)
+        model, n = self.models.text_encoder, len(tweets)
         text = lambda s: embed(list(s), model, quiet=quiet)
         names = pd.Series([_spoken_name(u, c) for u, c in zip(tweets['username'], tweets['inferred company'])])
         out = {'text.e': text(clean_text(tweets['content'], LIGHT_STEPS)), 'name.e': text(names)}
         if 'caption' in tweets: out['caption.e'] = text(tweets['caption'].fillna(''))
-        if 'image_path' in tweets: out['image.e'] = embed(list(tweets['image_path']), PRESETS[self.preset]['image'], quiet=quiet)
+        if 'image_path' in tweets: out['image.e'] = embed(list(tweets['image_path']), self.models.image_encoder, quiet=quiet)
         return out
 
     def fit(self,
@@ -221,7 +222,7 @@ class TweetFeatures:
         quiet:bool|None=None, # No progress bar
     ):
         "Learn the compression of each kind of embedding."
-        self.compressors = {k: Compressor().fit(E, self.sizes[k], self.seed) for k, E in self.embeddings(tweets, quiet).items()}
+        self.compressors = {k: Compressor().fit(E, self.models.sizes[k], self.seed) for k, E in self.embeddings(tweets, quiet).items()}
         return self
 
     def transform(self,

@@ -16,7 +16,8 @@ from ..features.captioning import CAPTIONERS, caption
 from ..data.cleaning import LIGHT_STEPS, clean_text
 from ..core import BadInput, content_key, _require, progress, _registry_entry, sha256_file, write_atomic
 from ..data.tweets import read_tweets, write_tweets
-from ..features.embeddings import ENCODERS, _ENGINES, PRESETS, _VERSION, embed, _encode_batch, _loaded_encoder
+from ..presets import _load_plugins, _plugin_names, _preset_of, _registered
+from ..features.embeddings import ENCODERS, _ENGINES, _VERSION, embed, _encode_batch, _loaded_encoder
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #ac42b0e3
 def _quiet_data(
@@ -134,7 +135,13 @@ class _Job:
     steps:tuple=tuple(LIGHT_STEPS) # Of cleaning
     cache:bool=True      # Also use the cache of `embed`; at many millions of tweets the shards are enough
 
-_JOBS = {p: _Job(PRESETS[p]['text'], PRESETS[p]['image'], CAPTIONERS[p]) for p in PRESETS}
+def _job_of(
+    job, # Name of a preset, a `Preset`, or a `_Job`
+) -> _Job:
+    "What a preset makes of every tweet."
+    if isinstance(job, _Job): return job
+    p = _preset_of(job)
+    return _Job(p.text_encoder, p.image_encoder, p.captioner)
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #6ad2a05b
 def _piece_key(
@@ -194,8 +201,10 @@ class _Stage:
     def __init__(self,
         job:_Job,       # What to do
         encoders:list, # The entries of ENCODERS that it needs
+        plugins:list=(), # Modules of the user, from `_plugin_names`
     ):
         self.job = job
+        _load_plugins(plugins)
         for e in encoders: ENCODERS[e.name] = e
 
 class _CaptionPictures(_Stage):
@@ -236,7 +245,7 @@ def _on_ray(todo, out, job, encoders, workers):
     def read(batch): return _clean_piece(_read_piece(batch['path'][0], batch['key'][0]), job)
     def write(table): return _write_pieces(table, out)
     size = workers or max(1, min(len(todo), int(ray.cluster_resources().get('CPU', 1))))
-    actors = dict(fn_constructor_args=[job, encoders], concurrency=size, num_cpus=.4, batch_size=None, batch_format='pyarrow')
+    actors = dict(fn_constructor_args=[job, encoders, _plugin_names()], concurrency=size, num_cpus=.4, batch_size=None, batch_format='pyarrow')
     data = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(read, batch_size=1, num_cpus=.2)
     data = data.map_batches(_CaptionPictures, **actors).map_batches(_EmbedTweets, **actors).map_batches(write, batch_size=None, batch_format='pyarrow', num_cpus=.2)
     yield from _in_our_words(data.iter_rows())
@@ -245,19 +254,20 @@ def _on_ray(todo, out, job, encoders, workers):
 def process_tweets(
     paths:list,           # Files of tweets that this machine and all workers see
     out:str|Path,         # Folder of the shards, seen by all workers
-    job='laptop',         # A key of `_JOBS`, or a `_Job`
+    job='laptop',         # Name of a preset, a `Preset`, or a `_Job`
     engine:str='local',   # 'local' or 'ray'
     address:str=None,     # Of a Ray cluster; None: this machine
     workers:int=None,     # Actors of each kind; None: one for each core
     quiet:bool|None=None, # No progress bar
 ) -> dict: # pieces, rows and found: pieces, rows made now, and pieces that were there already
     "Read, clean, caption and embed; a shard for each file. Called again, it does what is missing."
-    job, out = _registry_entry(_JOBS, job, 'preset') if isinstance(job, str) else job, Path(out).resolve()
+    job, out = _job_of(job), Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     run, session = _registry_entry(dict(local=(_locally, contextlib.nullcontext), ray=(_on_ray, ray_session)), engine, 'engine')
     keys = {_piece_key(p, job): str(Path(p).resolve()) for p in paths}
     todo = [dict(path=p, key=k) for k, p in keys.items() if not _whole_shard(out, k)]
-    encoders = [ENCODERS[m] for m in dict.fromkeys((job.text, job.image, 'efficientnet-lite0' if job.captioner == 'conse' else job.captioner))]
+    names = job.text, job.image, _registered(CAPTIONERS, job.captioner, 'captioner')[0]
+    encoders = [_registered(ENCODERS, m, 'encoder') for m in dict.fromkeys(names)]
     if not todo: return dict(pieces=len(keys), rows=0, found=len(keys))
     with session(address) if engine == 'ray' else session():
         rows = sum(r['rows'] for r in progress(run(todo, out, job, encoders, workers), 'pieces', len(todo), quiet))
@@ -273,7 +283,7 @@ def read_shards(
 ): # A pyarrow table, rows in the order of the files
     "The shards of files as one table; `BadInput` if one is missing or broken."
     import pyarrow as pa, pyarrow.parquet as pq
-    job = _registry_entry(_JOBS, job, 'preset') if isinstance(job, str) else job
+    job = _job_of(job)
     found = {p: _whole_shard(Path(out), _piece_key(p, job)) for p in paths}
     if lost := [p for p, s in found.items() if s is None]: raise BadInput(f"{lost[0]} has no shard in {out}: process it first")
     return pa.concat_tables([pq.read_table(s, columns=columns) for s in found.values()])
