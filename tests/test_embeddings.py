@@ -80,3 +80,52 @@ def test_missing_weights_are_one_sentence(monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     with pytest.raises(BadInput, match='not on this machine'): embed(['tea'], 'distilbert-base-uncased', cache=False)
     with pytest.raises(BadInput, match='no encoder'): embed(['tea'], 'bertha')
+
+
+class Letters:
+    "An encoder of the user's own; counts what it was given."
+    def __init__(self, **facts):
+        self.seen = []
+        vars(self).update(facts)
+    def encode(self, texts):
+        self.seen += texts
+        return [[t.count(c) for c in 'aeio'] for t in texts]
+
+def test_an_object_that_encodes_is_an_encoder():
+    E = embed(['a tale', '', 'io'], Letters(), quiet=True)
+    assert E.dtype == np.float32 and E.tolist() == [[2, 1, 0, 0], [0]*4, [0, 0, 1, 1]]
+    assert embed([], Letters(dim=4)).shape == (0, 4)
+
+def test_an_encoder_without_name_and_version_is_not_kept(own_cache):
+    for facts in (dict(), dict(name='letters'), dict(version='1')):
+        own = Letters(dim=4, **facts)
+        for _ in range(2): embed(['tea'], own, quiet=True)
+        assert own.seen == ['tea', 'tea'] and not list(own_cache.rglob('*.shard'))
+
+def test_name_and_version_are_the_key():
+    first = Letters(dim=4, name='letters', version='1')
+    for _ in range(2): embed(['tea'], first, quiet=True)
+    again, new = Letters(dim=4, name='letters', version='1'), Letters(dim=4, name='letters', version='2')
+    for own in (again, new): embed(['tea'], own, quiet=True)
+    assert (first.seen, again.seen, new.seen) == (['tea'], [], ['tea'])
+
+def test_an_own_encoder_cannot_pose_as_one_of_the_table():
+    embed(['tea'], 'tiny-distilbert')
+    own = Letters(dim=4, name='tiny-distilbert', version=str(embeddings._VERSION))
+    assert embed(['tea'], own).shape == (1, 4) and own.seen == ['tea']
+
+def test_pictures_reach_an_own_encoder_as_arrays():
+    class Mean:
+        kind, dim = 'image', 3
+        def encode(self, pictures): return np.stack([p.mean((0, 1)) for p in pictures])
+    assert embed([Image.new('RGB', (4, 6), (10, 20, 30)), None], Mean()).tolist() == [[10, 20, 30], [0, 0, 0]]
+
+@pytest.mark.parametrize('encode', [lambda x: [[1.]], lambda x: [[1., float('nan')]]*len(x), lambda x: np.zeros((len(x), 2, 2))])
+def test_a_wrong_array_is_one_sentence(encode):
+    own = Letters(dim=2); own.encode = encode
+    with pytest.raises(BadInput, match='The encoder Letters gave'): embed(['tea', 'coffee'], own, quiet=True)
+
+def test_what_cannot_encode_is_one_sentence():
+    for x in (Letters, 3, object(), None):
+        with pytest.raises(BadInput, match='An encoder is a name'): embed(['tea'], x)
+    with pytest.raises(BadInput, match='takes a list'): embed('tea')

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress, _registry_entry, sha256_file, write_atomic
+from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress, sha256_file, write_atomic
+from ..presets import _registered
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #694bc210
 @dataclass(frozen=True)
@@ -37,6 +38,47 @@ def register_encoder(
 ):
     "Add a model to the table."
     ENCODERS[name] = Encoder(name, kind, dim, load, source, 64 if kind == 'text' else 4) # four pictures and what becomes of them fit into a core's cache
+
+# %% ../../nbs/3_features/33_embeddings.ipynb #3f6125fa
+@dataclass(frozen=True)
+class _OwnEncoder(Encoder):
+    "An encoder of the user's, which is in no table."
+    version:str=''    # As declared; part of the cache's key
+    cached:bool=False # Keep its vectors on disk?
+
+def _array_of(x) -> np.ndarray: # A list, an array or a torch tensor as float32
+    return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x, 'float32')
+
+def _checked(
+    model,      # An object with `encode`
+    name:str,   # For messages
+    dim:int,    # Length of a vector
+) -> Callable: # list → (n, dim) float32
+    "The user's `encode`, with its result checked."
+    def encode(items):
+        V = _array_of(model.encode(list(items)))
+        if V.shape != (len(items), dim):
+            raise BadInput(f"The encoder {name} gave an array of shape {V.shape} for {len(items)} items; it should be ({len(items)}, {dim})")
+        if not np.isfinite(V).all(): raise BadInput(f"The encoder {name} gave a number that is not finite")
+        return V
+    return encode
+
+# %% ../../nbs/3_features/33_embeddings.ipynb #bac6b150
+def _as_encoder(
+    model,           # A name in ENCODERS, an `Encoder`, or an object with `encode`
+    kind:str='text', # What an object reads that does not say it itself
+) -> Encoder:
+    "The entry of an encoder; `BadInput` for what cannot encode."
+    if isinstance(model, Encoder): return model
+    if isinstance(model, str): return _registered(ENCODERS, model, 'encoder')
+    if isinstance(model, type) or not callable(getattr(model, 'encode', None)):
+        raise BadInput(f"An encoder is a name in ENCODERS or an object with encode(list) → array, not {model!r}")
+    kind, name, version = getattr(model, 'kind', kind), getattr(model, 'name', None), getattr(model, 'version', None)
+    declared = isinstance(name, str) and bool(name) and version is not None and str(version) != ''
+    shown = name if declared else type(model).__name__
+    sample = 'text' if kind == 'text' else np.zeros((8, 8, 3), 'uint8')
+    dim = getattr(model, 'dim', None) or np.atleast_2d(_array_of(model.encode([sample]))).shape[1]
+    return _OwnEncoder(f'own {shown}', kind, int(dim), partial(_checked, model, shown, int(dim)), 'yours', version=str(version), cached=declared)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #c198cffa
 def _fast_dtype():
@@ -269,7 +311,13 @@ class EmbeddingCache:
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #ea5915a2
 @lru_cache(maxsize=4)
-def _loaded_encoder(name): return ENCODERS[name].load()
+def _loaded_encoder(model): return (ENCODERS[model] if isinstance(model, str) else model).load()
+
+def _encode_function(
+    model, # A name in ENCODERS, or an `Encoder`
+) -> Callable: # list → (n, dim) float32
+    "The function that encodes; weights of the table are loaded once in a process."
+    return model.load() if isinstance(model, _OwnEncoder) else _loaded_encoder(model)
 
 def _on_all_cores(
     f:Callable,    # A batch → anything, with torch
@@ -287,6 +335,7 @@ def _on_all_cores(
 @lru_cache(maxsize=8)
 def _shards(folder, dim): return EmbeddingCache(Path(folder), dim)
 
+# %% ../../nbs/3_features/33_embeddings.ipynb #d59b89ed
 def _picture(item):
     "A picture as (h, w, 3) uint8, from a path, the bytes of a file, or a PIL image; None if it cannot be read."
     from PIL import Image
@@ -297,57 +346,79 @@ def _picture(item):
 
 def _keys(items, encoder):
     "The key of every item, None for a missing one."
+    version = getattr(encoder, 'version', _VERSION)
     def key(x):
         if x is None or isinstance(x, float) or type(x).__name__ == 'NAType': return None
-        if encoder.kind == 'text': return content_key(encoder.name, _VERSION, str(x)) if str(x).strip() else None
-        if hasattr(x, 'tobytes'): return content_key(encoder.name, _VERSION, f'{x.mode}{x.size}', x.tobytes())
-        return content_key(encoder.name, _VERSION, sha256_file(x)) if str(x) and Path(x).is_file() else None
+        if encoder.kind == 'text': return content_key(encoder.name, version, str(x)) if str(x).strip() else None
+        if hasattr(x, 'tobytes'): return content_key(encoder.name, version, f'{x.mode}{x.size}', x.tobytes())
+        return content_key(encoder.name, version, sha256_file(x)) if str(x) and Path(x).is_file() else None
     return [key(x) for x in items]
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #e0e7ddd9
 def _encode_batch(
-    model:str,  # A name in ENCODERS
+    model,      # A name in ENCODERS, or an `Encoder`
     items:list, # Texts; or pictures as paths, bytes of files, or PIL images
 ) -> list: # A vector for each, None for a picture that cannot be read
     "Put one batch through a model."
-    ready = [str(x) if ENCODERS[model].kind == 'text' else _picture(x) for x in items]
+    ready = [str(x) if _as_encoder(model).kind == 'text' else _picture(x) for x in items]
     there = [x for x in ready if x is not None]
-    vectors = iter(_loaded_encoder(model)(there) if there else [])
+    vectors = iter(_encode_function(model)(there) if there else [])
     return [None if x is None else next(vectors) for x in ready]
 
 def _on_this_machine(
-    model:str,    # A name in ENCODERS
+    model,        # A name in ENCODERS, or an `Encoder`
     batches:list, # Lists of items
 ): # An iterator over the number of a batch and its vectors
     "The engine that is always there."
-    if batches: _loaded_encoder(model) # once, before several threads ask for it
-    yield from enumerate(_on_all_cores(partial(_encode_batch, model), batches))
+    if batches: _encode_function(model) # once, before several threads ask for it
+    go_through = map if isinstance(model, _OwnEncoder) else _on_all_cores # the user's may not be made for threads
+    yield from enumerate(go_through(partial(_encode_batch, model), batches))
 
 #: The last one computes: (model, batches) → the number of a batch and its vectors, in any order.
 _ENGINES = [_on_this_machine]
 
+# %% ../../nbs/3_features/33_embeddings.ipynb #3eeb14e6
+def _vectors_of(
+    enc:Encoder, # The encoder
+    cache:bool,  # On disk?
+) -> EmbeddingCache: # In memory only where there is no folder
+    "Where the vectors of an encoder are kept."
+    if not (cache and getattr(enc, 'cached', True)): return EmbeddingCache(None, enc.dim)
+    return _shards(str(cache_dir('embeddings', re.sub(r'\W+', '-', enc.name))), enc.dim).refresh()
+
+def _compute(
+    enc:Encoder,          # The encoder
+    parts:list,           # Batches: key → item
+    store:EmbeddingCache, # Where the vectors go, every 64 batches
+    quiet:bool|None=None, # No progress bar
+):
+    "Put batches through the engine."
+    model = enc.name if ENCODERS.get(enc.name) is enc else enc
+    work, done = _ENGINES[-1](model, [list(p.values()) for p in parts]), {}
+    for n, (at, V) in enumerate(progress(work, f'embedding with {enc.name}', len(parts), quiet), 1):
+        done |= {k: v for k, v in zip(parts[at], V) if v is not None}
+        if done and (n % 64 == 0 or n == len(parts)):
+            if store.folder: store.add(list(done), np.stack(list(done.values())))
+            else: store.vectors.update(done)
+            done = {}
+
 # %% ../../nbs/3_features/33_embeddings.ipynb #059b2656
 def embed(
     items:Sequence,        # Texts; or paths of pictures, or PIL images
-    model:str='minilm',    # A name in ENCODERS
+    model='minilm',        # A name in `ENCODERS`, or an object with `encode(list)` → (n, dim) array
     cache:bool=True,       # Look up and store vectors on disk
     batch_size:int=None,   # Items at a time; None: the encoder's own
     quiet:bool|None=None,  # No progress bar
 ) -> np.ndarray: # (n, dim) float32, zero rows where an item is missing
     "The vectors of texts or pictures; `BadInput` for an unknown model or missing weights."
-    enc, items = _registry_entry(ENCODERS, model, 'encoder'), list(items)
-    keys = _keys(items, enc)
-    store = _shards(str(cache_dir('embeddings', re.sub(r'\W+', '-', model))), enc.dim).refresh() if cache else EmbeddingCache(None, enc.dim)
+    if isinstance(items, (str, bytes, Path)): raise BadInput("embed takes a list of texts or pictures, not a single one")
+    enc, items = _as_encoder(model), list(items)
+    keys, store = _keys(items, enc), _vectors_of(enc, cache)
     todo = {k: x for k, x in zip(keys, items) if k and k not in store.vectors}
     order = sorted(todo, key=lambda k: len(todo[k]) if enc.kind == 'text' else 0)
     size = batch_size or enc.batch
     parts = [order[i:i + size] for i in range(0, len(order), size)]
-    work, done = _ENGINES[-1](model, [[todo[k] for k in p] for p in parts]), {}
-    for n, (at, V) in enumerate(progress(work, f'embedding with {model}', len(parts), quiet), 1):
-        done |= {k: v for k, v in zip(parts[at], V) if v is not None}
-        if done and (n % 64 == 0 or n == len(parts)):
-            if cache: store.add(list(done), np.stack(list(done.values())))
-            else: store.vectors.update(done)
-            done = {}
+    _compute(enc, [{k: todo[k] for k in p} for p in parts], store, quiet)
     zero = np.zeros(enc.dim, 'float32')
-    return np.stack([store.vectors.get(k, zero) if k else zero for k in keys]).astype('float32') if items else np.zeros((0, enc.dim), 'float32')
+    rows = [store.vectors.get(k, zero) if k else zero for k in keys]
+    return np.stack(rows).astype('float32') if items else np.zeros((0, enc.dim), 'float32')

@@ -17,7 +17,7 @@ from ..data.cleaning import LIGHT_STEPS, clean_text
 from ..core import BadInput, content_key, _require, progress, _registry_entry, sha256_file, write_atomic
 from ..data.tweets import read_tweets, write_tweets
 from ..presets import _load_plugins, _plugin_names, _preset_of, _registered
-from ..features.embeddings import ENCODERS, _ENGINES, _VERSION, embed, _encode_batch, _loaded_encoder
+from ..features.embeddings import ENCODERS, _ENGINES, _VERSION, _as_encoder, embed, _encode_batch, _encode_function
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #ac42b0e3
 def _quiet_data(
@@ -54,9 +54,10 @@ def ray_session(
 # %% ../../nbs/7_scale/70_ray_data.ipynb #81a88794
 class _Encode:
     "An actor that holds an encoder."
-    def __init__(self, encoder):
-        ENCODERS[encoder.name], self.model = encoder, encoder.name
-        _loaded_encoder(self.model)
+    def __init__(self, encoder, plugins=()):
+        _load_plugins(plugins)
+        self.model = encoder
+        _encode_function(encoder)
 
     def __call__(self, row):
         V = _encode_batch(self.model, list(row['items']))
@@ -80,7 +81,7 @@ def _in_our_words(
         raise BadInput(str(e)) from None
 
 def _encode_on_ray(
-    model:str,        # A name in ENCODERS
+    model,            # A name in ENCODERS, or an `Encoder`
     batches:list,     # Lists of texts, or of pictures
     workers:int=None, # Actors; None: one for each core
     least:int=4,      # Fewer batches than this are done here
@@ -88,11 +89,11 @@ def _encode_on_ray(
     "The engine: batches to actors, vectors back."
     if len(batches) < least: yield from _ENGINES[0](model, batches); return
     import ray
-    dim, rows = ENCODERS[model].dim, [dict(at=i, items=[_portable(x) for x in b]) for i, b in enumerate(batches)]
+    encoder, rows = _as_encoder(model), [dict(at=i, items=[_portable(x) for x in b]) for i, b in enumerate(batches)]
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 1000))
     size = workers or max(1, min(int(ray.cluster_resources().get('CPU', 1)), len(rows)))
-    for r in _in_our_words(data.map(_Encode, fn_constructor_args=[ENCODERS[model]], num_cpus=1, concurrency=size).iter_rows()):
-        V = iter(np.frombuffer(r['vectors'], 'float32').reshape(-1, dim))
+    for r in _in_our_words(data.map(_Encode, fn_constructor_args=[encoder, _plugin_names()], num_cpus=1, concurrency=size).iter_rows()):
+        V = iter(np.frombuffer(r['vectors'], 'float32').reshape(-1, encoder.dim))
         yield r['at'], [next(V) if t else None for t in r['there']]
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #34568e39
