@@ -41,13 +41,16 @@ def _read_parts(
     try: card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
     except FileNotFoundError: raise BadInput(f"There is no saved model in {folder}") from None
     except (ValueError, OSError) as e: raise BadInput(f"The model card in {folder} cannot be read") from e
-    try: found, known, version, facts, sums = (card.get(k) for k in ('kind', 'format', 'version', 'facts', 'files'))
+    try:
+        found, known, version, facts, sums = (card.get(k) for k in ('kind', 'format', 'version', 'facts',
+            'files'))
     except AttributeError: raise BadInput(f"The model card in {folder} is incomplete") from None
     if known != _FORMAT:
         by, ours = f'by version {version} ' if version else '', behaviour_sim.__version__
         raise BadInput(f"The model in {folder} was saved {by}in format {known}; "
                        f"this is version {ours}, which reads format {_FORMAT}: fit it again")
-    if card.get('key') != content_key(found, known, version, facts, sums): raise BadInput(f"The model card in {folder} was changed after it was saved")
+    if card.get('key') != content_key(found, known, version, facts, sums):
+        raise BadInput(f"The model card in {folder} was changed after it was saved")
     if kind and found != kind: raise BadInput(f"{folder} holds a {found}, not a {kind}")
     files = {n: (folder/n).read_bytes() if (folder/n).is_file() else b'' for n in sums if Path(n).name == n}
     if bad := [n for n, s in sums.items() if hashlib.sha256(files.get(n, b'')).hexdigest() != s]:
@@ -65,7 +68,8 @@ class Regressor:
     def save(self, folder:str|Path # The directory, made if needed
             ) -> Path:
         "Write the fitted model into a directory."
-        if getattr(self, 'names', None) is None: raise BadInput(f"This {type(self).__name__} is not fitted yet")
+        if getattr(self, 'names', None) is None:
+            raise BadInput(f"This {type(self).__name__} is not fitted yet")
         return _write_parts(folder, _import_path(type(self)), *self._pack(Path(folder)))
 
     @classmethod
@@ -91,7 +95,8 @@ def _class_of(
     if isinstance(path, str) and path in Regressor.kinds: return Regressor.kinds[path]
     try: found = _import_named(path)
     except BadInput as e: raise BadInput(f"{folder} holds a {path}, which cannot be loaded: {e}") from e
-    if not isinstance(found, type) or not issubclass(found, Regressor): raise BadInput(f"{folder} holds a {path}, which is no model")
+    if not isinstance(found, type) or not issubclass(found, Regressor):
+        raise BadInput(f"{folder} holds a {path}, which is no model")
     return found
 
 # %% ../nbs/04_model_directories.ipynb #7b80c268
@@ -113,5 +118,6 @@ def load_parts(
     "Load them again; `BadInput` if a file is missing or has changed."
     if bad := [n for n, s in sums.items() if not (folder/n).is_file() or sha256_file(folder/n) != s]:
         raise BadInput(f"{bad[0]} in {folder} is missing or was changed after it was saved")
-    if bad := [n for n in names if Path(n).name != n]: raise BadInput(f"{bad[0]!r} is no part of the model in {folder}")
+    if bad := [n for n in names if Path(n).name != n]:
+        raise BadInput(f"{bad[0]!r} is no part of the model in {folder}")
     return {name: Regressor.load(folder/name) for name in names}

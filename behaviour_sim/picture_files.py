@@ -14,7 +14,8 @@ import numpy as np
 from .core import BadInput
 
 # %% ../nbs/05_picture_files.ipynb #f0b23a2d
-_SIGNATURES = (('jpg', b'\xff\xd8\xff'), ('png', b'\x89PNG\r\n\x1a\n'), ('gif', b'GIF87a'), ('gif', b'GIF89a'))
+_SIGNATURES = (('jpg', b'\xff\xd8\xff'), ('png', b'\x89PNG\r\n\x1a\n'), ('gif', b'GIF87a'),
+    ('gif', b'GIF89a'))
 
 def _picture_kind(
     head:bytes, # The first 12 bytes or more
@@ -49,7 +50,8 @@ def _picture_size(
     if kind == 'gif': return struct.unpack('<HH', data[6:10])
     if chunk == b'VP8X': return tuple(1 + int.from_bytes(data[i:i+3], 'little') for i in (24, 27))
     if chunk == b'VP8 ': return tuple(n & 0x3fff for n in struct.unpack('<HH', data[26:30]))
-    if chunk == b'VP8L': return 1 + ((n := int.from_bytes(data[21:25], 'little')) & 0x3fff), 1 + (n >> 14 & 0x3fff)
+    if chunk == b'VP8L':
+        return 1 + ((n := int.from_bytes(data[21:25], 'little')) & 0x3fff), 1 + (n >> 14 & 0x3fff)
 
 # %% ../nbs/05_picture_files.ipynb #08d7be71
 _MAX_BYTES, _MAX_PIXELS, _MAX_RATIO, _MAX_SCANS = 50_000_000, 50_000_000, 100, 100
@@ -68,7 +70,8 @@ def _check_size(
     "Refuse what is too large or too long."
     if not min(size): raise _BadPicture('bad_image', 'it has no pixels')
     if math.prod(size) > max_pixels: raise _BadPicture('too_big', f'{math.prod(size):,} pixels')
-    if max(size) > _MAX_RATIO*min(size): raise _BadPicture('bad_image', f'one side is over {_MAX_RATIO} times the other')
+    if max(size) > _MAX_RATIO*min(size):
+        raise _BadPicture('bad_image', f'one side is over {_MAX_RATIO} times the other')
 
 # %% ../nbs/05_picture_files.ipynb #3c9b47f6
 def _check_header(
@@ -80,7 +83,8 @@ def _check_header(
     size = _picture_size(data)
     if not size or not all(size): raise _BadPicture('bad_image', 'no size in its header')
     _check_size(size, max_pixels)
-    if kind == 'jpg' and data.count(b'\xff\xda') > _MAX_SCANS: raise _BadPicture('bad_image', 'too many scans')
+    if kind == 'jpg' and data.count(b'\xff\xda') > _MAX_SCANS:
+        raise _BadPicture('bad_image', 'too many scans')
 
 def _decode_picture(
     data:bytes,                 # A file
@@ -96,7 +100,8 @@ def _decode_picture(
         im.load()
         return im
     except _BadPicture: raise
-    except UnidentifiedImageError: raise _BadPicture('bad_image' if _picture_kind(data) else 'bad_type', 'it is none') from None
+    except UnidentifiedImageError:
+        raise _BadPicture('bad_image' if _picture_kind(data) else 'bad_type', 'it is none') from None
     except Image.DecompressionBombError: raise _BadPicture('too_big', 'too many pixels') from None
     except Exception: raise _BadPicture('bad_image', 'it does not decode') from None
 

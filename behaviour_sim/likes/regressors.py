@@ -23,16 +23,20 @@ def _as_matrix(
 ) -> tuple: # (n, d) float32 C-ordered array, and the list of d column names
     "The numbers of `X` and the names of its columns; `BadInput` names what does not fit."
     if isinstance(X, pd.DataFrame):
-        if lost := [c for c in (names or []) if c not in X.columns]: raise BadInput(f"The table lacks the column {lost[0]!r} that the model was fitted on")
+        if lost := [c for c in (names or []) if c not in X.columns]:
+            raise BadInput(f"The table lacks the column {lost[0]!r} that the model was fitted on")
         if names: X = X[list(names)]
-        if bad := [c for c, t in X.dtypes.items() if not pd.api.types.is_numeric_dtype(t)]: raise BadInput(f"The column {bad[0]!r} is not numeric")
+        if bad := [c for c, t in X.dtypes.items() if not pd.api.types.is_numeric_dtype(t)]:
+            raise BadInput(f"The column {bad[0]!r} is not numeric")
         cols, M = [str(c) for c in X.columns], X.to_numpy(dtype=np.float32, na_value=np.nan)
     else:
         M = np.asarray(X, dtype=np.float32)
         if M.ndim != 2: raise BadInput(f"A table of features has two dimensions, not {M.ndim}")
         cols = list(names or [f'f{i}' for i in range(M.shape[1])])
-    if M.shape[1] != len(cols): raise BadInput(f"The table has {M.shape[1]} columns; the model was fitted on {len(cols)}")
-    if np.isinf(M).any(): raise BadInput(f"The column {cols[int(np.isinf(M).any(0).argmax())]!r} holds an infinite value")
+    if M.shape[1] != len(cols):
+        raise BadInput(f"The table has {M.shape[1]} columns; the model was fitted on {len(cols)}")
+    if np.isinf(M).any():
+        raise BadInput(f"The column {cols[int(np.isinf(M).any(0).argmax())]!r} holds an infinite value")
     return np.ascontiguousarray(M), cols
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #d78dc6ad
@@ -44,24 +48,29 @@ def _as_target(
     y = np.asarray(y, dtype=np.float64)
     if y.shape != (n,): raise BadInput(f"The target has shape {y.shape}; the table has {n} rows")
     if n == 0: raise BadInput("There is no row to learn from")
-    if not np.isfinite(y).all(): raise BadInput(f"The target of row {int((~np.isfinite(y)).argmax())} is not a finite number")
+    if not np.isfinite(y).all():
+        raise BadInput(f"The target of row {int((~np.isfinite(y)).argmax())} is not a finite number")
     return y
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #6f9d4f6f
-_table2 = dict(objective='reg:squarederror', max_depth=8, subsample=.8, colsample_bytree=.6, tree_method='hist')
+_table2 = dict(objective='reg:squarederror', max_depth=8, subsample=.8, colsample_bytree=.6,
+    tree_method='hist')
 
 #: As printed in the report's Table 2. The number of rounds is not printed; the notebooks' is used.
 REPORT_XGB = dict(params=dict(_table2, learning_rate=.0001), rounds=1999, early_stopping=0)
 #: As computed in the report's notebooks.
 COMPUTED_XGB = dict(params=dict(_table2, learning_rate=.01, reg_lambda=.01), rounds=1999, early_stopping=0)
 #: The LightGBM in the report's notebooks that the report leaves out.
-COMPUTED_LGB = dict(params=dict(objective='regression', metric='rmse', learning_rate=.1, num_leaves=64), rounds=2000, early_stopping=0)
+COMPUTED_LGB = dict(params=dict(objective='regression', metric='rmse', learning_rate=.1, num_leaves=64),
+    rounds=2000, early_stopping=0)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #91d3ad4b
 #: The project's defaults. `rounds` is a ceiling when validation rows are given.
-_XGB_DEFAULT = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.04, max_depth=6,
+_XGB_DEFAULT = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.04,
+    max_depth=6,
     min_child_weight=20, subsample=.8, colsample_bytree=.5, reg_lambda=5.), rounds=600, early_stopping=50)
-_LGB_DEFAULT = dict(params=dict(objective='regression', metric='rmse', learning_rate=.04, num_leaves=31, min_child_samples=30,
+_LGB_DEFAULT = dict(params=dict(objective='regression', metric='rmse', learning_rate=.04, num_leaves=31,
+    min_child_samples=30,
     feature_fraction=.5, bagging_fraction=.8, bagging_freq=1, lambda_l2=5.), rounds=600, early_stopping=50)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #defe712a
@@ -81,7 +90,7 @@ class _BoostedTrees(Regressor):
     def __init__(self,
         params:dict=None,        # The library's own parameters; None: the default preset's
         rounds:int=None,         # Trees to grow at most; None: the default preset's
-        early_stopping:int=None, # Rounds without a better validation error before stopping; 0: never; None: the default preset's
+        early_stopping:int=None, # Rounds without a better validation error; 0: no stop; None: the preset's
         seed:int=42,             # Seed of the row and column sampling
         n_threads:int=None,      # Threads; None: by the size of the table
     ):
@@ -114,12 +123,14 @@ def predict(self:_BoostedTrees, X # (n, d) the columns of `fit`
     "Predict `log1p_likes`."
     if self.names is None: raise BadInput(f"This {type(self).__name__} is not fitted yet")
     M = _as_matrix(X, self.names)[0]
-    return self._score(M, _boosting_threads(M.size, self.n_threads)).astype(np.float32) if len(M) else np.zeros(0, np.float32)
+    return self._score(M, _boosting_threads(M.size,
+        self.n_threads)).astype(np.float32) if len(M) else np.zeros(0, np.float32)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #4ccbe8f1
 @patch
 def _pack(self:_BoostedTrees, folder):
-    facts = {k: getattr(self, k) for k in 'params rounds early_stopping seed n_threads names rounds_used history'.split()}
+    facts = {k: getattr(self, k) for k in 'params rounds early_stopping seed n_threads names rounds_used '
+                                          'history'.split()}
     return facts, {self.file: self._bytes()}
 
 @patch(cls_method=True)
@@ -150,7 +161,8 @@ class XGBoostModel(_BoostedTrees):
 
     def _grow(self, M, y, valid, weight, threads):
         xgb = _require('xgboost', 'cpu')
-        params = {'device': _xgboost_device(), 'verbosity': 0, 'seed': self.seed, 'nthread': threads, **self.params}
+        params = {'device': _xgboost_device(), 'verbosity': 0, 'seed': self.seed, 'nthread': threads,
+            **self.params}
         watch = [(self._data(*valid, threads=threads), 'valid')] if valid else []
         seen, stop = {}, self.early_stopping if valid and self.early_stopping else None
         self.booster = xgb.train(params, self._data(M, y, weight, threads), self.rounds, evals=watch,
@@ -179,18 +191,22 @@ class LightGBMModel(_BoostedTrees):
     preset, file = _LGB_DEFAULT, 'trees.txt'
     def _grow(self, M, y, valid, weight, threads):
         lgb = _require('lightgbm', 'cpu')
-        params = {'verbosity': -1, 'seed': self.seed, 'deterministic': True, 'force_col_wise': True, 'num_threads': threads, **self.params}
-        if len(M) < 10: params.update(bagging_fraction=1., bagging_freq=0)   # a sample of so few rows may be empty
+        params = {'verbosity': -1, 'seed': self.seed, 'deterministic': True, 'force_col_wise': True,
+            'num_threads': threads, **self.params}
+        # a sample of so few rows may be empty
+        if len(M) < 10: params.update(bagging_fraction=1., bagging_freq=0)
         data = lgb.Dataset(M, y, weight=weight, params=dict(verbosity=-1))
         watch = [lgb.Dataset(*valid, reference=data)] if valid else []
         seen, stop = {}, bool(valid and self.early_stopping)
         calls = [lgb.record_evaluation(seen)] if valid else []
         if stop: calls.append(lgb.early_stopping(self.early_stopping, first_metric_only=True, verbose=False))
-        self.booster = lgb.train(params, data, self.rounds, valid_sets=watch, valid_names=['valid'][:len(watch)], callbacks=calls)
+        self.booster = lgb.train(params, data, self.rounds, valid_sets=watch,
+            valid_names=['valid'][:len(watch)], callbacks=calls)
         if seen: self.history = next(iter(seen['valid'].values()))
         self.rounds_used = self.booster.best_iteration if stop else self.booster.num_trees()
 
-    def _score(self, M, threads): return self.booster.predict(M, num_iteration=self.rounds_used, num_threads=threads)
+    def _score(self, M, threads): return self.booster.predict(M, num_iteration=self.rounds_used,
+        num_threads=threads)
     def _bytes(self): return self.booster.model_to_string(num_iteration=self.rounds_used).encode()
     def _booster(self, data): return _require('lightgbm', 'cpu').Booster(model_str=data.decode())
     def _gains(self): return self.booster.feature_importance('gain', iteration=self.rounds_used)
@@ -270,7 +286,8 @@ class ExternalRegressor(Regressor):
         M, names = _as_matrix(X)
         y, more = _as_target(y, len(M)), {}
         fresh = _unfitted(self.model) if np.ptp(y) else _unfitted(None) # some refuse a constant target
-        if weight is not None and _takes(fresh.fit, 'sample_weight'): more['sample_weight'] = _as_target(weight, len(M))
+        if weight is not None and _takes(fresh.fit, 'sample_weight'):
+            more['sample_weight'] = _as_target(weight, len(M))
         self.medians = None if _accepts_nan(fresh) else _medians(M)
         self.fitted, self.file, self.names = fresh, None, None
         fresh.fit(self._filled(M), y, **more)
@@ -287,7 +304,7 @@ class ExternalRegressor(Regressor):
         if not len(M): return np.zeros(0, np.float32)
         p = np.asarray(self.fitted.predict(self._filled(M)), np.float32).ravel()
         if p.shape != (len(M),) or not np.isfinite(p).all():
-            raise BadInput(f"{type(self.fitted).__name__} gave no finite number for some of the {len(M)} rows")
+            raise BadInput(f"{type(self.fitted).__name__} gave no finite number for each of {len(M)} rows")
         return p
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #b7b7b5b9
@@ -342,13 +359,15 @@ def _unpack(cls:ExternalRegressor, facts, files, folder):
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #5b44c624
 def _make_regressor(
-    spec,          # A `Regressor`, a class, a function that makes one, or an object with scikit-learn's fit and predict
+    spec,          # A `Regressor`, a class, a function that makes one, or a scikit-learn style object
     seed:int=None, # For a class or a function that takes one
 ) -> Regressor: # Not fitted yet
     "The regressor that is meant; `spec` itself is never fitted."
     if isinstance(spec, Regressor): return copy.deepcopy(spec)
     if isinstance(spec, type) or not hasattr(spec, 'fit'):
-        if not callable(spec): raise BadInput(f"A regressor has fit and predict, as in scikit-learn; {type(spec).__name__} has not")
+        if not callable(spec):
+            raise BadInput(f"A regressor has fit and predict, as in scikit-learn; {type(spec).__name__} has "
+                           f"not")
         how = next((k for k in ('seed', 'random_state') if seed is not None and _takes(spec, k)), None)
         made = spec(**({how: seed} if how else {}))
     else: made = spec
