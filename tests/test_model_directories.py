@@ -12,7 +12,7 @@ import pytest
 from behaviour_sim.text.simulator import ContentSimulator
 from behaviour_sim.core import BadInput, content_key, sha256_file, write_json
 from behaviour_sim.corpus.synthetic import sample_tweets
-from behaviour_sim.likes.regressors import _FORMAT, Regressor
+from behaviour_sim.model_directories import _FORMAT, Regressor
 from behaviour_sim.likes.simulator import LikesSimulator
 
 
@@ -126,7 +126,7 @@ def test_a_fact_that_was_changed_is_one_sentence(model):
     "A card that can be read, and says something else than when it was saved."
     card = model/'model.json'; whole = card.read_text()
     c = json.loads(whole)
-    for changed in (c | dict(facts=c['facts'] | dict(seed=43)), c | dict(version='9'), {**c, 'kind': 'LikesSimulator'}):
+    for changed in (c | dict(facts=c['facts'] | dict(seed=43)), c | dict(version='9'), {**c, 'kind': 'behaviour_sim.likes.simulator.LikesSimulator'}):
         write_json(changed, card)
         with pytest.raises(BadInput, match='was changed after it was saved'): ContentSimulator.load(model)
     card.write_text(whole)

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
+from sklearn.linear_model import Ridge
 
 from behaviour_sim.core import BadInput
 from behaviour_sim.likes.ensemble import LossWeightedEnsemble, StackedEnsemble, out_of_fold, validation_loss_weights
 from behaviour_sim.likes.evaluation import Baselines, ConformalIntervals, compare_predictions, _conformal_radius, coverage_table, likes_metrics, _smearing, _spearman
 from behaviour_sim.likes.neighbours import _NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel, drop_outliers, _loop_predict, row_percentile
-from behaviour_sim.likes.regressors import COMPUTED_LGB, COMPUTED_XGB, _LGB_DEFAULT, REPORT_XGB, _XGB_DEFAULT, BaggedModel, LightGBMModel, Regressor, XGBoostModel, _read_parts
+from behaviour_sim.likes.regressors import COMPUTED_LGB, COMPUTED_XGB, _LGB_DEFAULT, REPORT_XGB, _XGB_DEFAULT, BaggedModel, ExternalRegressor, LightGBMModel, XGBoostModel, _fit_regressor, _make_regressor
+from behaviour_sim.model_directories import Regressor, _read_parts, _write_parts
 
 SMALL = dict(rounds=25)
 MODELS = {
@@ -19,7 +21,11 @@ MODELS = {
     'bagged': lambda: BaggedModel(lambda seed: LightGBMModel(**SMALL, seed=seed), seeds=(1, 2)),
     'neighbours': lambda: NeighbourModel(**_NEIGHBOUR_DEFAULT), 'report_faiss': lambda: NeighbourModel(**REPORT_FAISS),
     'hnsw': lambda: NeighbourModel(index='hnsw', k=5, standardise=True),
+    'ridge': lambda: ExternalRegressor(Ridge()), 'catboost': lambda: ExternalRegressor(_catboost()),
 }
+
+def _catboost():
+    return pytest.importorskip('catboost').CatBoostRegressor(iterations=25, verbose=0, allow_writing_files=False, thread_count=1, random_seed=1)
 
 
 def table(n=600, d=12, seed=0, gaps=0.0):
@@ -51,7 +57,7 @@ def test_round_trip(name, data, tmp_path):
     again.save(tmp_path/'again')
     for f in (p for p in (tmp_path/'m').rglob('*') if p.is_file()):
         assert f.read_bytes() == (tmp_path/'again'/f.relative_to(tmp_path/'m')).read_bytes()
-        assert f.suffix in {'.json', '.ubj', '.txt', '.faiss', '.npz'}
+        assert f.suffix in {'.json', '.ubj', '.txt', '.faiss', '.npz', '.skops', '.cbm'}
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -162,10 +168,104 @@ def test_a_strange_card_is_refused(card, tmp_path):
 
 
 def test_an_unknown_kind_is_refused(tmp_path):
-    from behaviour_sim.likes.regressors import _write_parts
     _write_parts(tmp_path, 'Oracle', {})
     with pytest.raises(BadInput, match='holds a Oracle'): Regressor.load(tmp_path)
     assert _read_parts(tmp_path) == ('Oracle', {}, {})
+
+
+# ---- a class by its import path
+
+def _named(folder, path):
+    "A directory whose card names `path`, with everything else in order."
+    from behaviour_sim.core import content_key, write_json
+    _write_parts(folder, 'x', {})
+    card = json.loads((folder/'model.json').read_text()) | dict(kind=path)
+    write_json(card | dict(key=content_key(*(card[k] for k in ('kind', 'format', 'version', 'facts', 'files')))), folder/'model.json')
+
+HOSTILE = ['os.system', 'subprocess.Popen', 'builtins.eval', 'posix.system', 'behaviour_sim.core.json', 'behaviour_sim.core.json.loads', 'behaviour_sim.core.Path',
+           'behaviour_sim.core.BadInput', 'behaviour_sim.core.write_atomic', 'behaviour_sim.model_directories.sha256_file', 'behaviour_sim.likes.regressors.os.system',
+           'behaviour_sim.apps.__main__.x', 'behaviour_sim..core.x', '.x', 'x', '', '../x', 'antigravity.x', 'behaviour_simx.Evil', 3, None, ['os.system'], {}]
+
+@pytest.mark.parametrize('path', HOSTILE, ids=str)
+def test_a_card_that_names_anything_else_is_refused(path, tmp_path):
+    _named(tmp_path, path)
+    with pytest.raises(BadInput): Regressor.load(tmp_path)
+
+def test_refusing_imports_and_runs_nothing(tmp_path):
+    "Neither a module that lies in the working folder nor one of the standard library is imported."
+    (tmp_path/'evil.py').write_text(f"open({str(tmp_path/'mark')!r}, 'w')\nclass Evil: pass")
+    code = f"""import sys; sys.path.insert(0, {str(tmp_path)!r})
+from behaviour_sim.model_directories import Regressor
+for d in ('evil', 'antigravity'):
+    try: Regressor.load({str(tmp_path)!r} + '/' + d)
+    except ValueError: print('refused')
+print([m for m in ('evil', 'antigravity') if m in sys.modules])"""
+    for name, path in dict(evil='evil.Evil', antigravity='antigravity.fly').items(): (tmp_path/name).mkdir(); _named(tmp_path/name, path)
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert p.stdout.split('\n')[:3] == ['refused', 'refused', '[]'] and not (tmp_path/'mark').exists()
+
+def test_a_fresh_process_loads_every_class(data, tmp_path):
+    (X, y), (Xt, _) = data
+    X, Xt, made = X.fillna(0), Xt.fillna(0), {}
+    for name in MODELS: made[name] = MODELS[name]().fit(X, y); made[name].save(tmp_path/name)
+    code = f"""import sys
+from behaviour_sim.model_directories import Regressor
+import numpy as np
+Xt = np.load({str(tmp_path/'X.npy')!r})
+for n in {list(MODELS)}: print(n, Regressor.load({str(tmp_path)!r} + '/' + n).predict(Xt).tobytes().hex())"""
+    np.save(tmp_path/'X.npy', Xt.to_numpy('float32'))
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
+    assert dict(l.split() for l in out.splitlines()) == {n: m.predict(Xt.to_numpy('float32')).tobytes().hex() for n, m in made.items()}
+
+def test_a_plugin_is_loaded_only_when_it_is_named(tmp_path, monkeypatch):
+    (tmp_path/'shop_models.py').write_text("""from behaviour_sim.model_directories import Regressor
+class Shop(Regressor):
+    names = ['x']
+    def _pack(self, folder): return {}, {}
+    @classmethod
+    def _unpack(cls, facts, files, folder): return cls()
+""")
+    run = lambda code, **env: subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+        env={**os.environ, 'PYTHONPATH': f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **env})
+    assert run(f"import shop_models; shop_models.Shop().save({str(tmp_path/'m')!r})").returncode == 0
+    load = f"from behaviour_sim.model_directories import Regressor; print(type(Regressor.load({str(tmp_path/'m')!r}%s)).__name__)"
+    assert 'BadInput' in (r := run(load % '')).stderr and 'BEHAVIOUR_SIM_PLUGINS' in r.stderr
+    assert run(load % '', BEHAVIOUR_SIM_PLUGINS='shop_models').stdout == 'Shop\n' == run(load % ", plugins=['shop_models']").stdout
+
+
+# ---- a regressor of the user's own
+
+def test_weights_reach_a_model_that_takes_them(data):
+    (X, y), (Xt, _) = data
+    w = np.where(np.arange(len(y)) < 200, 1., 0.)
+    X = X.drop(columns='a,b')
+    some = ExternalRegressor(Ridge()).fit(X[:200], y[:200]).predict(Xt)
+    np.testing.assert_allclose(ExternalRegressor(Ridge()).fit(X, y, weight=w).predict(Xt), some, atol=1e-3)
+    class NoWeights(Ridge):
+        def fit(self, X, y): return super().fit(X, y)
+    assert np.isfinite(ExternalRegressor(NoWeights()).fit(X, y, weight=w).predict(Xt)).all()
+
+def test_the_object_given_is_not_fitted(data):
+    (X, y), _ = data
+    model = Ridge()
+    ExternalRegressor(model).fit(X, y)
+    assert not hasattr(model, 'coef_')
+
+def test_a_type_that_nobody_vouches_for_is_not_built(data, tmp_path):
+    (X, y), _ = data
+    ExternalRegressor(Unknown()).fit(X, y).save(tmp_path)
+    with pytest.raises(BadInput, match='Unknown, which is in no plug-in'): Regressor.load(tmp_path)
+
+class Unknown(Ridge): pass
+
+def test_a_regressor_is_asked_for_in_four_ways(data):
+    (X, y), (Xt, _) = data
+    for spec in (Ridge(), Ridge, lambda: Ridge(), _catboost(), LightGBMModel(**SMALL), LightGBMModel, lambda seed: XGBoostModel(**SMALL, seed=seed)):
+        m = _fit_regressor(spec, X, y, np.ones(len(y)), seed=3)
+        assert isinstance(m, Regressor) and np.isfinite(m.predict(Xt)).all()
+        if isinstance(m, (LightGBMModel, XGBoostModel)) and callable(spec): assert m.seed == 3
+    for spec in ('ridge', 3, object(), lambda: 3, str):
+        with pytest.raises(BadInput, match='A regressor has fit and predict'): _make_regressor(spec)
 
 
 # ---- boosting

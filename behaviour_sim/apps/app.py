@@ -20,7 +20,8 @@ from ..features.manifest import _made_once
 from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
 from ..likes.simulator import LikesSimulator, normalise_tweets
-from ..features.captioning import CAPTIONERS, caption
+from ..presets import _preset_of
+from ..features.captioning import caption
 from ..text.prompts import build_prompts, tidy_text
 from ..text.metrics import is_degenerate
 from ..text.simulator import ContentSimulator, _language_model_of
@@ -169,7 +170,7 @@ def picture(self:AppSession, data:bytes # A file
     "Keep a picture, and say what it shows."
     with self.lock:
         name = _keep_picture(data, self.folder)
-        try: said = caption(pd.DataFrame(dict(id=['draft'], image_path=[str(self.folder/name)])), CAPTIONERS[self.sim.preset], quiet=True).iloc[0]
+        try: said = caption(pd.DataFrame(dict(id=['draft'], image_path=[str(self.folder/name)])), _preset_of(self.sim.preset).captioner, quiet=True).iloc[0]
         except BadInput: said = '' # no captioner on this machine
         return dict(picture=name, caption=said)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import data_dir
-from ..features.embeddings import PRESETS
+from ..presets import _preset_of
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import normalise_tweets
 from .likes_quality import _holdouts, _mean_gain, _show, _two_judges
@@ -39,7 +39,7 @@ def _best_old_tweet(
     "For each tweet the candidate most like the real text: a bound, not a method."
     r = writer.retriever
     real, out = r.kernel.see(new['content'].tolist()), []
-    for i, at in enumerate(r.pools.nearest(_Facts(new, PRESETS[r.preset]['text'], True), r.k)):
+    for i, at in enumerate(r.pools.nearest(_Facts(new, _preset_of(r.preset).text_encoder, True), r.k)):
         L = r.kernel.likeness(tuple(x[[i]] for x in real), tuple(x[at] for x in r.seen))[0]
         out.append(r.texts[at[L.argmax()]])
     return out

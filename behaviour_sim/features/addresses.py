@@ -22,17 +22,22 @@ class RefusedAddress(Exception):
 
 # %% ../../nbs/3_features/30_addresses.ipynb #0c405bae
 _NOT_PUBLIC_4 = [(ipaddress.ip_network(n), why) for n, why in (
-    ('0.0.0.0/8', 'this host'), ('10.0.0.0/8', 'private'), ('100.64.0.0/10', 'carrier-grade NAT'), ('127.0.0.0/8', 'loopback'),
-    ('168.63.129.16/32', 'cloud metadata'), ('169.254.0.0/16', 'link-local and cloud metadata'), ('172.16.0.0/12', 'private'),
+    ('0.0.0.0/8', 'this host'), ('10.0.0.0/8', 'private'), ('100.64.0.0/10', 'carrier-grade NAT'),
+    ('127.0.0.0/8', 'loopback'),
+    ('168.63.129.16/32', 'cloud metadata'), ('169.254.0.0/16', 'link-local and cloud metadata'),
+    ('172.16.0.0/12', 'private'),
     ('192.0.0.0/24', 'protocol assignments'), ('192.0.2.0/24', 'documentation'), ('192.31.196.0/24', 'AS112'),
-    ('192.52.193.0/24', 'AMT'), ('192.88.99.0/24', '6to4 relay'), ('192.168.0.0/16', 'private'), ('192.175.48.0/24', 'AS112'),
-    ('198.18.0.0/15', 'benchmarks'), ('198.51.100.0/24', 'documentation'), ('203.0.113.0/24', 'documentation'),
+    ('192.52.193.0/24', 'AMT'), ('192.88.99.0/24', '6to4 relay'), ('192.168.0.0/16', 'private'),
+    ('192.175.48.0/24', 'AS112'),
+    ('198.18.0.0/15', 'benchmarks'), ('198.51.100.0/24', 'documentation'),
+    ('203.0.113.0/24', 'documentation'),
     ('224.0.0.0/4', 'multicast'), ('240.0.0.0/4', 'reserved'))]
 
 # %% ../../nbs/3_features/30_addresses.ipynb #848d55b3
 _PUBLIC_6 = ipaddress.ip_network('2000::/3')
 _NOT_PUBLIC_6 = [(ipaddress.ip_network(n), why) for n, why in (
-    ('::1/128', 'loopback'), ('::ffff:0:0/96', 'IPv4-mapped'), ('64:ff9b::/96', 'NAT64'), ('64:ff9b:1::/48', 'NAT64'),
+    ('::1/128', 'loopback'), ('::ffff:0:0/96', 'IPv4-mapped'), ('64:ff9b::/96', 'NAT64'),
+    ('64:ff9b:1::/48', 'NAT64'),
     ('fc00::/7', 'private'), ('fe80::/10', 'link-local'), ('ff00::/8', 'multicast'), ('2001::/32', 'Teredo'),
     ('2001::/23', 'protocol assignments'), ('2001:db8::/32', 'documentation'), ('2002::/16', '6to4'),
     ('2620:4f:8000::/48', 'AS112'), ('3fff::/20', 'documentation'))]
@@ -67,14 +72,17 @@ def _shown_host(
     return host if (place.scheme, place.port) in (('http', 80), ('https', 443)) else f'{host}:{place.port}'
 
 # %% ../../nbs/3_features/30_addresses.ipynb #3a0ee071
-_PRIVATE_NAMES = ('localhost', 'local', 'localdomain', 'internal', 'intranet', 'private', 'corp', 'home', 'lan', 'home.arpa', 'onion')
+_PRIVATE_NAMES = ('localhost', 'local', 'localdomain', 'internal', 'intranet', 'private', 'corp', 'home',
+    'lan', 'home.arpa', 'onion')
 
 def _read_host(
     host:str, # As it stands in the address, IPv6 in brackets
 ) -> str: # Lower-case ASCII
     "The host's one spelling; `RefusedAddress` for a private name or a disguised address."
     if host.startswith('['):
-        try: return str(ipaddress.IPv6Address(host[1:-1])) if host.endswith(']') and '%' not in host else _fail('not an IPv6 address')
+        try:
+            if not host.endswith(']') or '%' in host: _fail('not an IPv6 address')
+            return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError: _fail('not an IPv6 address')
     if '%' in host: _fail('a percent sign in the host')
     name = (host if host.isascii() else _to_ascii(host)).lower().removesuffix('.')
@@ -82,7 +90,8 @@ def _read_host(
     if re.fullmatch(r'[0-9]+|0x[0-9a-f]*', last):
         try: return str(ipaddress.IPv4Address(name))
         except ValueError: _fail('an IP address in an unusual spelling')
-    if len(name) > 253 or not re.fullmatch(r'(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z][a-z0-9-]*[a-z0-9]', name):
+    if len(name) > 253 or not re.fullmatch(
+        r'(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z][a-z0-9-]*[a-z0-9]', name):
         _fail('not a full host name')
     if any(name.endswith('.'+p) for p in _PRIVATE_NAMES): _fail('a private name')
     return name
@@ -109,14 +118,16 @@ def _read_url(
     "Take an address apart, or refuse it."
     if not isinstance(url, str) or not url: _fail('no address')
     if len(url) > _MAX_URL: _fail(f'longer than {_MAX_URL} characters')
-    if re.search(r'[\x00-\x20\x7f-\xa0\\\u2028\u2029\ud800-\udfff]', url): _fail('white space, a backslash or a control character')
+    if re.search(r'[\x00-\x20\x7f-\xa0\\\u2028\u2029\ud800-\udfff]', url):
+        _fail('white space, a backslash or a control character')
     try: parts = urlsplit(urljoin(base, url) if base else url)
     except ValueError: _fail('not an address')
     if parts.scheme not in _PORTS: _fail('not http or https')
     if base and base.startswith('https:') and parts.scheme == 'http': _fail('a redirect from https to http')
     if '@' in parts.netloc: _fail('a user name in the address')
     host, _, port = parts.netloc.partition(']') if parts.netloc.startswith('[') else (parts.netloc, '', '')
-    host, port = (host+']', port.removeprefix(':')) if port or parts.netloc.startswith('[') else parts.netloc.partition(':')[::2]
+    if port or parts.netloc.startswith('['): host, port = host+']', port.removeprefix(':')
+    else: host, port = parts.netloc.partition(':')[::2]
     if port and not re.fullmatch('[0-9]{1,5}', port): _fail('not a port')
     port = int(port or _PORTS[parts.scheme])
     if port not in (_PORTS[parts.scheme], *extra_ports): _fail('an unusual port')
@@ -139,7 +150,7 @@ def public_addresses(
     host:str,                 # A name or an IP address
     port:int,                 # The port to be used
     resolver=_system_resolver, # From a host to a list of addresses
-    allowed=(),               # Pairs (loopback address, port) to accept nevertheless; only tests have a use for it
+    allowed=(),               # Pairs (loopback address, port) to accept nevertheless, in tests
 ) -> list[str]: # One or more addresses; `RefusedAddress` unless all of them are public
     "All addresses of a host, each of them checked."
     try: addresses = [str(ipaddress.ip_address(host))]

@@ -13,18 +13,26 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import BadInput, pick_device
-from .embeddings import _clip_mean, _clip_std, embed, _fast_dtype, _from_hub, _lite0_state, _packaged_weights, _pixels, register_encoder, _tiny_tokenizer
+from ..presets import _registered
+from .embeddings import _by_processor, _clip_mean, _clip_std, _fast_dtype, _from_hub
+from .embeddings import embed, _lite0_state, _packaged_weights, _pixels
+from .embeddings import register_encoder, _tiny_tokenizer
 
 # %% ../../nbs/3_features/34_captioning.ipynb #73e780ce
-CAPTIONERS = dict(tiny='tiny-blip2', laptop='conse', paper='Salesforce/blip2-opt-2.7b')
+#: Captioner → the image encoder it works from, and a function: (n, dim) vectors → n captions.
+CAPTIONERS = {}
 
 # %% ../../nbs/3_features/34_captioning.ipynb #70675392
 #: What brands post and ImageNet does not name.
-_EVERYDAY = '''person, woman, man, child, crowd, team, player, athlete, runner, singer, band, concert, party, meeting, office, conference, stage, city, street,
-building, house, garden, park, beach, sea, lake, mountain, forest, sky, sunset, snow, road, car, truck, motorbike, train, plane, airport, ship, bicycle, race, football, stadium, tennis,
-basketball, golf, gym, trophy, food, meal, drink, coffee, tea, cake, dessert, fruit, salad, burger, pizza, chicken, chocolate, bottle, can, glass, kitchen, table, chair, sofa, bed,
-lamp, shop, store, shelf, clothes, dress, shirt, jacket, shoe, sneaker, bag, hat, watch, jewellery, perfume, cosmetics, phone, laptop, computer, screen, camera, headphones, speaker,
-robot, machine, tool, logo, text, poster, chart, map, book, newspaper, gift, flower, tree, dog, cat, horse, bird, hospital, doctor, school, student, money, bank card'''
+_EVERYDAY = '''person, woman, man, child, crowd, team, player, athlete, runner, singer, band, concert,
+party, meeting, office, conference, stage, city, street, building, house, garden, park, beach, sea,
+lake, mountain, forest, sky, sunset, snow, road, car, truck, motorbike, train, plane, airport, ship,
+bicycle, race, football, stadium, tennis, basketball, golf, gym, trophy, food, meal, drink, coffee,
+tea, cake, dessert, fruit, salad, burger, pizza, chicken, chocolate, bottle, can, glass, kitchen,
+table, chair, sofa, bed, lamp, shop, store, shelf, clothes, dress, shirt, jacket, shoe, sneaker, bag,
+hat, watch, jewellery, perfume, cosmetics, phone, laptop, computer, screen, camera, headphones,
+speaker, robot, machine, tool, logo, text, poster, chart, map, book, newspaper, gift, flower, tree,
+dog, cat, horse, bird, hospital, doctor, school, student, money, bank card'''
 
 @lru_cache
 def _class_names() -> list: # 1000 names in the order of the classifier
@@ -73,24 +81,29 @@ def _conse(
         out.append('a photo of ' + _spoken_list(said))
     return out
 
+CAPTIONERS['conse'] = ('efficientnet-lite0', _conse)
+
 # %% ../../nbs/3_features/34_captioning.ipynb #9978f15e
 _WORDS = 32 # tokens of a caption, at most
 
 def _blip2(
     model,     # A Blip2ForConditionalGeneration
     tokenizer, # Its tokenizer
-    size:int,  # Side of its pictures in pixels
+    prepare,   # list of arrays → (n, 3, size, size) tensor
 ): # list of arrays → (n, WORDS) float32 token numbers, padded with -1
     "Caption pictures."
     import torch
     device = pick_device()
     model.eval().to(device)
     c = model.config
-    start = torch.tensor([c.image_token_id]*c.num_query_tokens + list(tokenizer('a photo of', add_special_tokens=False).input_ids))
+    # with its beginning-of-text token, where it has one
+    start = torch.tensor([c.image_token_id]*c.num_query_tokens + list(tokenizer('a photo of').input_ids))
     def encode(pictures):
         ids = start.repeat(len(pictures), 1).to(device)
-        x = _pixels(pictures, size, _clip_mean, _clip_std).to(device, model.dtype)
-        with torch.inference_mode(): y = model.generate(pixel_values=x, input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_WORDS, do_sample=False)
+        x = prepare(pictures).to(device, model.dtype)
+        with torch.inference_mode():
+            y = model.generate(pixel_values=x, input_ids=ids, attention_mask=torch.ones_like(ids),
+                max_new_tokens=_WORDS, do_sample=False)
         y = y[:, ids.shape[1]:] if y.shape[1] > _WORDS else y # some versions give the prompt back
         out = np.full((len(pictures), _WORDS), -1, 'float32')
         out[:, :y.shape[1]] = y.cpu().numpy()[:, :_WORDS]
@@ -98,21 +111,38 @@ def _blip2(
     return encode
 
 @lru_cache
-def _blip2_parts(name): # The model, its tokenizer, the side of its pictures
+def _blip2_parts(name): # The model, its tokenizer, and what prepares its pictures
     if name != 'tiny-blip2':
-        m = _from_hub(name, 'Blip2ForConditionalGeneration', dtype='float16' if pick_device() == 'cuda' else _fast_dtype())
-        return m, _from_hub(name, 'AutoTokenizer'), m.config.vision_config.image_size
+        m = _from_hub(name, 'Blip2ForConditionalGeneration',
+            dtype='float16' if pick_device() == 'cuda' else _fast_dtype())
+        return m, _from_hub(name, 'AutoTokenizer'), _by_processor(_from_hub(name, 'BlipImageProcessorPil'))
     import torch, transformers as t
     tok = _tiny_tokenizer()
     small = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
-    config = t.Blip2Config(vision_config=dict(**small, image_size=32, patch_size=8), qformer_config=dict(**small, encoder_hidden_size=32, vocab_size=len(tok)),
-        text_config=t.OPTConfig(vocab_size=len(tok) + 1, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=32,
-            pad_token_id=0, bos_token_id=0, eos_token_id=0).to_dict(), num_query_tokens=4, image_token_id=len(tok))
+    config = t.Blip2Config(vision_config=dict(**small, image_size=32, patch_size=8),
+        qformer_config=dict(**small, encoder_hidden_size=32, vocab_size=len(tok)),
+        text_config=t.OPTConfig(vocab_size=len(tok) + 1, hidden_size=32, ffn_dim=64, num_hidden_layers=2,
+        num_attention_heads=2, word_embed_proj_dim=32,
+            pad_token_id=0, bos_token_id=0, eos_token_id=0).to_dict(), num_query_tokens=4,
+            image_token_id=len(tok))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return t.Blip2ForConditionalGeneration(config), tok, 32
+        return t.Blip2ForConditionalGeneration(config), tok, partial(_pixels, size=32, mean=_clip_mean,
+            std=_clip_std)
 
-for _name in (CAPTIONERS['tiny'], CAPTIONERS['paper']): register_encoder(_name, 'image', _WORDS, 'config' if _name == 'tiny-blip2' else 'hub', partial(lambda n: _blip2(*_blip2_parts(n)), _name))
+# %% ../../nbs/3_features/34_captioning.ipynb #e5cf1811
+def _spell(
+    V:np.ndarray, # (n, WORDS) token numbers; zero rows where there is no picture
+    model:str,    # A BLIP-2 model
+) -> list: # Captions
+    "Token numbers as text."
+    tok = _blip2_parts(model)[1]
+    return [tok.decode([int(i) for i in v if 0 <= i < len(tok)], skip_special_tokens=True).strip()
+        if np.abs(v).sum() else '' for v in V]
+
+for _name, _source in (('tiny-blip2', 'config'), ('Salesforce/blip2-opt-2.7b', 'hub')):
+    register_encoder(_name, 'image', _WORDS, _source, partial(lambda n: _blip2(*_blip2_parts(n)), _name))
+    CAPTIONERS[_name] = (_name, partial(_spell, model=_name))
 
 # %% ../../nbs/3_features/34_captioning.ipynb #1b5c38c2
 def _picture_paths(
@@ -125,34 +155,30 @@ def _picture_paths(
     if results is None: return own
     ok = results[results['status'] == 'ok'].drop_duplicates('id')
     found = dict(zip(ok['id'].astype(str), ok['path']))
-    return [p or (str(Path(folder)/found[i]) if i in found else '') for p, i in zip(own, tweets['id'].astype(str))]
+    return [p or (str(Path(folder)/found[i]) if i in found else '') for p,
+        i in zip(own, tweets['id'].astype(str))]
 
 def caption(
     tweets:pd.DataFrame,        # Tweets with `image_path` or with `caption`
-    model:str='conse',          # One of CAPTIONERS
+    model:str='conse',          # A key of `CAPTIONERS`
     captions:pd.DataFrame=None, # id, caption: win over the model
     cache:bool=True,            # Look up and store on disk
     batch_size:int=None,        # Pictures at a time
     quiet:bool|None=None,       # No progress bar
 ) -> pd.Series: # Captions, '' for a tweet without a picture; with the tweets' index
     "What the pictures show. A picture that cannot be read has no caption, and a warning counts them."
-    if model not in CAPTIONERS.values(): raise BadInput(f"There is no captioner {model!r}; choose one of {', '.join(CAPTIONERS.values())}")
+    encoder, in_words = _registered(CAPTIONERS, model, 'captioner')
     known = tweets['caption'].fillna('').astype(str).tolist() if 'caption' in tweets else ['']*len(tweets)
     if captions is not None:
-        if missing := {'id', 'caption'} - set(captions): raise BadInput(f"The captions have no column {', '.join(sorted(missing))}")
-        table = captions.assign(id=captions['id'].astype(str)).drop_duplicates('id').set_index('id')['caption'].fillna('').astype(str)
+        if missing := {'id', 'caption'} - set(captions):
+            raise BadInput(f"The captions have no column {', '.join(sorted(missing))}")
+        table = captions.assign(id=captions['id'].astype(str)).drop_duplicates('id')
+        table = table.set_index('id')['caption'].fillna('').astype(str)
         known = [k or table.get(i, '') for k, i in zip(known, tweets['id'].astype(str))]
     paths = ['' if k else p for k, p in zip(known, _picture_paths(tweets))]
     if any(paths):
-        V = embed(paths, 'efficientnet-lite0' if model == 'conse' else model, cache, batch_size, quiet)
-        if broken := sum(bool(p) and not np.abs(v).sum() for p, v in zip(paths, V)): warnings.warn(f"{broken:,} pictures cannot be read and get no caption", stacklevel=2)
-        known = [k or w for k, w in zip(known, _conse(V) if model == 'conse' else _spell(V, model))]
+        V = embed(paths, encoder, cache, batch_size, quiet)
+        if broken := sum(bool(p) and not np.abs(v).sum() for p, v in zip(paths, V)):
+            warnings.warn(f"{broken:,} pictures cannot be read and get no caption", stacklevel=2)
+        known = [k or w for k, w in zip(known, in_words(V))]
     return pd.Series(known, index=tweets.index, name='caption', dtype=object)
-
-def _spell(
-    V:np.ndarray, # (n, WORDS) token numbers; zero rows where there is no picture
-    model:str,    # A BLIP-2 model
-) -> list: # Captions
-    "Token numbers as text."
-    tok = _blip2_parts(model)[1]
-    return [tok.decode([int(i) for i in v if 0 <= i < len(tok)], skip_special_tokens=True).strip() if np.abs(v).sum() else '' for v in V]

@@ -6,7 +6,7 @@
 __all__ = ['check_picture', 'download']
 
 # %% ../../nbs/3_features/32_download.ipynb #df6058e9
-import asyncio, contextlib, email.utils, io, math, random, struct, time
+import asyncio, contextlib, email.utils, math, random, time
 from collections import Counter, OrderedDict, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,67 +15,22 @@ import pandas as pd
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 
-from .addresses import _Place, RefusedAddress, public_addresses, _read_url, _shown_host, _system_resolver, why_not_public
+from .addresses import _Place, RefusedAddress, public_addresses, _read_url
+from .addresses import _shown_host, _system_resolver, why_not_public
 from ..core import BadInput, progress, write_atomic
+from ..picture_files import _BadPicture, _decode_picture, _picture_kind
 from .manifest import _AGAIN, _COLUMNS, Manifest, _picture_path, _row
 from ..data.media import media_table
 
-# %% ../../nbs/3_features/32_download.ipynb #c53db6b2
-def _picture_kind(
-    head:bytes, # The first 12 bytes or more
-) -> str: # 'jpg', 'png', 'gif', 'webp' or ''
-    "The format of a picture by its signature."
-    if head[:4] == b'RIFF' and head[8:12] == b'WEBP': return 'webp'
-    return next((k for k, sig in (('jpg', b'\xff\xd8\xff'), ('png', b'\x89PNG\r\n\x1a\n'), ('gif', b'GIF87a'), ('gif', b'GIF89a')) if head.startswith(sig)), '')
-
-# %% ../../nbs/3_features/32_download.ipynb #6abfe36d
-def _jpeg_size(
-    data:bytes, # A JPEG file
-) -> tuple[int, int]|None: # width, height; None if there is no frame header
-    "Walk along the segments of a JPEG to its frame header."
-    pos = 2
-    while pos + 9 <= len(data) and data[pos] == 0xff:
-        marker = data[pos+1]
-        if marker == 0xff: pos += 1; continue
-        if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc): return struct.unpack('>HH', data[pos+5:pos+9])[::-1]
-        pos += 2 if marker == 1 or 0xd0 <= marker <= 0xd8 else 2 + int.from_bytes(data[pos+2:pos+4])
-
-# %% ../../nbs/3_features/32_download.ipynb #2b9c41be
-def _picture_size(
-    data:bytes, # A file of one of the four formats
-) -> tuple[int, int]|None: # width, height; None if the header does not say
-    "Width and height from the header, without decoding."
-    kind, chunk = _picture_kind(data), data[12:16]
-    if kind == 'jpg': return _jpeg_size(data)
-    if len(data) < 30 or kind == 'png' and chunk != b'IHDR': return None
-    if kind == 'png': return struct.unpack('>II', data[16:24])
-    if kind == 'gif': return struct.unpack('<HH', data[6:10])
-    if chunk == b'VP8X': return 1 + int.from_bytes(data[24:27], 'little'), 1 + int.from_bytes(data[27:30], 'little')
-    if chunk == b'VP8 ': return tuple(n & 0x3fff for n in struct.unpack('<HH', data[26:30]))
-    if chunk == b'VP8L': return 1 + ((n := int.from_bytes(data[21:25], 'little')) & 0x3fff), 1 + (n >> 14 & 0x3fff)
-
 # %% ../../nbs/3_features/32_download.ipynb #33a07304
-_MAX_SCANS = 100 # Passes of a progressive JPEG
-
 def check_picture(
     data:bytes,     # A file
     max_pixels:int, # Most pixels to decode
 ) -> tuple[str, int, int]: # kind, width, height
-    "Decode a picture; `RefusedAddress` with 'bad_type', 'bad_image' or 'too_big' if it is none, is broken or is too large."
-    from PIL import Image
-    kind, size = _picture_kind(data), _picture_size(data)
-    if not kind: raise RefusedAddress('bad_type', 'not a JPEG, PNG, GIF or WebP')
-    if not size or not all(size): raise RefusedAddress('bad_image', 'no size in its header')
-    if math.prod(size) > max_pixels: raise RefusedAddress('too_big', f'{math.prod(size):,} pixels')
-    if kind == 'jpg' and data.count(b'\xff\xda') > _MAX_SCANS: raise RefusedAddress('bad_image', 'too many scans')
-    try:
-        with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'GIF', 'WEBP')) as im:
-            if math.prod(im.size) > max_pixels: raise RefusedAddress('too_big', f'{math.prod(im.size):,} pixels')
-            im.load()
-            return kind, *im.size
-    except RefusedAddress: raise
-    except Image.DecompressionBombError: raise RefusedAddress('too_big', 'too many pixels') from None
-    except Exception: raise RefusedAddress('bad_image', 'it does not decode') from None
+    "Decode a picture; `RefusedAddress` if it is none, is broken or is too large."
+    if not (kind := _picture_kind(data)): raise RefusedAddress('bad_type', 'not a JPEG, PNG, GIF or WebP')
+    try: return kind, *_decode_picture(data, max_pixels, ('JPEG', 'PNG', 'GIF', 'WEBP')).size
+    except _BadPicture as e: raise RefusedAddress(e.status, e.reason) from None
 
 # %% ../../nbs/3_features/32_download.ipynb #c777dbf4
 def _pinned_backend(
@@ -87,12 +42,14 @@ def _pinned_backend(
     import httpcore
     class Pinned(httpcore.AnyIOBackend):
         async def connect_tcp(self, host, port, timeout=None, **kw):
-            addresses = await asyncio.get_running_loop().run_in_executor(threads, public_addresses, host, port, resolver, allowed)
+            addresses = await asyncio.get_running_loop().run_in_executor(threads, public_addresses, host,
+                port, resolver, allowed)
             for i, address in enumerate(addresses[:4], 1):
                 try: return await super().connect_tcp(address, port, timeout, **kw)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout):
                     if i == len(addresses[:4]): raise
-        async def connect_unix_socket(self, *args, **kw): raise RefusedAddress('blocked', 'not a network address')
+        async def connect_unix_socket(self, *args, **kw): raise RefusedAddress('blocked',
+            'not a network address')
     return Pinned()
 
 # %% ../../nbs/3_features/32_download.ipynb #abf16056
@@ -119,11 +76,14 @@ class _Run:
         per_host:int=8,           # Connections to one host
     ):
         store_attr()
-        self.slots, self.rest, self.ports = defaultdict(lambda: asyncio.Semaphore(per_host)), {}, {port for _, port in allowed}
-        self.lookups, self.decoders = ThreadPoolExecutor(workers), ThreadPoolExecutor(2) # a large picture takes 200 MB while it is decoded
+        self.slots, self.rest, self.ports = defaultdict(lambda: asyncio.Semaphore(per_host)), {}, {port
+            for _, port in allowed}
+        # a large picture takes 200 MB while it is decoded
+        self.lookups, self.decoders = ThreadPoolExecutor(workers), ThreadPoolExecutor(2)
 
 # %% ../../nbs/3_features/32_download.ipynb #92d3dcdd
-_HEADERS = {'User-Agent': 'behaviour_sim', 'Accept': 'image/jpeg,image/png,image/gif,image/webp', 'Accept-Encoding': 'identity'}
+_HEADERS = {'User-Agent': 'behaviour_sim', 'Accept': 'image/jpeg,image/png,image/gif,image/webp',
+    'Accept-Encoding': 'identity'}
 
 async def _read_answer(
     r,             # An `httpcore.Response`
@@ -134,16 +94,20 @@ async def _read_answer(
     if r.status in (301, 302, 303, 307, 308):
         if not head.get('location'): raise RefusedAddress('error', f'a {r.status} without an address')
         return head['location'], b''
-    if r.status == 429 or 500 <= r.status < 600: raise _Again(f'http_{r.status//100}xx', f'{r.status}', _retry_after(head.get('retry-after', '')))
+    if r.status == 429 or 500 <= r.status < 600:
+        raise _Again(f'http_{r.status//100}xx', f'{r.status}', _retry_after(head.get('retry-after', '')))
     if r.status != 200: raise RefusedAddress('http_4xx' if 400 <= r.status < 500 else 'error', f'{r.status}')
-    if head.get('content-encoding', 'identity').strip().lower() not in ('', 'identity'): raise RefusedAddress('bad_type', 'a compressed body')
+    if head.get('content-encoding', 'identity').strip().lower() not in ('', 'identity'):
+        raise RefusedAddress('bad_type', 'a compressed body')
     length = head.get('content-length', '')
-    if length.isascii() and length.isdigit() and int(length[:18]) > max_bytes: raise RefusedAddress('too_big', f'more than {max_bytes:,} bytes')
+    if length.isascii() and length.isdigit() and int(length[:18]) > max_bytes:
+        raise RefusedAddress('too_big', f'more than {max_bytes:,} bytes')
     body = bytearray()
     async for piece in r.aiter_stream():
         body += piece
         if len(body) > max_bytes: raise RefusedAddress('too_big', f'more than {max_bytes:,} bytes')
-        if len(body) >= 12 and not _picture_kind(body[:12]): raise RefusedAddress('bad_type', 'not a JPEG, PNG, GIF or WebP')
+        if len(body) >= 12 and not _picture_kind(body[:12]):
+            raise RefusedAddress('bad_type', 'not a JPEG, PNG, GIF or WebP')
     return '', bytes(body)
 
 # %% ../../nbs/3_features/32_download.ipynb #64c6d75a
@@ -168,10 +132,12 @@ async def answer(self:_Run,
         seen = set()
         async def trace(event, info): seen.add(event)
         try:
-            async with self.pool.stream('GET', target, headers={'Host': _shown_host(place), **_HEADERS}, extensions={'timeout': patience, 'trace': trace}) as r:
+            async with self.pool.stream('GET', target, headers={'Host': _shown_host(place), **_HEADERS},
+                extensions={'timeout': patience, 'trace': trace}) as r:
                 return await _read_answer(r, self.max_bytes)
         except (httpcore.NetworkError, httpcore.RemoteProtocolError):
-            if 'connection.connect_tcp.started' in seen or 'http11.receive_response_headers.complete' in seen: raise
+            if 'connection.connect_tcp.started' in seen or 'http11.receive_response_headers.complete' in seen:
+                raise
 
 # %% ../../nbs/3_features/32_download.ipynb #ce9d2df6
 _MAX_REDIRECTS = 3
@@ -204,9 +170,11 @@ def _in_words(
     import httpcore
     if isinstance(e, RefusedAddress): return e
     if isinstance(e, (TimeoutError, httpcore.TimeoutException)): return _Again('timeout', 'it took too long')
-    if 'CERTIFICATE_VERIFY_FAILED' in str(e): return RefusedAddress('error', 'the certificate is not valid for this host')
+    if 'CERTIFICATE_VERIFY_FAILED' in str(e):
+        return RefusedAddress('error', 'the certificate is not valid for this host')
     if isinstance(e, httpcore.ConnectError): return RefusedAddress('error', 'no connection')
-    if isinstance(e, (httpcore.NetworkError, httpcore.ProtocolError)): return RefusedAddress('error', 'the answer broke off or is not HTTP')
+    if isinstance(e, (httpcore.NetworkError, httpcore.ProtocolError)):
+        return RefusedAddress('error', 'the answer broke off or is not HTTP')
     return RefusedAddress('error', type(e).__name__)
 
 # %% ../../nbs/3_features/32_download.ipynb #8f3e852f
@@ -229,9 +197,13 @@ async def fetch(self:_Run,
     for attempt in range(1, self.retries + 2):
         try: data = await self.body(url)
         except Exception as e: why = _in_words(e)
-        else: return await asyncio.get_running_loop().run_in_executor(self.decoders, self.keep, url, data, attempt)
-        if not isinstance(why, _Again) or attempt > self.retries: return _row(url, why.status, why.reason, attempt)
-        await asyncio.sleep(min(self.max_wait, max(why.wait or 0, self.pause*2**(attempt-1)*random.uniform(.5, 1.5))))
+        else:
+            return await asyncio.get_running_loop().run_in_executor(self.decoders, self.keep, url, data,
+                attempt)
+        if not isinstance(why, _Again) or attempt > self.retries:
+            return _row(url, why.status, why.reason, attempt)
+        await asyncio.sleep(min(self.max_wait, max(why.wait or 0,
+            self.pause*2**(attempt-1)*random.uniform(.5, 1.5))))
 
 # %% ../../nbs/3_features/32_download.ipynb #52e34ad6
 @patch
@@ -251,7 +223,8 @@ async def fetch_all(self:_Run,
             busy[host] += 1
             try: done(await self.fetch(url))
             finally: busy[host] -= 1
-    tls = httpcore.default_ssl_context() if any(u[:5].lower() == 'https' for u in urls) else None # it takes a while to read the certificates
+    # it takes a while to read the certificates
+    tls = httpcore.default_ssl_context() if any(u[:5].lower() == 'https' for u in urls) else None
     async with httpcore.AsyncConnectionPool(tls, max_connections=self.workers, keepalive_expiry=5,
             network_backend=_pinned_backend(self.resolver, self.allowed, self.lookups)) as self.pool:
         tasks = [asyncio.create_task(work()) for _ in range(min(self.workers, len(urls)))]
@@ -273,9 +246,13 @@ def _wanted(
 ) -> pd.DataFrame: # id, url, error
     "What is to be fetched: of each tweet its picture, or the thumbnail of its video."
     if not isinstance(tweets, pd.DataFrame):
-        urls = tweets if isinstance(tweets, pd.Series) else pd.Series([tweets] if isinstance(tweets, str) else list(tweets), dtype=object)
-        return pd.DataFrame({'id': urls.index, 'url': [u.encode('utf-8', 'backslashreplace').decode() if isinstance(u, str) else '' for u in urls], 'error': ''})
-    if missing := [c for c in ('id', 'media') if c not in tweets]: raise BadInput(f"The column '{missing[0]}' is missing; tweets need 'id' and 'media' here.")
+        urls = tweets if isinstance(tweets, pd.Series) else pd.Series([tweets] if isinstance(tweets, str)
+            else list(tweets), dtype=object)
+        return pd.DataFrame({'id': urls.index,
+            'url': [u.encode('utf-8', 'backslashreplace').decode() if isinstance(u, str) else ''
+            for u in urls], 'error': ''})
+    if missing := [c for c in ('id', 'media') if c not in tweets]:
+        raise BadInput(f"The column '{missing[0]}' is missing; tweets need 'id' and 'media' here.")
     media = media_table(tweets['media'].reset_index(drop=True))
     table = pd.DataFrame({'id': tweets['id'].to_numpy(), 'url': media.url, 'error': media.error})
     return table[media.kind != 'none'].reset_index(drop=True)
@@ -292,17 +269,21 @@ def download(
 ) -> pd.DataFrame: # id, url, status, path, bytes, width, height, attempts, reason; one row for each address
     "Fetch the pictures of tweets into a folder. Whatever an address leads to is a row, never an exception."
     allowed = {(str(a), int(p)) for a, p in unsafe_allow_for_tests}
-    if any(why_not_public(a) != 'loopback' for a, _ in allowed): raise BadInput('unsafe_allow_for_tests takes loopback addresses only.')
+    if any(why_not_public(a) != 'loopback' for a, _ in allowed):
+        raise BadInput('unsafe_allow_for_tests takes loopback addresses only.')
     kwargs = {k: v for k, v in kwargs.items() if v is not None}
     for name, value in kwargs.items():
-        if name != 'resolver' and not (value >= 0 if name in ('retries', 'pause', 'max_wait') else value > 0): raise BadInput(f'{name} is {value}; it has to be positive.')
+        if name != 'resolver' and not (value >= 0 if name in ('retries', 'pause', 'max_wait') else value > 0):
+            raise BadInput(f'{name} is {value}; it has to be positive.')
     table = _wanted(tweets)
     with Manifest(out) as m:
         todo = [u for u in dict.fromkeys(table.url[table.error == '']) if not m.has(u, again)]
         run, bar = _Run(m.out, allowed=allowed, **kwargs), progress(None, 'downloading', len(todo), quiet)
         with bar, contextlib.closing(run): _in_a_loop(run.fetch_all, todo, lambda r: (m.add(r), bar.update()))
-        rows = [m.rows[u] if not e else _row(u, 'error', f'the media cannot be read: {e}') for u, e in zip(table.url, table.error)]
-    return pd.concat([table[['id']], pd.DataFrame(rows, columns=_COLUMNS).astype({'width': 'Int64', 'height': 'Int64'})], axis=1)
+        rows = [m.rows[u] if not e else _row(u, 'error', f'the media cannot be read: {e}') for u,
+            e in zip(table.url, table.error)]
+    return pd.concat([table[['id']],
+        pd.DataFrame(rows, columns=_COLUMNS).astype({'width': 'Int64', 'height': 'Int64'})], axis=1)
 
 # %% ../../nbs/3_features/32_download.ipynb #b7a39e1e
 @patch

@@ -40,12 +40,16 @@ class Manifest:
         self.file, self.journal, self.rows = self.out/'downloads.jsonl', self.out/'downloads.journal', {}
 
     def __enter__(self):
-        if self.out.exists() and not self.out.is_dir(): raise BadInput(f'{self.out}: there is a file of that name.')
+        if self.out.exists() and not self.out.is_dir():
+            raise BadInput(f'{self.out}: there is a file of that name.')
         self.out.mkdir(parents=True, exist_ok=True)
         self.lock = _lock_folder(self.out)
-        for debris in [*self.out.glob('[0-9a-f][0-9a-f]/.' + '[0-9a-f]'*40 + '.*.*'), *self.out.glob('.downloads.*')]: debris.unlink(missing_ok=True)
+        for debris in [*self.out.glob('[0-9a-f][0-9a-f]/.' + '[0-9a-f]'*40 + '.*.*'),
+            *self.out.glob('.downloads.*')]:
+            debris.unlink(missing_ok=True)
         for f in (self.file, self.journal):
-            if f.is_file(): self.rows.update({r['url']: r for r in map(_read_row, f.read_bytes().splitlines()) if r})
+            if f.is_file():
+                self.rows.update({r['url']: r for r in map(_read_row, f.read_bytes().splitlines()) if r})
         self.fold()
         self.tail = open(self.journal, 'ab')
         return self
@@ -87,8 +91,11 @@ def _read_row(
     "A row as it was kept."
     try: r = json.loads(line)
     except (ValueError, RecursionError): return None
-    if not isinstance(r, dict) or set(r) != set(_COLUMNS) or r['status'] not in _STATUSES or not isinstance(r['url'], str): return None
-    ends = [_picture_path(r['url'], k) for k in ('jpg', 'png', 'gif', 'webp')] if r['status'] == 'ok' else ['']
+    if not isinstance(r, dict) or set(r) != set(_COLUMNS): return None
+    if r['status'] not in _STATUSES or not isinstance(r['url'], str):
+        return None
+    ends = [_picture_path(r['url'], k) for k in ('jpg', 'png', 'gif',
+        'webp')] if r['status'] == 'ok' else ['']
     return r if r['path'] in ends else None
 
 # %% ../../nbs/3_features/31_manifest.ipynb #3f8d4998

@@ -7,24 +7,30 @@ __all__ = ['feature_group', 'time_features', 'upload_lag', 'media_features', 'te
            'TweetFeatures']
 
 # %% ../../nbs/3_features/35_table.ipynb #59808d08
-import base64, re
-from collections.abc import Sequence
+import base64, inspect, re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np, pandas as pd
+from fastcore.basics import patch
 
-from ..core import BadInput, _registry_entry
+from ..core import BadInput
 from ..data.cleaning import _EPOCH, LIGHT_STEPS, clean_text, temporal_features
-from .embeddings import PRESETS, embed
+from ..presets import _import_named, _import_path, _preset_of
+from .embeddings import Encoder, _as_encoder, embed
 from ..data.media import media_table
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
-_GROUPS = dict(time='time', media='image', image='image', caption='image', text='text', name='account', habit='account', profile='account', account='account')
+_GROUPS = dict(time='time', media='image', image='image', caption='image', text='text', name='account',
+    habit='account',
+    profile='account', account='account', own='own')
 
 def feature_group(
     column:str, # A column such as 'time.hour'
-) -> str: # 'account', 'time', 'text' or 'image'
+) -> str: # 'account', 'time', 'text', 'image' or 'own'
     "The group of a column, which stands before its dot; `BadInput` for an unknown one."
-    if (kind := column.split('.')[0]) not in _GROUPS: raise BadInput(f"{column!r} belongs to no group; known are {', '.join(_GROUPS)}")
+    kind = column.split('.')[0]
+    if kind not in _GROUPS: raise BadInput(f"{column!r} belongs to no group; known are {', '.join(_GROUPS)}")
     return _GROUPS[kind]
 
 # %% ../../nbs/3_features/35_table.ipynb #33041db5
@@ -33,7 +39,8 @@ def time_features(
 ) -> pd.DataFrame: # (n, 7) float32
     "The facts of the clock and the calendar."
     t, d = temporal_features(tweets), pd.to_datetime(tweets['date']).dt
-    X = t[['hour', 'weekday', 'month', 'days']].assign(minute=d.minute, second=d.second, on_quarter=d.minute%15 == 0)
+    X = t[['hour', 'weekday', 'month', 'days']].assign(minute=d.minute, second=d.second,
+        on_quarter=d.minute%15 == 0)
     X['hour'] = d.hour + d.minute/60
     return X.astype('float32').add_prefix('time.')
 
@@ -65,7 +72,8 @@ def media_features(
     m = media_table(tweets['media'], post_publication=post_publication)
     url = m['url'].astype(str)
     lag = tweets['upload_lag'] if 'upload_lag' in tweets else upload_lag(url, tweets['date'])
-    X = pd.DataFrame(dict(kind=m['kind'].map(_KINDS), count=m['count'], duration=np.log1p(m['duration']), width=m['width'], height=m['height'],
+    X = pd.DataFrame(dict(kind=m['kind'].map(_KINDS), count=m['count'], duration=np.log1p(m['duration']),
+        width=m['width'], height=m['height'],
         bitrate=m['bitrate'], n_variants=m['n_variants'], png=url.str.contains('format=png', regex=False),
         amplify=url.str.contains('/amplify_video', regex=False)), index=tweets.index)
     X['lag'] = np.log10(np.abs(lag) + 1e-4)
@@ -75,8 +83,10 @@ def media_features(
     return X.astype('float32').add_prefix('media.')
 
 # %% ../../nbs/3_features/35_table.ipynb #1deecc17
-_TEXT_COUNTS = dict(words=r'\S+', links='<hyperlink>', mentions='<mention>', hashtags='#', exclamations='!', questions=r'\?', newlines='\n',
-    digits=r'\d', capitals='[A-Z]', emoji='[\U0001F300-\U0001FAFF\u2600-\u27BF]', non_ascii=r'[^\x00-\x7f]', amp='&amp;')
+_TEXT_COUNTS = dict(words=r'\S+', links='<hyperlink>', mentions='<mention>', hashtags='#', exclamations='!',
+    questions=r'\?', newlines='\n',
+    digits=r'\d', capitals='[A-Z]', emoji='[\U0001F300-\U0001FAFF\u2600-\u27BF]', non_ascii=r'[^\x00-\x7f]',
+    amp='&amp;')
 
 def text_features(
     tweets:pd.DataFrame, # Tweets with `content`
@@ -91,7 +101,8 @@ def text_features(
     return X.add_prefix('text.')
 
 # %% ../../nbs/3_features/35_table.ipynb #d976d2cb
-_BRANCHES = ('uk', 'us', 'usa', 'india', 'canada', 'africa', 'ph', 'help', 'care', 'support', 'news', 'jobs', 'pr', 'tv', 'racing', 'fc', 'sport', 'music', 'health', 'official')
+_BRANCHES = ('uk', 'us', 'usa', 'india', 'canada', 'africa', 'ph', 'help', 'care', 'support', 'news', 'jobs',
+    'pr', 'tv', 'racing', 'fc', 'sport', 'music', 'health', 'official')
 _word = re.compile(r'[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+')
 
 def _spoken_name(
@@ -108,8 +119,10 @@ def _name_facts(
     names = tweets[['username', 'inferred company']].drop_duplicates()
     u, c = names['username'].astype(str), names['inferred company'].astype(str)
     low, flat = u.str.lower(), c.str.replace(' ', '', regex=False)
-    X = dict(length=u.str.len(), digits=u.str.count(r'\d'), capitals=u.str.count('[A-Z]'), underscores=u.str.count('_'), company_length=c.str.len(),
-        flagship=low == flat, starts=[a.startswith(b) for a, b in zip(low, flat)], extra=[len(a)-len(b) if b in a else -1 for a, b in zip(low, flat)])
+    X = dict(length=u.str.len(), digits=u.str.count(r'\d'), capitals=u.str.count('[A-Z]'),
+        underscores=u.str.count('_'), company_length=c.str.len(),
+        flagship=low == flat, starts=[a.startswith(b) for a, b in zip(low, flat)],
+        extra=[len(a)-len(b) if b in a else -1 for a, b in zip(low, flat)])
     X |= {f'is_{b}': low.str.endswith(b) | low.str.startswith(b) for b in _BRANCHES}
     table = pd.DataFrame(X).astype('float32').add_prefix('name.').set_index(pd.MultiIndex.from_frame(names))
     return table.reindex(pd.MultiIndex.from_frame(tweets[names.columns])).set_axis(tweets.index)
@@ -117,15 +130,19 @@ def _name_facts(
 # %% ../../nbs/3_features/35_table.ipynb #1bf9e9b2
 def profile_features(
     tweets:pd.DataFrame,        # Tweets with `username` and `date`
-    profiles:pd.DataFrame=None, # username, followers_count, friends_count, statuses_count, created_at, verified
+    profiles:pd.DataFrame=None, # username, followers_count, friends_count, statuses_count, created_at, …
 ) -> pd.DataFrame: # (n, 5) float32, NaN for accounts without a profile
     "The public facts of each tweet's account."
     cols = dict(followers='followers_count', friends='friends_count', statuses='statuses_count')
-    if profiles is None: profiles = pd.DataFrame(columns=['username', *cols.values(), 'created_at', 'verified'])
-    if missing := {'username', *cols.values()} - set(profiles): raise BadInput(f"The profiles have no column {', '.join(sorted(missing))}")
+    if profiles is None:
+        profiles = pd.DataFrame(columns=['username', *cols.values(), 'created_at', 'verified'])
+    if missing := {'username', *cols.values()} - set(profiles):
+        raise BadInput(f"The profiles have no column {', '.join(sorted(missing))}")
     p = profiles.drop_duplicates('username').set_index('username').reindex(tweets['username'])
-    X = {k: np.log1p(pd.to_numeric(p[c], errors='coerce').astype('float64').clip(lower=0)) for k, c in cols.items()}
-    born = pd.to_datetime(p['created_at'] if 'created_at' in p else pd.Series(None, index=p.index), format='%a %b %d %H:%M:%S %z %Y', errors='coerce', utc=True)
+    X = {k: np.log1p(pd.to_numeric(p[c], errors='coerce').astype('float64').clip(lower=0)) for k,
+        c in cols.items()}
+    born = pd.to_datetime(p['created_at'] if 'created_at' in p else pd.Series(None, index=p.index),
+        format='%a %b %d %H:%M:%S %z %Y', errors='coerce', utc=True)
     X['born'] = (born.dt.tz_localize(None) - _EPOCH).dt.total_seconds()/86400
     truth = p['verified'].astype(str).str.lower() if 'verified' in p else pd.Series('', index=p.index)
     X['verified'] = truth.map({'true': 1., '1': 1., 'false': 0., '0': 0.})
@@ -162,7 +179,8 @@ class Compressor:
         "The components as columns `name0`, `name1`, …"
         Z = (E - self.mean) @ self.components.T
         Z[np.abs(E).sum(1) == 0] = np.nan
-        return pd.DataFrame(Z, index=index, columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)
+        return pd.DataFrame(Z, index=index,
+            columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)
 
 # %% ../../nbs/3_features/35_table.ipynb #a115dda2
 def _running_mean(
@@ -171,69 +189,165 @@ def _running_mean(
     dates:pd.Series,      # (n,) when each was posted
     context:tuple=None,   # The same three of other tweets, which count as earlier ones where they are earlier
 ) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
-    "The mean of each fact over a tweet and its group's strictly earlier tweets, whatever the order of the rows."
+    "The mean of each fact over a tweet and its group's strictly earlier tweets."
     own, n = facts.to_numpy('float64'), len(facts)
     F = np.vstack([own, context[0].to_numpy('float64')]) if context else own
-    names = np.concatenate([np.asarray(groups, object), np.asarray(context[1], object)]) if context else np.asarray(groups, object)
-    when = np.concatenate([np.asarray(d, 'datetime64[s]').astype('int64') for d in ((dates, context[2]) if context else (dates,))])
+    names = np.concatenate([np.asarray(groups, object), np.asarray(context[1],
+        object)]) if context else np.asarray(groups, object)
+    when = np.concatenate([np.asarray(d, 'datetime64[s]').astype('int64')
+        for d in ((dates, context[2]) if context else (dates,))])
     code = pd.factorize(names)[0]
     order = np.lexsort((when, code))
     c, w = code[order], when[order]
     new = np.r_[True, c[1:] != c[:-1]] if len(c) else np.zeros(0, bool)
-    first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0)) # of those at the same second
-    start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))                                  # of the group
+    # of those at the same second
+    first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0))
+    # of the group
+    start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))
     def before(A):
         S = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)])
         out = np.empty_like(A); out[order] = S[first] - S[start]
         return out[:n]
     there = ~np.isnan(F)
     total, count = before(np.nan_to_num(F)) + np.nan_to_num(own), before(there.astype('float64')) + there[:n]
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype('float32').round(4)
+    return np.divide(total, count, out=np.full(total.shape, np.nan),
+        where=count > 0).astype('float32').round(4)
+
+# %% ../../nbs/3_features/35_table.ipynb #065d484f
+def _own_features(
+    f:Callable,          # Tweets without likes → DataFrame with their index
+    tweets:pd.DataFrame, # Tweets
+) -> pd.DataFrame: # (n, d) float32
+    "The columns of the user's function, checked."
+    X, what = f(tweets.drop(columns='likes', errors='ignore').copy()), f'The feature {f.__name__}'
+    if not isinstance(X, pd.DataFrame) or not X.index.equals(tweets.index):
+        raise BadInput(f"{what} should give a DataFrame with the index of the tweets")
+    if bad := [c for c, t in X.dtypes.items() if not (pd.api.types.is_numeric_dtype(t)
+        or pd.api.types.is_bool_dtype(t))]:
+        raise BadInput(f"{what} gives a column {bad[0]!r} that is not numeric")
+    X = X.astype('float32').rename(columns=lambda c: c if str(c).split('.')[0] in _GROUPS else f'own.{c}')
+    if np.isinf(X.to_numpy()).any(): raise BadInput(f"{what} gives an infinite value")
+    X.loc[(tweets['content'].astype(str) == '').to_numpy(), [c for c in X if c.startswith('text.')]] = np.nan
+    return X
+
+# %% ../../nbs/3_features/35_table.ipynb #30b901cb
+def _own_path(
+    x, # A function or a class
+) -> str: # Its import path
+    "Where it can be imported from; `BadInput` where it cannot."
+    path = _import_path(x)
+    if x.__module__ == '__main__' or not all(p.isidentifier() for p in path.split('.')):
+        raise BadInput(f"{x.__qualname__} cannot be saved: put it at the top of a module of yours")
+    return path
+
+def _encoder_facts(
+    encoder, # None, a name, an `Encoder` of the table, or an object with `encode`
+):
+    "An encoder as JSON can hold it."
+    if encoder is None or isinstance(encoder, str): return encoder
+    if isinstance(encoder, Encoder): return encoder.name
+    if not hasattr(encoder, 'get_params') and getattr(encoder, '__dict__', {}):
+        raise BadInput(f"The encoder {type(encoder).__name__} has settings that cannot be saved: give it "
+                       f"get_params(), "
+                       "or register it in a plug-in and use its name")
+    return dict(path=_own_path(type(encoder)), params=encoder.get_params() if hasattr(encoder, 'get_params')
+        else {})
+
+def _encoder_of_facts(facts):
+    "The encoder that `_encoder_facts` describes."
+    if facts is None or isinstance(facts, str): return facts
+    found = _import_named(facts['path'], own=False)
+    if not isinstance(found, type) or not hasattr(found, 'encode'):
+        raise BadInput(f"{facts['path']} is no encoder")
+    return found(**facts['params'])
+
+def _feature_of_path(
+    path, # A function, or its import path
+) -> Callable: # Tweets → DataFrame
+    "A feature of the user's."
+    f = _import_named(path, own=False) if isinstance(path, str) else path
+    if not inspect.isfunction(f):
+        raise BadInput(f"A feature is a function from tweets to a DataFrame, not {path!r}")
+    return f
 
 # %% ../../nbs/3_features/35_table.ipynb #ff2d6c0d
 class TweetFeatures:
     "Tweets → one float32 table of named, grouped columns, with nothing learned from likes."
-    sizes = {'text.e': 32, 'caption.e': 12, 'image.e': 16, 'name.e': 16}
     def __init__(self,
-        preset:str='laptop',         # 'tiny', 'laptop' or 'paper': which encoders
+        preset='laptop',             # Name of a preset, or a `Preset`
         post_publication:bool=False, # Use what exists only after posting (a video's views)
         profiles:pd.DataFrame=None,  # Public facts of accounts, optional
-        seed:int=42,                 # Of the compression
+        seed:int=42,                 # Random seed of the compression
+        text_encoder=None,           # A name in `ENCODERS`, or an object with `encode`; None: the preset's
+        image_encoder=None,          # The same for pictures
+        extra:Sequence=(),           # Own features: functions from tweets to a DataFrame, or import paths
     ):
-        _registry_entry(PRESETS, preset, 'preset')
-        self.preset, self.post_publication, self.profiles, self.seed, self.compressors = preset, post_publication, profiles, seed, {}
+        self.models = _preset_of(preset)
+        self.preset, self.compressors = self.models.name, {}
+        self.post_publication, self.profiles, self.seed = post_publication, profiles, seed
+        self.text_encoder, self.image_encoder = text_encoder, image_encoder
+        self.extra = [_feature_of_path(f) for f in extra]
 
     def embeddings(self,
         tweets:pd.DataFrame,  # Tweets
         quiet:bool|None=None, # No progress bar
     ) -> dict: # 'text.e', 'caption.e', 'image.e', 'name.e' → (n, d) float32, zero rows where missing
         "What the encoders say of texts, captions, pictures and names."
-        model, n = PRESETS[self.preset]['text'], len(tweets)
+        model = _as_encoder(self.models.text_encoder if self.text_encoder is None else self.text_encoder)
         text = lambda s: embed(list(s), model, quiet=quiet)
-        names = pd.Series([_spoken_name(u, c) for u, c in zip(tweets['username'], tweets['inferred company'])])
+        names = pd.Series([_spoken_name(u, c) for u, c in zip(tweets['username'],
+            tweets['inferred company'])])
         out = {'text.e': text(clean_text(tweets['content'], LIGHT_STEPS)), 'name.e': text(names)}
         if 'caption' in tweets: out['caption.e'] = text(tweets['caption'].fillna(''))
-        if 'image_path' in tweets: out['image.e'] = embed(list(tweets['image_path']), PRESETS[self.preset]['image'], quiet=quiet)
+        if 'image_path' in tweets:
+            look = _as_encoder(self.models.image_encoder if self.image_encoder is None
+                else self.image_encoder, 'image')
+            out['image.e'] = embed(list(tweets['image_path']), look, quiet=quiet)
         return out
 
-    def fit(self,
-        tweets:pd.DataFrame,  # Tweets; likes are not looked at
-        quiet:bool|None=None, # No progress bar
-    ):
-        "Learn the compression of each kind of embedding."
-        self.compressors = {k: Compressor().fit(E, self.sizes[k], self.seed) for k, E in self.embeddings(tweets, quiet).items()}
-        return self
+# %% ../../nbs/3_features/35_table.ipynb #db46ae3f
+@patch
+def fit(self:TweetFeatures,
+    tweets:pd.DataFrame,  # Tweets; likes are not looked at
+    quiet:bool|None=None, # No progress bar
+):
+    "Learn the compression of each kind of embedding."
+    E = self.embeddings(tweets, quiet)
+    self.compressors = {k: Compressor().fit(V, self.models.sizes[k], self.seed) for k, V in E.items()}
+    return self
 
-    def transform(self,
-        tweets:pd.DataFrame,  # Tweets
-        quiet:bool|None=None, # No progress bar
-    ) -> tuple: # The (n, d) float32 table, and the (n, e) sentence embeddings of the text
-        "The features of tweets, one row each, in their order."
-        facts = [time_features(tweets), media_features(tweets, self.post_publication), text_features(tweets), _name_facts(tweets)]
-        if self.profiles is not None: facts.append(profile_features(tweets, self.profiles))
-        E, n = self.embeddings(tweets, quiet), len(tweets)
-        facts += [c.transform(E.get(k, np.zeros((n, len(c.mean)), 'f4')), k, tweets.index) for k, c in self.compressors.items()]
-        return pd.concat(facts, axis=1), E['text.e']
+@patch
+def transform(self:TweetFeatures,
+    tweets:pd.DataFrame,  # Tweets
+    quiet:bool|None=None, # No progress bar
+) -> tuple: # The (n, d) float32 table, and the (n, e) sentence embeddings of the text
+    "The features of tweets, one row each, in their order."
+    facts = [time_features(tweets), media_features(tweets, self.post_publication), text_features(tweets),
+        _name_facts(tweets)]
+    if self.profiles is not None: facts.append(profile_features(tweets, self.profiles))
+    E, n = self.embeddings(tweets, quiet), len(tweets)
+    missing = lambda c: np.zeros((n, len(c.mean)), 'f4')
+    facts += [c.transform(E[k] if k in E else missing(c), k, tweets.index) for k,
+        c in self.compressors.items()]
+    X = pd.concat(facts + [_own_features(f, tweets) for f in self.extra], axis=1)
+    if (twice := X.columns[X.columns.duplicated()]).size:
+        raise BadInput(f"Two features have the name {twice[0]!r}")
+    return X, E['text.e']
+
+# %% ../../nbs/3_features/35_table.ipynb #8258fc6d
+@patch
+def _facts(self:TweetFeatures) -> dict: # What JSON can hold
+    "The settings, for a model card; profiles and compressors are saved as files."
+    return dict(preset=asdict(self.models), post_publication=self.post_publication, seed=self.seed,
+        text_encoder=_encoder_facts(self.text_encoder), image_encoder=_encoder_facts(self.image_encoder),
+        extra=[_own_path(f) for f in self.extra])
+
+@patch(cls_method=True)
+def _of_facts(cls:TweetFeatures, facts:dict, profiles=None): # From `_facts`; a table of profiles
+    "The settings again, before the compressors are put in."
+    encoders = {k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')}
+    return cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], **encoders,
+        extra=facts['extra'])
 
 # %% ../../nbs/3_features/35_table.ipynb #6ee61d2a
 def _hide_text(

@@ -30,14 +30,16 @@ def _read_part(
 ) -> tuple: # (n, d) float32 features, (n,) float32 target
     "Read a part; `BadInput` if it is none."
     try: A = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e: raise BadInput(f"{Path(path).name} is no part of a table") from e
-    if A.ndim != 2 or A.dtype != np.float32 or A.shape[1] < 2: raise BadInput(f"{Path(path).name} is no part of a table")
+    except (OSError, ValueError, EOFError) as e:
+        raise BadInput(f"{Path(path).name} is no part of a table") from e
+    if A.ndim != 2 or A.dtype != np.float32 or A.shape[1] < 2:
+        raise BadInput(f"{Path(path).name} is no part of a table")
     return A[:, :-1], A[:, -1]
 
 # %% ../../nbs/7_scale/72_out_of_core.ipynb #d104608d
 def fit_parts(
     paths:list,              # From `_write_part`
-    model:XGBoostModel=None, # What to fit: parameters, rounds, seed; None: the defaults. Without early stopping
+    model:XGBoostModel=None, # What to fit: parameters, rounds, seed; None: the defaults, no early stop
     names:list=None,         # Of the columns; None: f0, f1, …
     cache=None,              # Folder for the pages; None: a temporary one
     n_threads:int=2,         # Threads
@@ -57,10 +59,12 @@ def fit_parts(
             return True
         def reset(self): self.at = 0
     with tempfile.TemporaryDirectory(dir=cache) as d:
-        data = xgb.ExtMemQuantileDMatrix(Parts(str(Path(d)/'pages')), nthread=n_threads, max_bin=model.params.get('max_bin', 256))
+        data = xgb.ExtMemQuantileDMatrix(Parts(str(Path(d)/'pages')), nthread=n_threads,
+            max_bin=model.params.get('max_bin', 256))
         params = {'verbosity': 0, 'seed': model.seed, 'nthread': n_threads, **model.params}
         model.booster = xgb.train(params, data, model.rounds)
         width = data.num_col()
         del data
-    model.names, model.history, model.rounds_used = list(names or [f'f{i}' for i in range(width)]), [], model.booster.num_boosted_rounds()
+    model.names, model.history, model.rounds_used = list(names
+        or [f'f{i}' for i in range(width)]), [], model.booster.num_boosted_rounds()
     return model

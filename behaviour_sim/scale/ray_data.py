@@ -14,9 +14,13 @@ import numpy as np
 
 from ..features.captioning import CAPTIONERS, caption
 from ..data.cleaning import LIGHT_STEPS, clean_text
-from ..core import BadInput, content_key, _require, progress, _registry_entry, sha256_file, write_atomic
+from ..core import BadInput, content_key, _require, progress
+from ..core import _registry_entry, sha256_file, write_atomic
 from ..data.tweets import read_tweets, write_tweets
-from ..features.embeddings import ENCODERS, _ENGINES, PRESETS, _VERSION, embed, _encode_batch, _loaded_encoder
+from ..picture_files import open_picture
+from ..presets import _load_plugins, _plugin_names, _preset_of, _registered
+from ..features.embeddings import ENCODERS, _ENGINES, _PICTURE_VERSION, _VERSION
+from ..features.embeddings import _as_encoder, embed, _encode_batch, _encode_function
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #ac42b0e3
 def _quiet_data(
@@ -41,10 +45,15 @@ def ray_session(
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
     ray = _require('ray', 'scale')
     if mine := not ray.is_initialized():
-        local = {} if address else dict(num_cpus=cpus or len(os.sched_getaffinity(0)), object_store_memory=memory, include_dashboard=False)
+        local = {} if address else dict(num_cpus=cpus or len(os.sched_getaffinity(0)),
+            object_store_memory=memory, include_dashboard=False)
         env = {k: v for k, v in os.environ.items() if k.startswith(('BEHAVIOUR_SIM_', 'HF_', 'TOKENIZERS_'))}
-        try: ray.init(address or 'local', log_to_driver=False, logging_level='ERROR', runtime_env=dict(env_vars=env) if address else None, **local)
-        except (ConnectionError, ValueError, RuntimeError) as e: raise BadInput(f"No Ray cluster answers at {address}" if address else f"Ray does not start here: {e}") from e
+        try:
+            ray.init(address or 'local', log_to_driver=False, logging_level='ERROR',
+                runtime_env=dict(env_vars=env) if address else None, **local)
+        except (ConnectionError, ValueError, RuntimeError) as e:
+            raise BadInput(f"No Ray cluster answers at {address}" if address
+                else f"Ray does not start here: {e}") from e
     _quiet_data(ray)
     try: yield ray
     finally:
@@ -53,18 +62,20 @@ def ray_session(
 # %% ../../nbs/7_scale/70_ray_data.ipynb #81a88794
 class _Encode:
     "An actor that holds an encoder."
-    def __init__(self, encoder):
-        ENCODERS[encoder.name], self.model = encoder, encoder.name
-        _loaded_encoder(self.model)
+    def __init__(self, encoder, plugins=()):
+        _load_plugins(plugins)
+        self.model = encoder
+        _encode_function(encoder)
 
     def __call__(self, row):
         V = _encode_batch(self.model, list(row['items']))
-        return dict(at=row['at'], there=[v is not None for v in V], vectors=np.array([v for v in V if v is not None], 'float32').tobytes())
+        return dict(at=row['at'], there=[v is not None for v in V],
+            vectors=np.array([v for v in V if v is not None], 'float32').tobytes())
 
 def _portable(item): # A picture in memory as the bytes of a file
     "What can travel to another process."
     if not hasattr(item, 'save'): return item if isinstance(item, bytes) else str(item)
-    item.convert('RGB').save(b := io.BytesIO(), 'PNG')
+    open_picture(item).save(b := io.BytesIO(), 'PNG')
     return b.getvalue()
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #62d630c2
@@ -79,7 +90,7 @@ def _in_our_words(
         raise BadInput(str(e)) from None
 
 def _encode_on_ray(
-    model:str,        # A name in ENCODERS
+    model,            # A name in ENCODERS, or an `Encoder`
     batches:list,     # Lists of texts, or of pictures
     workers:int=None, # Actors; None: one for each core
     least:int=4,      # Fewer batches than this are done here
@@ -87,11 +98,13 @@ def _encode_on_ray(
     "The engine: batches to actors, vectors back."
     if len(batches) < least: yield from _ENGINES[0](model, batches); return
     import ray
-    dim, rows = ENCODERS[model].dim, [dict(at=i, items=[_portable(x) for x in b]) for i, b in enumerate(batches)]
+    encoder, rows = _as_encoder(model), [dict(at=i, items=[_portable(x) for x in b]) for i,
+        b in enumerate(batches)]
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 1000))
     size = workers or max(1, min(int(ray.cluster_resources().get('CPU', 1)), len(rows)))
-    for r in _in_our_words(data.map(_Encode, fn_constructor_args=[ENCODERS[model]], num_cpus=1, concurrency=size).iter_rows()):
-        V = iter(np.frombuffer(r['vectors'], 'float32').reshape(-1, dim))
+    for r in _in_our_words(data.map(_Encode, fn_constructor_args=[encoder, _plugin_names()], num_cpus=1,
+        concurrency=size).iter_rows()):
+        V = iter(np.frombuffer(r['vectors'], 'float32').reshape(-1, encoder.dim))
         yield r['at'], [next(V) if t else None for t in r['there']]
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #34568e39
@@ -113,7 +126,8 @@ def _engine(
 ): # A context manager
     "Where vectors are computed within the block; `BadInput` for an unknown engine."
     chosen = _registry_entry(dict(local=contextlib.nullcontext, ray=on_ray), name, 'engine')
-    if name == 'local' and address: raise BadInput("An address is that of a Ray cluster: use it with --engine ray")
+    if name == 'local' and address:
+        raise BadInput("An address is that of a Ray cluster: use it with --engine ray")
     return chosen(address)
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #e1941254
@@ -123,7 +137,8 @@ def _cut_tweets(
     rows:int=4096,    # Tweets in a piece
 ) -> list: # Paths
     "Write tweets as Parquet files of a size that one process likes."
-    return [write_tweets(tweets.iloc[i:i + rows], Path(folder)/f'piece_{i//rows:06}.parquet') for i in range(0, len(tweets), rows)]
+    return [write_tweets(tweets.iloc[i:i + rows], Path(folder)/f'piece_{i//rows:06}.parquet')
+        for i in range(0, len(tweets), rows)]
 
 @dataclass(frozen=True)
 class _Job:
@@ -134,7 +149,13 @@ class _Job:
     steps:tuple=tuple(LIGHT_STEPS) # Of cleaning
     cache:bool=True      # Also use the cache of `embed`; at many millions of tweets the shards are enough
 
-_JOBS = {p: _Job(PRESETS[p]['text'], PRESETS[p]['image'], CAPTIONERS[p]) for p in PRESETS}
+def _job_of(
+    job, # Name of a preset, a `Preset`, or a `_Job`
+) -> _Job:
+    "What a preset makes of every tweet."
+    if isinstance(job, _Job): return job
+    p = _preset_of(job)
+    return _Job(p.text_encoder, p.image_encoder, p.captioner)
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #6ad2a05b
 def _piece_key(
@@ -142,7 +163,8 @@ def _piece_key(
     job:_Job,       # What is made of it
 ) -> str: # 32 hexadecimal digits
     "What a shard is made from."
-    return content_key(sha256_file(path), _VERSION, {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
+    return content_key(sha256_file(path), [_VERSION, _PICTURE_VERSION],
+        {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
 
 def _whole_shard(
     folder:Path, # Of the shards
@@ -175,14 +197,17 @@ def _read_piece(
     import pyarrow as pa
     t = read_tweets(path)
     for c in ('content', 'caption', 'image_path'): t[c] = t[c].fillna('').astype(str) if c in t else ''
-    keep = [c for c in ('id', 'date', 'username', 'inferred company', 'likes', 'content', 'caption', 'image_path') if c in t]
+    keep = [c for c in ('id', 'date', 'username', 'inferred company', 'likes', 'content', 'caption',
+        'image_path') if c in t]
     return pa.Table.from_pandas(t[keep].assign(piece=key, rows=len(t)), preserve_index=False)
 
 def _put(table, name:str, values): # A pyarrow table; (n, d) float32, or a list of str
     "The table with a column more, or another in its place."
     import pyarrow as pa
-    column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(values).ravel()), values.shape[1]) if getattr(values, 'ndim', 1) == 2 else pa.array(list(values), pa.string())
-    return table.set_column(table.column_names.index(name), name, column) if name in table.column_names else table.append_column(name, column)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(values).ravel()),
+        values.shape[1]) if getattr(values, 'ndim', 1) == 2 else pa.array(list(values), pa.string())
+    return table.set_column(table.column_names.index(name), name,
+        column) if name in table.column_names else table.append_column(name, column)
 
 def _clean_piece(table, job:_Job):
     "Clean the texts."
@@ -194,8 +219,10 @@ class _Stage:
     def __init__(self,
         job:_Job,       # What to do
         encoders:list, # The entries of ENCODERS that it needs
+        plugins:list=(), # Modules of the user, from `_plugin_names`
     ):
         self.job = job
+        _load_plugins(plugins)
         for e in encoders: ENCODERS[e.name] = e
 
 class _CaptionPictures(_Stage):
@@ -207,8 +234,10 @@ class _CaptionPictures(_Stage):
 class _EmbedTweets(_Stage):
     "The vectors of text, caption and picture."
     def __call__(self, table):
-        for name, column, model in (('text.e', 'content', self.job.text), ('caption.e', 'caption', self.job.text), ('image.e', 'image_path', self.job.image)):
-            table = _put(table, name, embed(table[column].to_pylist(), model, cache=self.job.cache, quiet=True))
+        for name, column, model in (('text.e', 'content', self.job.text),
+            ('caption.e', 'caption', self.job.text), ('image.e', 'image_path', self.job.image)):
+            table = _put(table, name, embed(table[column].to_pylist(), model, cache=self.job.cache,
+                quiet=True))
         return table
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #732f2b55
@@ -221,7 +250,8 @@ def _write_pieces(
     done = []
     for key in table['piece'].unique().to_pylist():
         part = table.filter(pc.equal(table['piece'], key))
-        if part.num_rows != part['rows'][0].as_py(): raise RuntimeError(f"The piece {key} was torn apart: {part.num_rows} of {part['rows'][0]} rows")
+        if part.num_rows != part['rows'][0].as_py():
+            raise RuntimeError(f"The piece {key} was torn apart: {part.num_rows} of {part['rows'][0]} rows")
         _write_shard(part.drop_columns(['piece', 'rows']), folder, key)
         done.append(dict(key=key, rows=part.num_rows))
     return pa.Table.from_pylist(done)
@@ -236,32 +266,39 @@ def _on_ray(todo, out, job, encoders, workers):
     def read(batch): return _clean_piece(_read_piece(batch['path'][0], batch['key'][0]), job)
     def write(table): return _write_pieces(table, out)
     size = workers or max(1, min(len(todo), int(ray.cluster_resources().get('CPU', 1))))
-    actors = dict(fn_constructor_args=[job, encoders], concurrency=size, num_cpus=.4, batch_size=None, batch_format='pyarrow')
-    data = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(read, batch_size=1, num_cpus=.2)
-    data = data.map_batches(_CaptionPictures, **actors).map_batches(_EmbedTweets, **actors).map_batches(write, batch_size=None, batch_format='pyarrow', num_cpus=.2)
+    actors = dict(fn_constructor_args=[job, encoders, _plugin_names()], concurrency=size, num_cpus=.4,
+        batch_size=None, batch_format='pyarrow')
+    data = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(read, batch_size=1,
+        num_cpus=.2)
+    data = data.map_batches(_CaptionPictures, **actors).map_batches(_EmbedTweets,
+        **actors).map_batches(write, batch_size=None, batch_format='pyarrow', num_cpus=.2)
     yield from _in_our_words(data.iter_rows())
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #39add401
 def process_tweets(
     paths:list,           # Files of tweets that this machine and all workers see
     out:str|Path,         # Folder of the shards, seen by all workers
-    job='laptop',         # A key of `_JOBS`, or a `_Job`
+    job='laptop',         # Name of a preset, a `Preset`, or a `_Job`
     engine:str='local',   # 'local' or 'ray'
     address:str=None,     # Of a Ray cluster; None: this machine
     workers:int=None,     # Actors of each kind; None: one for each core
     quiet:bool|None=None, # No progress bar
 ) -> dict: # pieces, rows and found: pieces, rows made now, and pieces that were there already
     "Read, clean, caption and embed; a shard for each file. Called again, it does what is missing."
-    job, out = _registry_entry(_JOBS, job, 'preset') if isinstance(job, str) else job, Path(out).resolve()
+    job, out = _job_of(job), Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    run, session = _registry_entry(dict(local=(_locally, contextlib.nullcontext), ray=(_on_ray, ray_session)), engine, 'engine')
+    run, session = _registry_entry(dict(local=(_locally, contextlib.nullcontext),
+        ray=(_on_ray, ray_session)), engine, 'engine')
     keys = {_piece_key(p, job): str(Path(p).resolve()) for p in paths}
     todo = [dict(path=p, key=k) for k, p in keys.items() if not _whole_shard(out, k)]
-    encoders = [ENCODERS[m] for m in dict.fromkeys((job.text, job.image, 'efficientnet-lite0' if job.captioner == 'conse' else job.captioner))]
+    names = job.text, job.image, _registered(CAPTIONERS, job.captioner, 'captioner')[0]
+    encoders = [_registered(ENCODERS, m, 'encoder') for m in dict.fromkeys(names)]
     if not todo: return dict(pieces=len(keys), rows=0, found=len(keys))
     with session(address) if engine == 'ray' else session():
-        rows = sum(r['rows'] for r in progress(run(todo, out, job, encoders, workers), 'pieces', len(todo), quiet))
-    if lost := [k for k in keys if not _whole_shard(out, k)]: raise RuntimeError(f"{len(lost)} pieces have no shard; call again")
+        rows = sum(r['rows'] for r in progress(run(todo, out, job, encoders, workers), 'pieces', len(todo),
+            quiet))
+    if lost := [k for k in keys if not _whole_shard(out, k)]:
+        raise RuntimeError(f"{len(lost)} pieces have no shard; call again")
     return dict(pieces=len(keys), rows=rows, found=len(keys) - len(todo))
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #33289459
@@ -273,7 +310,8 @@ def read_shards(
 ): # A pyarrow table, rows in the order of the files
     "The shards of files as one table; `BadInput` if one is missing or broken."
     import pyarrow as pa, pyarrow.parquet as pq
-    job = _registry_entry(_JOBS, job, 'preset') if isinstance(job, str) else job
+    job = _job_of(job)
     found = {p: _whole_shard(Path(out), _piece_key(p, job)) for p in paths}
-    if lost := [p for p, s in found.items() if s is None]: raise BadInput(f"{lost[0]} has no shard in {out}: process it first")
+    if lost := [p for p, s in found.items() if s is None]:
+        raise BadInput(f"{lost[0]} has no shard in {out}: process it first")
     return pa.concat_tables([pq.read_table(s, columns=columns) for s in found.values()])

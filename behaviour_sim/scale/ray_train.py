@@ -38,10 +38,12 @@ def _train_team(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     if workers < 1: raise BadInput(f"{workers} workers cannot train; one is the least")
     with tempfile.TemporaryDirectory() as d:
-        run = RunConfig(name='run', storage_path=str(storage or d), failure_config=FailureConfig(max_failures=2))
+        run = RunConfig(name='run', storage_path=str(storage or d),
+            failure_config=FailureConfig(max_failures=2))
         size = ScalingConfig(num_workers=workers, resources_per_worker={'CPU': 1})
         result = trainer(loop, train_loop_config=config, scaling_config=size, run_config=run, **kwargs).fit()
-        with result.checkpoint.as_directory() as made: return {p.name: p.read_bytes() for p in Path(made).iterdir() if not p.name.startswith('.')}
+        with result.checkpoint.as_directory() as made:
+            return {p.name: p.read_bytes() for p in Path(made).iterdir() if not p.name.startswith('.')}
 
 # %% ../../nbs/7_scale/71_ray_train.ipynb #e9192cd4
 def _grow_part(config):
@@ -49,13 +51,14 @@ def _grow_part(config):
     import ray.train, xgboost
     part = ray.train.get_dataset_shard('train').materialize().to_pandas()
     y = part.pop('label').to_numpy()
-    booster = xgboost.train(config['params'], xgboost.DMatrix(part.to_numpy('float32'), label=y, nthread=1), config['rounds'])
+    booster = xgboost.train(config['params'], xgboost.DMatrix(part.to_numpy('float32'), label=y, nthread=1),
+        config['rounds'])
     _hand_in({'trees.ubj': bytes(booster.save_raw('ubj'))})
 
 def fit_xgboost_on_ray(
     X,                      # (n, d) DataFrame or array, NaN allowed
     y,                      # (n,) log1p_likes
-    model:XGBoostModel=None,# What to fit: parameters, rounds, seed; None: the defaults. Without early stopping
+    model:XGBoostModel=None,# What to fit: parameters, rounds, seed; None: the defaults, no early stop
     workers:int=2,          # Processes; the rows are dealt out to them
     storage=None,           # A folder that all machines see; None: one machine
 ) -> XGBoostModel: # The model, fitted
@@ -66,7 +69,8 @@ def fit_xgboost_on_ray(
     table = pd.DataFrame(M, columns=[f'f{i}' for i in range(M.shape[1])]).assign(label=_as_target(y, len(M)))
     params = {'verbosity': 0, 'seed': model.seed, 'nthread': 1, **model.params}
     rows = ray.data.from_pandas([table.iloc[i::workers] for i in range(workers)])
-    files = _train_team(XGBoostTrainer, _grow_part, dict(params=params, rounds=model.rounds), workers, storage, datasets=dict(train=rows))
+    files = _train_team(XGBoostTrainer, _grow_part, dict(params=params, rounds=model.rounds), workers,
+        storage, datasets=dict(train=rows))
     model.booster = model._booster(files['trees.ubj'])
     model.names, model.history, model.rounds_used = names, [], model.booster.num_boosted_rounds()
     return model
@@ -92,7 +96,7 @@ def _empty_index(
     kind:str,           # From `_index_kind`
     seed:int=42,        # Of the cells
 ): # A trained FAISS index without vectors
-    "Learn where the cells are, and the code book if there is one. Inner product: of unit vectors, the cosine."
+    "Learn where the cells are, and the code book if there is one, for the inner product."
     faiss = _require('faiss', 'cpu')
     ix = faiss.index_factory(sample.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if len(sample) < ix.nlist: raise BadInput(f"{len(sample):,} vectors cannot train {ix.nlist:,} cells")
@@ -153,6 +157,7 @@ def _finetune_team(
     "Fine-tune on Ray; the adapter is in `out` afterwards."
     from ray.train.torch import TorchTrainer
     s = LORA_SETTINGS[settings] if isinstance(settings, str) else settings
-    config = dict(prompts=list(prompts), texts=list(texts), out=str(Path(out).resolve()), settings=s, valid=valid)
+    config = dict(prompts=list(prompts), texts=list(texts), out=str(Path(out).resolve()), settings=s,
+        valid=valid)
     files = _train_team(TorchTrainer, _finetune_part, config, workers, storage)
     return pd.read_json(io.BytesIO(files['history.json'])).astype(dict(valid_loss='float64'))

@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from ..core import BadInput, progress
 from ..data.cleaning import temporal_features
 from ..data.media import media_table
-from ..features.embeddings import PRESETS, embed
+from ..presets import _preset_of
+from ..features.embeddings import embed
 from ..features.table import _KINDS, _spoken_name, upload_lag
 from ..likes.regressors import LightGBMModel, Regressor
 
@@ -199,7 +200,7 @@ class TweetRetriever(Regressor):
         keep = [c for c in ('id', 'date', 'likes', 'content', 'username', 'media', 'inferred company', 'caption') if c in tweets]
         self.tweets = tweets.loc[tweets['content'].fillna('').str.strip() != '', keep].reset_index(drop=True)
         if len(self.tweets) < 2: raise BadInput("At least two tweets with a text are needed to find others like them")
-        self.texts, model = self.tweets['content'].tolist(), PRESETS[self.preset]['text']
+        self.texts, model = self.tweets['content'].tolist(), _preset_of(self.preset).text_encoder
         self.facts, self.T = _Facts(self.tweets, model, quiet), embed(self.texts, model, quiet=quiet)
         self.kernel = TextKernel(self.texts)
         self.seen, self.pools = self.kernel.see(self.texts), _Pools(self.facts)
@@ -249,7 +250,7 @@ def rank(self:TweetRetriever,
 ) -> list: # For each tweet a table of position, content and the likeness expected (0 to 6), best first
     "The known tweets that each will resemble most."
     if self.names is None: raise BadInput("This retriever is not fitted yet")
-    facts, out = _Facts(tweets, PRESETS[self.preset]['text'], quiet), []
+    facts, out = _Facts(tweets, _preset_of(self.preset).text_encoder, quiet), []
     found = self.pools.nearest(facts, self.k, None if skip is None else np.asarray(skip))
     for i, at in enumerate(progress(found, 'retrieving', quiet=quiet)):
         F, S = self.look(facts.take([i]), at)

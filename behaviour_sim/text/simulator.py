@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
+from ..presets import _preset_of
 from ..core import BadInput, cache_dir, content_key, write_atomic
 from ..likes.regressors import Regressor, load_parts, save_parts
 from ..likes.evaluation import to_log1p
@@ -44,11 +45,11 @@ class ContentSimulator(Regressor):
 _SETTINGS_OF = {'smollm2': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
 
 def _language_model_of(
-    preset:str, # 'tiny', 'laptop' or 'paper'
-): # A key of `LMS`, or None where the weights of its package are not installed
+    preset, # Name of a preset, or a `Preset`
+): # A key of `LANGUAGE_MODELS`, or None where the weights of its package are not installed
     "The language model of a preset."
     import importlib.util
-    name = dict(tiny='tiny-bloom', laptop='smollm2', paper='bloom-7b1')[preset]
+    if (name := _preset_of(preset).language_model) is None: return None
     module = _language_model_entry(name).get('module')
     return name if module is None or importlib.util.find_spec(module) else None
 
