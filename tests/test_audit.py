@@ -8,6 +8,8 @@ from behaviour_sim.bench.audit import _AS_COMPUTED, _REPAIRED, _TARGETS, Audit, 
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics
+from behaviour_sim.bench import likes_quality
+from behaviour_sim.bench.likes_quality import judge
 from behaviour_sim.bench.peers import _PEERS, _PRIOR_REPORTED, _PriorBaseline, compare_peers, measure_peer, _real_rows
 
 real = pytest.mark.skipif(data_dir() is None, reason='the real rows are not here: set BEHAVIOUR_SIM_DATA')
@@ -119,3 +121,26 @@ def test_a_constant_beats_the_printed_figures_on_the_printed_scale():
 
 def test_no_real_rows_is_one_sentence(tmp_path):
     with pytest.raises(BadInput): _audit_table(tmp_path)
+
+def test_two_training_sets_of_one_size_do_not_share_a_simulator(tweets):
+    "Each of two halves is evaluated by the simulator of the other one, whatever was fitted before."
+    one, two, shared = tweets.iloc[:120], tweets.iloc[120:240], {}
+    for known, judged in ((one, two), (two, one)):
+        together, alone = (judge(s, known, judged, preset='tiny', quiet=True) for s in (shared, {}))
+        assert together == pytest.approx(alone, nan_ok=True)
+    assert len(shared) == 2
+
+def test_the_ablation_fits_each_training_set_on_its_own(tweets, monkeypatch):
+    "Whatever has the same number of tweets; what `quality_table` has fitted is used again."
+    class Means:
+        fits = 0
+        def __init__(self, preset, post_publication=False): pass
+        def fit(self, known, quiet=None): self.mean, Means.fits = known['likes'].mean(), Means.fits + 1; return self
+        def evaluate(self, judged, quiet=None): return dict(rmse_log1p=self.mean)
+    monkeypatch.setattr(likes_quality, 'LikesSimulator', Means)
+    one, two, fitted = tweets.iloc[:50], tweets.iloc[50:100], {}
+    table = likes_quality._ablation(dict(a=(one, two), b=(two, one)), 'tiny', quiet=True)
+    assert Means.fits == 10 and table['a'].eq(one['likes'].mean()).all() and table['b'].eq(two['likes'].mean()).all()
+    likes_quality._fitted(fitted, one, 'tiny'), likes_quality._fitted(fitted, one, 'tiny', True)
+    likes_quality._ablation(dict(a=(one, two)), 'tiny', fitted, quiet=True)
+    assert Means.fits == 10 + 2 + 4 and len(fitted) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, data_dir
+from ..core import BadInput, content_key, data_dir
 from ..data.tweets import read_tweets
 from ..likes.evaluation import to_log1p
 from ..likes.explain import pair_test
@@ -31,6 +31,27 @@ def _holdouts(
     judged = {'unseen time': 'content_simulation_test_time.csv', 'unseen company': 'content_simulation_test_company.csv'}
     return {'random': (train.drop(held), train.loc[held])} | {k: (train, read_tweets(folder/f, need_likes=True)) for k, f in judged.items()}
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #a1c30002
+def _simulator_key(
+    known:pd.DataFrame,  # Training tweets
+    preset:str='laptop', # Encoders
+    post_publication:bool=False, # Use `views`
+) -> str: # 64 hexadecimal digits
+    "What determines a fitted simulator."
+    return content_key(list(known), pd.util.hash_pandas_object(known, index=False).to_numpy(), preset, post_publication)
+
+def _fitted(
+    simulators:dict,     # From `_simulator_key` to a fitted simulator; filled as needed
+    known:pd.DataFrame,  # Training tweets
+    preset:str='laptop', # Encoders
+    post_publication:bool=False, # Use `views`
+    quiet:bool|None=None, # No progress bar
+) -> LikesSimulator:
+    "The simulator of these training tweets, fitted at the first call."
+    key = _simulator_key(known, preset, post_publication)
+    if key not in simulators: simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
+    return simulators[key]
+
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #15157d4c
 def _error_parts(
     tweets:pd.DataFrame, # `username`
@@ -41,7 +62,7 @@ def _error_parts(
     return dict(between=float(np.sqrt(np.mean(shared**2))), within=float(np.sqrt(np.mean((error - shared)**2))))
 
 def judge(
-    simulators:dict,        # Preset and post_publication → fitted simulator; filled as needed
+    simulators:dict,        # From `_simulator_key` to a fitted simulator; filled as needed
     known:pd.DataFrame,     # Tweets to learn from
     judged:pd.DataFrame,    # Tweets to be judged on
     preset:str='laptop',    # Encoders
@@ -49,15 +70,16 @@ def judge(
     quiet:bool|None=None,   # No progress bar
 ) -> dict: # rmse_log1p, spearman, account_mean, constant, coverage_90, width, between, within, rmse_likes, rmse_likes_expm1, pairs, right
     "Fit, predict, and hold against what came."
-    key = (len(known), post_publication)
-    if key not in simulators: simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
-    sim = simulators[key]
+    sim = _fitted(simulators, known, preset, post_publication, quiet)
     e = sim.evaluate(judged, quiet=quiet)
     p = sim.predict(judged, quiet=quiet)
     pair = pair_test(judged, p['likes'])
-    return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], account_mean=e['baselines']['account_mean']['rmse_log1p'],
-        constant=e['baselines']['constant']['rmse_log1p'], coverage_90=e['coverage_90'], width=float(np.mean(np.log1p(p['upper']) - np.log1p(p['lower']))),
-        **_error_parts(judged, to_log1p(judged['likes']) - np.log1p(p['likes'].to_numpy())), rmse_likes=e['rmse_likes'], rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
+    baselines = {k: e['baselines'][k]['rmse_log1p'] for k in ('account_mean', 'constant')}
+    error = to_log1p(judged['likes']) - np.log1p(p['likes'].to_numpy())
+    width = float(np.mean(np.log1p(p['upper']) - np.log1p(p['lower'])))
+    return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **baselines,
+        coverage_90=e['coverage_90'], width=width, **_error_parts(judged, error), rmse_likes=e['rmse_likes'],
+        rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a248d4a4
 def _interval_table(
@@ -90,17 +112,16 @@ def quality_table(
 def _ablation(
     tests:dict,          # From `_holdouts`
     preset:str='laptop', # Encoders
-    simulators:dict=None, # Fitted with nothing taken away, from `quality_table`
+    simulators:dict=None, # Those already fitted, from `quality_table`
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # One row for each thing taken away, one column for each hold-out: RMSE of log1p_likes
     "What each source of knowledge is worth: the error with it taken away from known and judged tweets alike."
     gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''), 'upload lag': dict(upload_lag=np.nan)}
-    rows = {}
+    rows, fitted = {}, dict(simulators or {})
     for name, columns in gone.items():
-        fitted = {n: s for (n, post), s in (simulators or {}).items() if not post} if name == 'nothing' else {}
         for k, (known, judged) in tests.items():
-            if len(known) not in fitted: fitted[len(known)] = LikesSimulator(preset).fit(known.assign(**columns), quiet=quiet)
-            rows.setdefault(name, {})[k] = fitted[len(known)].evaluate(judged.assign(**columns), quiet=quiet)['rmse_log1p']
+            sim = _fitted(fitted, known.assign(**columns), preset, quiet=quiet)
+            rows.setdefault(name, {})[k] = sim.evaluate(judged.assign(**columns), quiet=quiet)['rmse_log1p']
     return pd.DataFrame(rows).T.rename_axis('taken away')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e7f37902
@@ -138,7 +159,8 @@ def bench_likes():
     tests, sims, start = _holdouts(), {}, time.perf_counter()
     _show('The simulator on three hold-outs, log1p(likes)', quality_table(tests, sims))
     print(f'\n{time.perf_counter() - start:.0f} seconds for four fits and six judgements')
-    _show('90 % intervals, case by case, beside those that know no account', pd.concat({k: _interval_table(sims[len(known), False], judged) for k, (known, judged) in tests.items()}))
+    _show('90 % intervals, case by case, beside those that know no account', pd.concat(
+        {k: _interval_table(_fitted(sims, known), judged) for k, (known, judged) in tests.items()}))
     _show('What each source of knowledge is worth', _ablation(tests, simulators=sims))
     _show("The report's models, re-scored", _audit_table(data_dir()))
     _show('Peers on the same rows', _peers_table(data_dir()))
