@@ -1,4 +1,6 @@
 """The command line as a person meets it: exit codes, one line on stderr, files that are whole or absent."""
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,12 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from behaviour_sim.apps.cli import main
 from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
 from behaviour_sim.data.tweets import write_tweets
 
 
+def told(*args, cwd=None):
+    "Exit code, stdout, stderr, without a process of its own: where only arguments and files matter."
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd or '.'), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([str(a) for a in args])
+    return end.value.code, out.getvalue(), err.getvalue()
+
+
 def call(*args, cwd=None, **env):
-    "Exit code, stdout, stderr."
+    "The same in a process, where all that a library writes is on stderr too."
     p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=600)
     return p.returncode, p.stdout, p.stderr
 
@@ -95,11 +106,12 @@ def test_long_work_shows_a_bar_to_a_person_only(place):
 
 
 @pytest.mark.parametrize('args', [['nonsense'], ['fit'], ['fit', 'x.csv'], ['fit', 'x.csv', '--model'], ['predict', 'x.csv', '--model', 'm'], ['run', '--n', 'many'], ['run', '--n', '5'], ['evaluate', '--nonsense', 'x']])
-def test_bad_usage(args, tmp_path): refused(call(*args, cwd=tmp_path))
+def test_bad_usage(args, tmp_path): refused(told(*args, cwd=tmp_path))
 
 
 @pytest.mark.parametrize('command', [['fit', 'none.csv', '--model', 'other'], ['predict', 'none.csv', '--model', 'm', '--out', 'p.csv'], ['evaluate', 'none.csv', '--model', 'm']])
-def test_a_file_that_is_not_there(place, command): refused(call(*command, cwd=place), 'none.csv')
+def test_a_file_that_is_not_there(place, command):
+    for ask in (call, told): refused(ask(*command, cwd=place), 'none.csv')
 
 
 BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-company': lambda t: t.drop(columns='inferred company'), 'negative': lambda t: t.assign(likes=-1),
@@ -110,17 +122,17 @@ BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-company': lambda t:
 def test_bad_input_leaves_nothing_behind(place, name):
     BROKEN[name](pd.read_csv(place/'known.csv', keep_default_na=False)).to_csv(place/f'{name}.csv', index=False)
     before = sorted(p.name for p in place.iterdir())
-    refused(call('fit', f'{name}.csv', '--model', 'other', cwd=place), name)
+    refused(told('fit', f'{name}.csv', '--model', 'other', cwd=place), name)
     assert sorted(p.name for p in place.iterdir()) == before
 
 
 def test_models_that_cannot_be_used(place, tmp_path):
-    refused(call('predict', 'new.csv', '--model', 'none', '--out', 'p.csv', cwd=place), 'none')
+    refused(told('predict', 'new.csv', '--model', 'none', '--out', 'p.csv', cwd=place), 'none')
     (tmp_path/'model.json').write_text('{}')
-    refused(call('predict', 'new.csv', '--model', tmp_path, '--out', 'p.csv', cwd=place))
+    refused(told('predict', 'new.csv', '--model', tmp_path, '--out', 'p.csv', cwd=place))
     (tmp_path/'full').mkdir(); (tmp_path/'full'/'holiday.jpg').write_text('x')
-    refused(call('fit', 'known.csv', '--model', tmp_path/'full', '--preset', 'tiny', cwd=place), 'something else')
-    refused(call('fit', 'known.csv', '--model', 'x', '--preset', 'huge', cwd=place), 'huge')
+    refused(told('fit', 'known.csv', '--model', tmp_path/'full', '--preset', 'tiny', cwd=place), 'something else')
+    refused(told('fit', 'known.csv', '--model', 'x', '--preset', 'huge', cwd=place), 'huge')
     assert not (place/'p.csv').exists() and not (place/'x').exists()
 
 
@@ -136,14 +148,14 @@ def test_predictions_keep_ids_and_order(place):
 def test_drafts_may_lack_columns(place, missing):
     t = pd.read_csv(place/'new.csv', keep_default_na=False).drop(columns=missing)
     t.to_csv(place/'draft.csv', index=False)
-    code, _, err = call('predict', 'draft.csv', '--model', 'm', '--out', 'd.csv', cwd=place)
+    code, _, err = told('predict', 'draft.csv', '--model', 'm', '--out', 'd.csv', cwd=place)
     assert (code, err) == (0, '') and len(pd.read_csv(place/'d.csv')) == len(t)
 
 
 def test_hostile_ids_are_no_formulas(place):
     t = pd.read_csv(place/'new.csv', keep_default_na=False).iloc[:2].assign(id=['=1+1', '@x'])
     t.to_csv(place/'hostile.csv', index=False)
-    assert call('predict', 'hostile.csv', '--model', 'm', '--out', 'h.csv', cwd=place)[0] == 0
+    assert told('predict', 'hostile.csv', '--model', 'm', '--out', 'h.csv', cwd=place)[0] == 0
     assert pd.read_csv(place/'h.csv')['id'].tolist() == ["'=1+1", "'@x"]
 
 
@@ -160,34 +172,34 @@ def test_explain_and_what_if(place):
     id = pd.read_csv(place/'new.csv')['id'].iloc[3]
     code, out, err = call('explain', 'new.csv', '--model', 'm', '--id', id, cwd=place)
     assert (code, err) == (0, '') and all(g in out for g in ('account', 'time', 'text', 'image'))
-    code, out, err = call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=9', cwd=place)
+    code, out, err = told('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=9', cwd=place)
     assert (code, err) == (0, '') and 'Best hours first' in out
-    refused(call('explain', 'new.csv', '--model', 'm', '--id', 'nobody', cwd=place), 'nobody')
-    refused(call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=99', cwd=place), 'hour')
-    refused(call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'likes=9', cwd=place), 'likes')
+    refused(told('explain', 'new.csv', '--model', 'm', '--id', 'nobody', cwd=place), 'nobody')
+    refused(told('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=99', cwd=place), 'hour')
+    refused(told('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'likes=9', cwd=place), 'likes')
 
 
 def test_captions_and_profiles_are_read(place):
     pd.read_csv(place/'known.csv')[['id', 'caption']].to_csv(place/'captions.csv', index=False)
     account_profiles().to_csv(place/'profiles.csv', index=False)
-    code, _, err = call('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
+    code, _, err = told('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
     assert (code, err) == (0, '')
-    assert 'with views' in call('evaluate', 'new.csv', '--model', 'm2', cwd=place)[1]
-    refused(call('fit', 'known.csv', '--model', 'm3', '--profiles', 'captions.csv', cwd=place), 'username')
+    assert 'with views' in told('evaluate', 'new.csv', '--model', 'm2', cwd=place)[1]
+    refused(told('fit', 'known.csv', '--model', 'm3', '--profiles', 'captions.csv', cwd=place), 'username')
 
 
 def test_the_whole_job(tmp_path):
-    code, out, err = call('run', '--preset', 'tiny', '--n', 300, '--out', 'r', cwd=tmp_path)
+    code, out, err = call('run', '--preset', 'tiny', '--n', 150, '--pictures', 2, '--out', 'r', cwd=tmp_path)
     assert (code, err) == (0, '') and 'unseen_company' in out
     assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['generated.csv', 'images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
     assert set(json.loads((tmp_path/'r'/'metrics.json').read_text())['splits']) == {'random', 'unseen_company', 'unseen_time', 'unseen_both'}
 
 
 def test_the_whole_job_on_a_file_with_hostile_tweets(tmp_path):
-    t = sample_tweets(300)
+    t = sample_tweets(150)
     t['content'] = '<script>alert(1)</script> \u202e' + t['content'].astype(str)
     write_tweets(t, tmp_path/'t.csv')
-    code, _, err = call('run', '--preset', 'tiny', '--data', 't.csv', '--out', 'r', cwd=tmp_path)
+    code, _, err = told('run', '--preset', 'tiny', '--data', 't.csv', '--pictures', 2, '--out', 'r', cwd=tmp_path)
     assert (code, err) == (0, '')
     page = (tmp_path/'r'/'index.html').read_text()
     assert '<script' not in page and '\u202e' not in page and '&lt;script&gt;' in page
