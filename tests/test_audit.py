@@ -144,3 +144,9 @@ def test_the_ablation_fits_each_training_set_on_its_own(tweets, monkeypatch):
     likes_quality._fitted(fitted, one, 'tiny'), likes_quality._fitted(fitted, one, 'tiny', True)
     likes_quality._ablation(dict(a=(one, two)), 'tiny', fitted, quiet=True)
     assert Means.fits == 10 + 2 + 4 and len(fitted) == 2
+
+def test_the_ensemble_of_the_report_blends_its_models_1_and_2(tweets, text):
+    "With XGBoost 2 at hand too, the row `ensemble` is unchanged, and the blend of all three is a row that says so."
+    two, three = (pd.DataFrame(Audit(tweets, text, text2=t, cap=20).computed_rows()).set_index('model') for t in (None, text[:, ::-1]))
+    assert three.loc['ensemble', 'rmse_log1p'] == two.loc['ensemble', 'rmse_log1p'] != three.loc['blend of all three', 'rmse_log1p']
+    assert 'blend of all three' not in two.index and 'not in the report' in three.loc['blend of all three', 'wrong']
