@@ -150,3 +150,17 @@ def test_the_ensemble_of_the_report_blends_its_models_1_and_2(tweets, text):
     two, three = (pd.DataFrame(Audit(tweets, text, text2=t, cap=20).computed_rows()).set_index('model') for t in (None, text[:, ::-1]))
     assert three.loc['ensemble', 'rmse_log1p'] == two.loc['ensemble', 'rmse_log1p'] != three.loc['blend of all three', 'rmse_log1p']
     assert 'blend of all three' not in two.index and 'not in the report' in three.loc['blend of all three', 'wrong']
+
+def test_results_are_kept_with_their_command_and_commit(tmp_path):
+    "Tables come back as they were, the commit is that of the repository, and a change that is not committed is told."
+    git = lambda *a: subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *a], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    git('init', '-q'); (tmp_path/'f').write_text('1'); git('add', 'f'); git('commit', '-qm', 'one')
+    flat = pd.DataFrame(dict(rmse=[1.5, np.nan], note=['x', '']), index=pd.Index(['p', 'q'], name='peer'))
+    deep = pd.DataFrame({'r': {('a', 'b'): 1., ('a', 'c'): 2.}}).rename_axis(['hold-out', 'input'])
+    for head in (git('rev-parse', 'HEAD'), git('rev-parse', 'HEAD') + '+'):
+        likes_quality._write_results('t', dict(flat=flat, deep=deep), 'make bench-t', tmp_path/'results')
+        back, command, commit = likes_quality._read_results('t', tmp_path/'results')
+        pd.testing.assert_frame_equal(back['flat'], flat); pd.testing.assert_frame_equal(back['deep'], deep)
+        assert (command, commit) == ('make bench-t', head)
+        (tmp_path/'f').write_text('2')
+    with pytest.raises(BadInput): likes_quality._read_results('none', tmp_path)

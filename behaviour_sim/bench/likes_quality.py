@@ -6,12 +6,12 @@
 __all__ = ['judge', 'quality_table', 'bench_likes']
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #c16dcf87
-import time
+import json, subprocess, time
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, content_key, data_dir
+from ..core import BadInput, content_key, data_dir, write_json
 from ..data.tweets import read_tweets
 from ..likes.evaluation import to_log1p
 from ..likes.explain import pair_test
@@ -143,12 +143,56 @@ def _mean_gain(
     means = gain[np.random.default_rng(seed).integers(0, len(gain), (2000, len(gain)))].mean(1)
     return dict(gain=gain.mean(), low=np.quantile(means, .025), high=np.quantile(means, .975))
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00002
+def _results_folder() -> Path: # `nbs/results` of the repository that the current folder lies in
+    "Where results are kept; `BadInput` outside the repository."
+    here = Path.cwd().resolve()
+    root = next((p for p in (here, *here.parents) if (p/'settings.ini').is_file() and (p/'nbs').is_dir()), None)
+    if root is None: raise BadInput("Results are kept in the repository; start the benchmark in its folder")
+    return root/'nbs'/'results'
+
+def _commit_of(
+    folder:Path, # In a repository
+) -> str: # 40 hexadecimal digits, and + where files differ from them; '' outside a repository
+    "The commit that is checked out."
+    git = lambda *a: subprocess.run(['git', '-C', str(folder), *a], capture_output=True, text=True).stdout.strip()
+    return (git('rev-parse', 'HEAD') + '+'*bool(git('status', '--porcelain', '--untracked-files=no'))) if folder.is_dir() else ''
+
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
+def _write_results(
+    name:str,         # Of the benchmark, such as 'likes'
+    tables:dict,      # Title → DataFrame
+    command:str,      # That makes them, such as 'make bench-quality'
+    folder:Path=None, # None: `_results_folder()`
+) -> Path: # The JSON file
+    "Keep the tables of a benchmark with their command and commit."
+    folder = folder or _results_folder()
+    plain = {k: dict(index=t.index.tolist(), names=list(t.index.names), columns=list(t), rows=t.to_numpy(object).tolist())
+        for k, t in tables.items()}
+    return write_json(dict(command=command, commit=_commit_of(folder.parent), tables=plain), folder/f'{name}.json')
+
+def _read_results(
+    name:str,         # Of the benchmark
+    folder:Path=None, # None: `_results_folder()`
+) -> tuple: # Title → DataFrame, the command, the commit
+    "What `_write_results` has kept; `BadInput` where there is nothing."
+    path = (folder or _results_folder())/f'{name}.json'
+    if not path.is_file(): raise BadInput(f"{path}: there are no such results; run the benchmark")
+    kept, tables = json.loads(path.read_text(encoding='utf-8')), {}
+    for title, t in kept['tables'].items():
+        many = len(t['names']) > 1
+        index = pd.MultiIndex.from_tuples(map(tuple, t['index']), names=t['names']) if many else pd.Index(t['index'], name=t['names'][0])
+        tables[title] = pd.DataFrame(t['rows'], index, t['columns']).infer_objects()
+    return tables, kept['command'], kept['commit']
+
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def _show(
     title:str,          # Above it
     table:pd.DataFrame, # Figures
+    shown:dict=None,    # Title → table, for `_write_results`; filled
 ):
     "Print a table as plain text."
+    if shown is not None: shown[title] = table
     with pd.option_context('display.width', 250, 'display.max_columns', 30, 'display.max_colwidth', 60):
         print(f'\n## {title}\n\n{table.to_string(float_format=lambda x: format(x, ".3f"))}', flush=True)
 
@@ -156,11 +200,12 @@ def bench_likes():
     "Print the tables of the README from the real rows."
     from behaviour_sim.bench.audit import _audit_table
     from behaviour_sim.bench.peers import _peers_table
-    tests, sims, start = _holdouts(), {}, time.perf_counter()
-    _show('The simulator on three hold-outs, log1p(likes)', quality_table(tests, sims))
+    tests, sims, shown, start = _holdouts(), {}, {}, time.perf_counter()
+    _show('The simulator on three hold-outs, log1p(likes)', quality_table(tests, sims), shown)
     print(f'\n{time.perf_counter() - start:.0f} seconds for four fits and six judgements')
     _show('90 % intervals, case by case, beside those that know no account', pd.concat(
-        {k: _interval_table(_fitted(sims, known), judged) for k, (known, judged) in tests.items()}))
-    _show('What each source of knowledge is worth', _ablation(tests, simulators=sims))
-    _show("The report's models, re-scored", _audit_table(data_dir()))
-    _show('Peers on the same rows', _peers_table(data_dir()))
+        {k: _interval_table(_fitted(sims, known), judged) for k, (known, judged) in tests.items()}), shown)
+    _show('What each source of knowledge is worth', _ablation(tests, simulators=sims), shown)
+    _show("The report's models, re-scored", _audit_table(data_dir()), shown)
+    _show('Peers on the same rows', _peers_table(data_dir()), shown)
+    _write_results('likes', shown, 'make bench-quality')
