@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test check notebooks readme picture docs bench-quality bench-content bench-images bench-speed clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-content bench-images bench-speed clean
 
 setup: $(READY)
 
@@ -28,10 +28,21 @@ run: setup
 app: setup
 	$(BIN)/behaviour-sim app --open
 
-# Notebooks clean and in sync, their cells run, then pytest, whose last line counts
+# Notebooks clean and in sync, then pytest, which runs their cells too and whose last line counts.
+# Two processes of one thread each; what takes long begins first (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest -q tests
+SHARED := -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: setup check
-	cd nbs && ../$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -q tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(SHARED)
+
+# Before a commit: notebooks that differ from main, those that import from them, and the tests marked fast
+quick: setup check
+	$(PYTEST) $(SHARED) --quick
+
+# The long forms: more kills, and 300,000 tweets under a limit of memory. Once a week in .github/workflows/long.yml
+test-long: setup check
+	BEHAVIOUR_SIM_LONG=1 $(PYTEST) $(SHARED)
 
 check: setup
 	@state() { git diff -- nbs behaviour_sim README.md 2>/dev/null | git hash-object --stdin; }; before=$$(state); \

@@ -53,10 +53,13 @@ def _require(
 def cache_dir(
     *parts:str, # Folders below the cache
 ) -> Path: # An existing folder
-    "A folder of the cache, made if needed."
-    root = os.environ.get('BEHAVIOUR_SIM_CACHE') or Path.home()/'.cache'/'behaviour_sim'
-    path = Path(root, *parts)
-    path.mkdir(parents=True, exist_ok=True)
+    "A folder of the cache, made if needed; `BadInput` where it cannot be made."
+    own, base = os.environ.get('BEHAVIOUR_SIM_CACHE'), os.environ.get('XDG_CACHE_HOME', '')
+    if not os.path.isabs(base): base = os.path.expanduser('~/.cache') # relative ones are ignored: XDG specification
+    path = Path(own or Path(base)/'behaviour_sim', *parts)
+    try: path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise BadInput(f"{path}: the cache cannot be written there ({e.strerror}); set BEHAVIOUR_SIM_CACHE to another folder") from e
     return path
 
 # %% ../nbs/00_core.ipynb #0aabc530

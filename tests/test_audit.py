@@ -8,6 +8,8 @@ from behaviour_sim.bench.audit import _AS_COMPUTED, _REPAIRED, _TARGETS, Audit, 
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics
+from behaviour_sim.bench import likes_quality
+from behaviour_sim.bench.likes_quality import judge
 from behaviour_sim.bench.peers import _PEERS, _PRIOR_REPORTED, _PriorBaseline, compare_peers, measure_peer, _real_rows
 
 real = pytest.mark.skipif(data_dir() is None, reason='the real rows are not here: set BEHAVIOUR_SIM_DATA')
@@ -119,3 +121,46 @@ def test_a_constant_beats_the_printed_figures_on_the_printed_scale():
 
 def test_no_real_rows_is_one_sentence(tmp_path):
     with pytest.raises(BadInput): _audit_table(tmp_path)
+
+def test_two_training_sets_of_one_size_do_not_share_a_simulator(tweets):
+    "Each of two halves is evaluated by the simulator of the other one, whatever was fitted before."
+    one, two, shared = tweets.iloc[:120], tweets.iloc[120:240], {}
+    for known, judged in ((one, two), (two, one)):
+        together, alone = (judge(s, known, judged, preset='tiny', quiet=True) for s in (shared, {}))
+        assert together == pytest.approx(alone, nan_ok=True)
+    assert len(shared) == 2
+
+def test_the_ablation_fits_each_training_set_on_its_own(tweets, monkeypatch):
+    "Whatever has the same number of tweets; what `quality_table` has fitted is used again."
+    class Means:
+        fits = 0
+        def __init__(self, preset, post_publication=False): pass
+        def fit(self, known, quiet=None): self.mean, Means.fits = known['likes'].mean(), Means.fits + 1; return self
+        def evaluate(self, judged, quiet=None): return dict(rmse_log1p=self.mean)
+    monkeypatch.setattr(likes_quality, 'LikesSimulator', Means)
+    one, two, fitted = tweets.iloc[:50], tweets.iloc[50:100], {}
+    table = likes_quality._ablation(dict(a=(one, two), b=(two, one)), 'tiny', quiet=True)
+    assert Means.fits == 10 and table['a'].eq(one['likes'].mean()).all() and table['b'].eq(two['likes'].mean()).all()
+    likes_quality._fitted(fitted, one, 'tiny'), likes_quality._fitted(fitted, one, 'tiny', True)
+    likes_quality._ablation(dict(a=(one, two)), 'tiny', fitted, quiet=True)
+    assert Means.fits == 10 + 2 + 4 and len(fitted) == 2
+
+def test_the_ensemble_of_the_report_blends_its_models_1_and_2(tweets, text):
+    "With XGBoost 2 at hand too, the row `ensemble` is unchanged, and the blend of all three is a row that says so."
+    two, three = (pd.DataFrame(Audit(tweets, text, text2=t, cap=20).computed_rows()).set_index('model') for t in (None, text[:, ::-1]))
+    assert three.loc['ensemble', 'rmse_log1p'] == two.loc['ensemble', 'rmse_log1p'] != three.loc['blend of all three', 'rmse_log1p']
+    assert 'blend of all three' not in two.index and 'not in the report' in three.loc['blend of all three', 'wrong']
+
+def test_results_are_kept_with_their_command_and_commit(tmp_path):
+    "Tables come back as they were, the commit is that of the repository, and a change that is not committed is told."
+    git = lambda *a: subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *a], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    git('init', '-q'); (tmp_path/'f').write_text('1'); git('add', 'f'); git('commit', '-qm', 'one')
+    flat = pd.DataFrame(dict(rmse=[1.5, np.nan], note=['x', '']), index=pd.Index(['p', 'q'], name='peer'))
+    deep = pd.DataFrame({'r': {('a', 'b'): 1., ('a', 'c'): 2.}}).rename_axis(['hold-out', 'input'])
+    for head in (git('rev-parse', 'HEAD'), git('rev-parse', 'HEAD') + '+'):
+        likes_quality._write_results('t', dict(flat=flat, deep=deep), 'make bench-t', tmp_path/'results')
+        back, command, commit = likes_quality._read_results('t', tmp_path/'results')
+        pd.testing.assert_frame_equal(back['flat'], flat); pd.testing.assert_frame_equal(back['deep'], deep)
+        assert (command, commit) == ('make bench-t', head)
+        (tmp_path/'f').write_text('2')
+    with pytest.raises(BadInput): likes_quality._read_results('none', tmp_path)

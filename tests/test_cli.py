@@ -1,7 +1,10 @@
 """The command line as a person meets it: exit codes, one line on stderr, files that are whole or absent."""
+import contextlib
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from behaviour_sim.apps.cli import main
 from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
 from behaviour_sim.data.tweets import write_tweets
 
 
+def told(*args, cwd=None):
+    "Exit code, stdout, stderr, without a process of its own: where only arguments and files matter."
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd or '.'), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([str(a) for a in args])
+    return end.value.code, out.getvalue(), err.getvalue()
+
+
 def call(*args, cwd=None, **env):
-    "Exit code, stdout, stderr."
+    "The same in a process, where all that a library writes is on stderr too."
     p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=600)
     return p.returncode, p.stdout, p.stderr
 
@@ -95,11 +107,12 @@ def test_long_work_shows_a_bar_to_a_person_only(place):
 
 
 @pytest.mark.parametrize('args', [['nonsense'], ['fit'], ['fit', 'x.csv'], ['fit', 'x.csv', '--model'], ['predict', 'x.csv', '--model', 'm'], ['run', '--n', 'many'], ['run', '--n', '5'], ['evaluate', '--nonsense', 'x']])
-def test_bad_usage(args, tmp_path): refused(call(*args, cwd=tmp_path))
+def test_bad_usage(args, tmp_path): refused(told(*args, cwd=tmp_path))
 
 
 @pytest.mark.parametrize('command', [['fit', 'none.csv', '--model', 'other'], ['predict', 'none.csv', '--model', 'm', '--out', 'p.csv'], ['evaluate', 'none.csv', '--model', 'm']])
-def test_a_file_that_is_not_there(place, command): refused(call(*command, cwd=place), 'none.csv')
+def test_a_file_that_is_not_there(place, command):
+    for ask in (call, told): refused(ask(*command, cwd=place), 'none.csv')
 
 
 BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-company': lambda t: t.drop(columns='inferred company'), 'negative': lambda t: t.assign(likes=-1),
@@ -110,17 +123,17 @@ BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-company': lambda t:
 def test_bad_input_leaves_nothing_behind(place, name):
     BROKEN[name](pd.read_csv(place/'known.csv', keep_default_na=False)).to_csv(place/f'{name}.csv', index=False)
     before = sorted(p.name for p in place.iterdir())
-    refused(call('fit', f'{name}.csv', '--model', 'other', cwd=place), name)
+    refused(told('fit', f'{name}.csv', '--model', 'other', cwd=place), name)
     assert sorted(p.name for p in place.iterdir()) == before
 
 
 def test_models_that_cannot_be_used(place, tmp_path):
-    refused(call('predict', 'new.csv', '--model', 'none', '--out', 'p.csv', cwd=place), 'none')
+    refused(told('predict', 'new.csv', '--model', 'none', '--out', 'p.csv', cwd=place), 'none')
     (tmp_path/'model.json').write_text('{}')
-    refused(call('predict', 'new.csv', '--model', tmp_path, '--out', 'p.csv', cwd=place))
+    refused(told('predict', 'new.csv', '--model', tmp_path, '--out', 'p.csv', cwd=place))
     (tmp_path/'full').mkdir(); (tmp_path/'full'/'holiday.jpg').write_text('x')
-    refused(call('fit', 'known.csv', '--model', tmp_path/'full', '--preset', 'tiny', cwd=place), 'something else')
-    refused(call('fit', 'known.csv', '--model', 'x', '--preset', 'huge', cwd=place), 'huge')
+    refused(told('fit', 'known.csv', '--model', tmp_path/'full', '--preset', 'tiny', cwd=place), 'something else')
+    refused(told('fit', 'known.csv', '--model', 'x', '--preset', 'huge', cwd=place), 'huge')
     assert not (place/'p.csv').exists() and not (place/'x').exists()
 
 
@@ -136,14 +149,14 @@ def test_predictions_keep_ids_and_order(place):
 def test_drafts_may_lack_columns(place, missing):
     t = pd.read_csv(place/'new.csv', keep_default_na=False).drop(columns=missing)
     t.to_csv(place/'draft.csv', index=False)
-    code, _, err = call('predict', 'draft.csv', '--model', 'm', '--out', 'd.csv', cwd=place)
+    code, _, err = told('predict', 'draft.csv', '--model', 'm', '--out', 'd.csv', cwd=place)
     assert (code, err) == (0, '') and len(pd.read_csv(place/'d.csv')) == len(t)
 
 
 def test_hostile_ids_are_no_formulas(place):
     t = pd.read_csv(place/'new.csv', keep_default_na=False).iloc[:2].assign(id=['=1+1', '@x'])
     t.to_csv(place/'hostile.csv', index=False)
-    assert call('predict', 'hostile.csv', '--model', 'm', '--out', 'h.csv', cwd=place)[0] == 0
+    assert told('predict', 'hostile.csv', '--model', 'm', '--out', 'h.csv', cwd=place)[0] == 0
     assert pd.read_csv(place/'h.csv')['id'].tolist() == ["'=1+1", "'@x"]
 
 
@@ -160,34 +173,151 @@ def test_explain_and_what_if(place):
     id = pd.read_csv(place/'new.csv')['id'].iloc[3]
     code, out, err = call('explain', 'new.csv', '--model', 'm', '--id', id, cwd=place)
     assert (code, err) == (0, '') and all(g in out for g in ('account', 'time', 'text', 'image'))
-    code, out, err = call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=9', cwd=place)
+    code, out, err = told('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=9', cwd=place)
     assert (code, err) == (0, '') and 'Best hours first' in out
-    refused(call('explain', 'new.csv', '--model', 'm', '--id', 'nobody', cwd=place), 'nobody')
-    refused(call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=99', cwd=place), 'hour')
-    refused(call('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'likes=9', cwd=place), 'likes')
+    refused(told('explain', 'new.csv', '--model', 'm', '--id', 'nobody', cwd=place), 'nobody')
+    refused(told('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'hour=99', cwd=place), 'hour')
+    refused(told('what-if', 'new.csv', '--model', 'm', '--id', id, '--set', 'likes=9', cwd=place), 'likes')
 
 
 def test_captions_and_profiles_are_read(place):
     pd.read_csv(place/'known.csv')[['id', 'caption']].to_csv(place/'captions.csv', index=False)
     account_profiles().to_csv(place/'profiles.csv', index=False)
-    code, _, err = call('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
+    code, _, err = told('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
     assert (code, err) == (0, '')
-    assert 'with views' in call('evaluate', 'new.csv', '--model', 'm2', cwd=place)[1]
-    refused(call('fit', 'known.csv', '--model', 'm3', '--profiles', 'captions.csv', cwd=place), 'username')
+    assert 'with views' in told('evaluate', 'new.csv', '--model', 'm2', cwd=place)[1]
+    refused(told('fit', 'known.csv', '--model', 'm3', '--profiles', 'captions.csv', cwd=place), 'username')
 
 
 def test_the_whole_job(tmp_path):
-    code, out, err = call('run', '--preset', 'tiny', '--n', 300, '--out', 'r', cwd=tmp_path)
+    code, out, err = call('run', '--preset', 'tiny', '--n', 150, '--pictures', 2, '--out', 'r', cwd=tmp_path)
     assert (code, err) == (0, '') and 'unseen_company' in out
     assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['generated.csv', 'images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
     assert set(json.loads((tmp_path/'r'/'metrics.json').read_text())['splits']) == {'random', 'unseen_company', 'unseen_time', 'unseen_both'}
 
 
 def test_the_whole_job_on_a_file_with_hostile_tweets(tmp_path):
-    t = sample_tweets(300)
+    t = sample_tweets(150)
     t['content'] = '<script>alert(1)</script> \u202e' + t['content'].astype(str)
     write_tweets(t, tmp_path/'t.csv')
-    code, _, err = call('run', '--preset', 'tiny', '--data', 't.csv', '--out', 'r', cwd=tmp_path)
+    code, _, err = told('run', '--preset', 'tiny', '--data', 't.csv', '--pictures', 2, '--out', 'r', cwd=tmp_path)
     assert (code, err) == (0, '')
     page = (tmp_path/'r'/'index.html').read_text()
     assert '<script' not in page and '\u202e' not in page and '&lt;script&gt;' in page
+
+
+# --- What is replaced, and what is never written over ---
+
+@pytest.fixture
+def model(place, tmp_path):
+    "A folder with the tables and a copy of the model m."
+    for name in ('known.csv', 'new.csv'): shutil.copy(place/name, tmp_path)
+    shutil.copytree(place/'m', tmp_path/'m')
+    return tmp_path
+
+
+def snapshot(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+def foreign(name):
+    def make(folder): (folder/name).parent.mkdir(parents=True, exist_ok=True); (folder/name).write_text('mine')
+    return make
+
+
+STRANGE = {'a table': foreign('p.csv'), 'a hidden file': foreign('.notes'), 'a file in a part': foreign('new_company/thesis.txt'), 'a file in a folder of its own': foreign('photos/1.jpg'),
+    'a link': lambda f: (f/'link').symlink_to(f.parent), 'a dangling link': lambda f: (f/'link').symlink_to('nowhere'),
+    'the card of another program': lambda f: [shutil.rmtree(f), f.mkdir(), (f/'model.json').write_text('{"kind": "LikesSimulator", "layers": 3}'), foreign('weights.bin')(f)],
+    'a card that is no JSON': lambda f: (f/'model.json').write_text('['*100_000), 'a card that is a list': lambda f: (f/'model.json').write_text('[1]'),
+    'a content model': lambda f: (f/'model.json').write_text(json.dumps(json.loads((f/'model.json').read_text()) | dict(kind='ContentSimulator')))}
+
+
+@pytest.mark.parametrize('name', STRANGE)
+def test_fit_replaces_a_model_of_its_kind_only(model, name):
+    "A directory with anything that the card does not name, or with another model, stays as it is; said before the work."
+    STRANGE[name](model/'m')
+    before = snapshot(model)
+    refused(told('fit', 'known.csv', '--model', 'm', '--preset', 'tiny', cwd=model), 'm: ')
+    assert snapshot(model) == before
+
+
+@pytest.mark.parametrize('command', [('fit-content', 'known.csv', '--lm', 'none'), ('fit-image', 'known.csv')], ids=lambda c: c[0])
+def test_another_kind_of_model_is_not_replaced(model, command):
+    before = snapshot(model)
+    refused(told(*command, '--model', 'm', cwd=model), 'another model')
+    assert snapshot(model) == before
+
+
+def test_a_whole_model_of_the_kind_is_replaced(model):
+    "Also one of which a file is missing: to fit again is what the sentence about it tells the person to do."
+    whole = snapshot(model)
+    (model/'m'/'MODEL_CARD.md').unlink()
+    assert told('fit', 'known.csv', '--model', 'm', '--preset', 'tiny', cwd=model)[0] == 0
+    assert snapshot(model) == whole
+
+
+def test_a_model_that_cannot_be_moved_into_place_leaves_the_old_one(model, monkeypatch):
+    from behaviour_sim.apps.cli import _loaded, _save_model
+    sim, whole, move = _loaded(model/'m'), snapshot(model), Path.rename
+    def fails(self, target):
+        if self.name == 'model': raise OSError(28, 'No space left on device')
+        return move(self, target)
+    monkeypatch.setattr(Path, 'rename', fails)
+    with pytest.raises(OSError): _save_model(sim, model/'m')
+    assert snapshot(model) == whole
+
+
+@pytest.mark.parametrize('command', [('predict', 'new.csv', '--model', 'm', '--out', 'new.csv'), ('predict', 'new.csv', '--model', 'm', '--out', 'm/p.csv'), ('predict', 'new.csv', '--model', 'm', '--out', 'link.csv'),
+    ('predict', 'new.csv', '--model', 'm', '--captions', 'known.csv', '--out', './m/../known.csv'), ('evaluate', 'new.csv', '--model', 'm', '--json', 'new.csv'), ('evaluate', 'new.csv', '--model', 'm', '--json', 'm/model.json'),
+    ('score-text', 'known.csv', 'new.csv', '--json', 'known.csv'), ('download', 'results.csv', '--out', '.'), ('run', '--data', 'predictions.csv', '--out', '.')], ids=' '.join)
+def test_no_output_is_an_input(model, command):
+    os.link(model/'new.csv', model/'link.csv')
+    for name in ('results.csv', 'predictions.csv'): shutil.copy(model/'known.csv', model/name)
+    before = snapshot(model)
+    refused(told(*command, cwd=model))
+    assert snapshot(model) == before
+
+
+# --- The machine ---
+
+def test_a_terminal_of_ascii_will_do(model):
+    "Accents, an emoji and the dash of an empty cell are spelled out where the encoding lacks them."
+    shutil.copy(model/'new.csv', model/'café ☕.csv')
+    def ask(*args):
+        env = {**os.environ, 'PYTHONIOENCODING': 'ascii', 'PYTHONUTF8': '1'}
+        code = 'from behaviour_sim.apps.cli import main; main()'
+        done = subprocess.run([sys.executable, '-c', code, *args], cwd=model, env=env, capture_output=True, timeout=300)
+        return done.returncode, done.stdout.decode('ascii'), done.stderr.decode('ascii')
+    assert ask('predict', 'café ☕.csv', '--model', 'm', '--out', 'né ☕.csv') == (0, 'n\\xe9 \\u2615.csv: 100 predictions\n', '')
+    assert (model/'né ☕.csv').is_file()
+    code, out, err = ask('predict', 'né.csv', '--model', 'm', '--out', 'p.csv')
+    assert (code, out) == (2, '') and 'n\\xe9.csv' in err
+
+
+@pytest.mark.parametrize('encoding, dash', [('ascii', '-'), ('utf-8', '–')])
+def test_a_table_in_any_encoding(encoding, dash, monkeypatch):
+    from behaviour_sim.apps.cli import _print_table, _write_anything
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(raw, encoding=encoding))
+    _write_anything(), _print_table(pd.DataFrame(dict(model=['café'], spearman=[np.nan])), 'two — tables'), sys.stdout.flush()
+    said = raw.getvalue().decode(encoding)
+    assert dash in said.splitlines()[-2] and ('caf\\xe9' if encoding == 'ascii' else 'café') in said
+
+
+def test_a_home_that_cannot_be_written_names_the_variable(model):
+    "Said with the name of the variable that helps, and helped by it and by XDG_CACHE_HOME."
+    (model/'home').write_text('a file')
+    without = dict(HOME=str(model/'home'), BEHAVIOUR_SIM_CACHE='', XDG_CACHE_HOME='')
+    fit = 'fit', 'known.csv', '--model', 'other', '--preset', 'tiny'
+    refused(call(*fit, cwd=model, **without), 'BEHAVIOUR_SIM_CACHE')
+    code, _, err = call(*fit, cwd=model, **{**without, 'XDG_CACHE_HOME': str(model/'xdg')})
+    assert (code, err) == (0, '') and any((model/'xdg'/'behaviour_sim').rglob('*.shard'))
+
+
+@pytest.mark.parametrize('odd', ['\x1b[31mred', '\x1b]0;title\x07', '\u202egpj.exe', 'a\x9bz', '\u2066x', '\r overwritten'])
+def test_the_terminal_is_not_obeyed(odd, tmp_path, capsys):
+    "Names and cells with what a terminal obeys are spelled out, on both streams."
+    from behaviour_sim.apps.cli import _echo, _print_table
+    refusal = told('predict', f'{odd}.csv', '--model', f'{odd}', '--out', 'p.csv', cwd=tmp_path)
+    _echo(f'{odd}: done'); _print_table(pd.DataFrame({odd: [odd]}), odd)
+    shown = capsys.readouterr().out + refusal[2]
+    assert refusal[0] == 2 and not [c for c in '\x1b\x07\x9b\r\u202e\u2066' if c in shown]

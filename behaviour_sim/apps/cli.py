@@ -26,6 +26,27 @@ _Engine = Annotated[str, typer.Option('--engine', help='Where vectors are comput
 _Address = Annotated[Optional[str], typer.Option('--address', help='Of a Ray cluster, such as 10.0.0.1:6379; without it Ray runs on this machine.')]
 _Id = Annotated[str, typer.Option('--id', help='Id of the tweet.')]
 
+# %% ../../nbs/8_apps/83_cli.ipynb #c4d00002
+def _printable(
+    text:str, # Any text
+) -> str: # The same with control, format and surrogate characters spelled out, such as \x1b
+    "Text that a terminal shows and does not obey."
+    from unicodedata import category
+    odd = lambda c: category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') and c not in '\u200c\u200d' # joiners are part of emoji and of words
+    return ''.join(c.encode('unicode_escape').decode() if odd(c) else c for c in text)
+
+def _echo(
+    text:str,       # One line
+    err:bool=False, # To standard error
+):
+    "Print a line."
+    print(_printable(text), file=sys.stderr if err else sys.stdout, flush=True) # click's own echo turns ASCII streams into UTF-8
+
+def _write_anything():
+    "Let both standard streams spell out the characters that their encoding lacks."
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+
 # %% ../../nbs/8_apps/83_cli.ipynb #e2cdfd3e
 def _read_table(
     path:Path,    # .csv, .xlsx or .parquet; None gives None
@@ -42,6 +63,44 @@ def _read_table(
     if missing := [c for c in columns if c not in table]: raise BadInput(f"{path}: the column {', '.join(missing)} is missing")
     return table
 
+# %% ../../nbs/8_apps/83_cli.ipynb #c4d00004
+def _named_files(
+    folder:Path, # A directory
+) -> tuple: # The kind of the model in it, '' where there is none; the files that its card names
+    "What the card of a model says of the directory that it lies in."
+    import json
+    try:
+        card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
+        return str(card['kind']), {'model.json', *card.get('files', ()), *card.get('facts', {}).get('inner', ())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return '', set()
+
+def _check_place(
+    folder:Path, # Where a model should go
+    kind:str,    # Of the model, such as 'LikesSimulator'
+    more=(),     # Files that may lie there besides those of the card
+):
+    "`BadInput` unless the place can be written to and is free, empty, or holds a model of this kind: said before the work."
+    if folder.exists() and not folder.is_dir(): raise BadInput(f"{folder}: there is a file of that name")
+    held, named = _named_files(folder)
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_symlink() or not p.is_dir()}
+    other = sorted(f for f in files - named - set(more) if not Path(f).name.startswith('.') or not more)
+    if not held and other: raise BadInput(f"{folder}: this directory holds something else; name a new one")
+    if held not in ('', kind): raise BadInput(f"{folder}: this directory holds another model ({held}, not {kind}); name a new one")
+    if other: raise BadInput(f"{folder}: {other[0]} is no part of the {kind} there; move it away, or name a new directory")
+    home = next(p for p in folder.absolute().parents if p.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK): raise BadInput(f"{folder}: nothing can be written in {home}")
+
+# %% ../../nbs/8_apps/83_cli.ipynb #c4d00006
+def _check_out(
+    out:Path,     # Where something will be written; None: nowhere
+    *inputs:Path, # Files, and directories of models, that the command reads; None is left out
+):
+    "`BadInput` where an output would replace an input or lie in the directory of a model."
+    for p in inputs:
+        if out is None or p is None or not p.exists(): continue
+        if p.is_dir() and out.resolve().is_relative_to(p.resolve()): raise BadInput(f"{out}: this lies in the model directory {p}; name a place outside it")
+        if p.is_file() and out.exists() and out.samefile(p): raise BadInput(f"{out}: this is an input of the command; name another file")
+
 # %% ../../nbs/8_apps/83_cli.ipynb #5a2e25c1
 def _save_model(
     sim,         # A fitted simulator
@@ -49,23 +108,17 @@ def _save_model(
 ):
     "Save a simulator and put it in its place in one move."
     import shutil, tempfile
-    _check_place(folder)
+    _check_place(folder, type(sim).__name__)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
     try:
         sim.save(new/'model')
-        if folder.exists(): folder.rename(new/'old')
-        (new/'model').rename(folder)
+        if replaced := folder.exists(): folder.rename(new/'old')
+        try: (new/'model').rename(folder)
+        except BaseException:
+            if replaced: (new/'old').rename(folder)
+            raise
     finally: shutil.rmtree(new, ignore_errors=True)
-
-def _check_place(
-    folder:Path, # Where a model should go
-):
-    "`BadInput` unless the place can be written to and is free, empty, or holds a model: said before the work, not after it."
-    if folder.exists() and not folder.is_dir(): raise BadInput(f"{folder}: there is a file of that name")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder/'model.json').is_file(): raise BadInput(f"{folder}: this directory holds something else; name a new one")
-    home = next(p for p in folder.absolute().parents if p.exists())
-    if not home.is_dir() or not os.access(home, os.W_OK): raise BadInput(f"{folder}: nothing can be written in {home}")
 
 # %% ../../nbs/8_apps/83_cli.ipynb #4cab8ac5
 @app.command('fit')
@@ -79,12 +132,12 @@ def _fit(data:_Data, model:_Model, captions:_Captions=None,
     from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.scale.ray_data import _engine as computed_by
     from behaviour_sim.likes.simulator import LikesSimulator
-    _check_place(model)
+    _check_place(model, 'LikesSimulator')
     tweets = read_tweets(data, need_likes=True)
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles, ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address): sim = LikesSimulator(preset, post_publication, seed).fit(tweets, *extra)
     _save_model(sim, model)
-    typer.echo(f"{model}: fitted on {len(tweets):,} tweets{', with views (known only after posting)' if post_publication else ''}")
+    _echo(f"{model}: fitted on {len(tweets):,} tweets{', with views (known only after posting)' if post_publication else ''}")
 
 # %% ../../nbs/8_apps/83_cli.ipynb #c38d11f9
 def _loaded(model:Path):
@@ -103,10 +156,11 @@ def _predict(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out',
     from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.scale.ray_data import _engine as computed_by
+    _check_out(out, data, model, captions)
     sim, tweets = _loaded(model), read_tweets(data)
     with computed_by(engine, address): table = sim.predict(tweets, captions=_read_table(captions, ('id', 'caption')))
     _write_table(table, out)
-    typer.echo(f"{out}: {len(table):,} predictions")
+    _echo(f"{out}: {len(table):,} predictions")
 
 @app.command('evaluate')
 def _evaluate(data:_Data, model:_Model, captions:_Captions=None, json:Annotated[Optional[Path], typer.Option('--json', help='Also write the figures to this file.')]=None):
@@ -114,6 +168,7 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, json:Annotated[
 
     Example: behaviour-sim evaluate held_out.csv --model m --json figures.json"""
     from behaviour_sim.data.tweets import read_tweets
+    _check_out(json, data, model, captions)
     sim, tweets = _loaded(model), read_tweets(data, need_likes=True)
     result = sim.evaluate(tweets, captions=_read_table(captions, ('id', 'caption')))
     if json: write_json(result, json)
@@ -128,10 +183,11 @@ def _print_table(
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-    shown = Table(title=Text(title), title_justify='left')
-    for c in table: shown.add_column(Text(str(c).replace('_', ' ')), justify='left' if c == table.columns[0] else 'right')
-    cell = lambda v: ('–' if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}') if isinstance(v, float) else str(v)
-    for row in table.itertuples(index=False): shown.add_row(*[Text(cell(v)) for v in row])
+    shown = Table(title=Text(_printable(title)), title_justify='left')
+    for c in table: shown.add_column(Text(_printable(str(c).replace('_', ' '))), justify='left' if c == table.columns[0] else 'right')
+    dash = '–' if (getattr(sys.stdout, 'encoding', None) or 'utf-8').lower().startswith('utf') else '-'
+    cell = lambda v: (dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}') if isinstance(v, float) else str(v)
+    for row in table.itertuples(index=False): shown.add_row(*[Text(_printable(cell(v))) for v in row])
     Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
 # %% ../../nbs/8_apps/83_cli.ipynb #a1dd59bb
@@ -166,11 +222,11 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
     Example: behaviour-sim fit-content tweets.csv --model writer"""
     from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.text.simulator import ContentSimulator
-    _check_place(model)
+    _check_place(model, 'ContentSimulator')
     tweets, extra = read_tweets(data), _read_table(captions, ('id', 'caption'))
     sim = ContentSimulator(preset, None if lm == 'none' else lm, seed).fit(tweets, extra, minutes=minutes)
     _save_model(sim, model)
-    typer.echo(f"{model}: learned to write from {len(sim.retriever.tweets):,} tweets")
+    _echo(f"{model}: learned to write from {len(sim.retriever.tweets):,} tweets")
 
 @app.command('generate')
 def _generate(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out', help='Where the texts go: .csv, .xlsx or .parquet.')], captions:_Captions=None,
@@ -183,10 +239,11 @@ def _generate(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out'
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.text.simulator import ContentSimulator
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
+    _check_out(out, data, model, captions)
     sim, tweets = ContentSimulator.load(model), read_tweets(data)
     table = sim.generate(tweets, _read_table(captions, ('id', 'caption')), n=n, source=source)[['id', 'content']]
     _write_table(table, out)
-    typer.echo(f"{out}: {len(table):,} tweets")
+    _echo(f"{out}: {len(table):,} tweets")
 
 # %% ../../nbs/8_apps/83_cli.ipynb #f40d2f74
 @app.command('score-text')
@@ -198,12 +255,13 @@ def _score_text(references:Annotated[Path, typer.Argument(help='The real texts: 
     Example: behaviour-sim score-text real.csv drafts.csv --json figures.json"""
     import pandas as pd
     from behaviour_sim.text.metrics import _read_texts, score_files
+    _check_out(json, references, generated)
     figures = score_files(_read_texts(references), _read_texts(generated))
     if json: write_json(figures, json)
     rows = {'placeholders kept': figures, 'without placeholders': figures['without_placeholders']}
     table = pd.DataFrame({k: {c: float(v) for c, v in f.items() if isinstance(v, (int, float)) and c not in ('n', 'degenerate')} for k, f in rows.items()})
     _print_table(table.rename_axis('figure').reset_index(), f"{figures['n']:,} tweets; {figures['degenerate']:.1%} degenerate")
-    typer.echo(figures['signature'])
+    _echo(figures['signature'])
 
 # %% ../../nbs/8_apps/83_cli.ipynb #ec8973f1
 @app.command('download')
@@ -215,6 +273,7 @@ def _download(data:_Data, out:Annotated[Path, typer.Option('--out', help='Folder
     from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.features.download import download as fetch
+    _check_out(out/'results.csv', data)
     table = fetch(read_tweets(data), out)
     _write_table(table, out/'results.csv')
     _print_table(table['status'].value_counts().rename_axis('status').reset_index(name='addresses'), f"{len(table):,} addresses; the rows are in {out/'results.csv'}")
@@ -224,14 +283,8 @@ def _check_painter(
     folder:Path, # Where an image model should be trained
 ):
     "`BadInput` unless the place is free, or holds an image model or what a stopped training left."
-    import json
-    left = {'checkpoint.safetensors', 'pytorch_lora_weights.safetensors', 'MODEL_CARD.md', 'validation'}
-    if not (folder/'model.json').is_file():
-        if not folder.is_dir() or {p.name for p in folder.iterdir() if not p.name.startswith('.')} - left: _check_place(folder)
-        return
-    try: kind = json.loads((folder/'model.json').read_text(encoding='utf-8')).get('kind')
-    except (ValueError, AttributeError): kind = None
-    if kind != 'ImageLora': raise BadInput(f"{folder}: this directory holds another model; name a new one")
+    left = {'checkpoint.safetensors', 'pytorch_lora_weights.safetensors', 'MODEL_CARD.md'}
+    _check_place(folder, 'ImageLora', left | {p.relative_to(folder).as_posix() for p in folder.glob('validation/step-*.png')})
 
 # %% ../../nbs/8_apps/83_cli.ipynb #5d7ed334
 @app.command('fit-image')
@@ -260,7 +313,7 @@ def _fit_image(data:_Data, model:_Model,
     known = np.setdiff1d(rows, held)
     history = fit_image_lora(*part(known), replace(s, seed=seed, max_steps=steps or s.max_steps), model, valid=part(np.sort(held)) if len(held) else None)
     looks = history['valid_loss'].dropna()
-    typer.echo(f"{model}: learned from {len(known):,} pictures" + (f"; loss on {len(held)} others {looks.iloc[0]:.4f} before, {looks.iloc[-1]:.4f} after" if len(looks) > 1 else ''))
+    _echo(f"{model}: learned from {len(known):,} pictures" + (f"; loss on {len(held)} others {looks.iloc[0]:.4f} before, {looks.iloc[-1]:.4f} after" if len(looks) > 1 else ''))
 
 # %% ../../nbs/8_apps/83_cli.ipynb #a61af198
 def _file_name(
@@ -289,6 +342,7 @@ def _imagine_pictures(data:_Data, model:_Model, out:Annotated[Path, typer.Option
     _require('diffusers', 'image')
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
+    _check_out(out/'images.csv', data, model)
     s, tweets, rows = _load_settings(model), read_tweets(data), []
     pipe = load_pipeline(s.preset, model)
     for a in progress(range(0, len(tweets), 64), 'tweets'):
@@ -298,7 +352,7 @@ def _imagine_pictures(data:_Data, model:_Model, out:Annotated[Path, typer.Option
             rows.append(dict(id=id, path=_file_name(id) + (f'_{j % n}' if n > 1 else '') + '.png'))
             with write_atomic(out/rows[-1]['path'], 'wb') as f: im.save(f, 'PNG')
     _write_table(pd.DataFrame(rows), out/'images.csv')
-    typer.echo(f"{out}: {len(rows):,} pictures")
+    _echo(f"{out}: {len(rows):,} pictures")
 
 # %% ../../nbs/8_apps/83_cli.ipynb #1a74e302
 @app.command('app')
@@ -315,7 +369,7 @@ def _app_command(model:Annotated[Optional[Path], typer.Option('--model', help='D
     from behaviour_sim.text.simulator import ContentSimulator
     if writer and not model: raise BadInput('--writer goes with --model')
     if writer and not writer.is_dir(): raise BadInput(f"{writer}: there is no such model directory")
-    if not model: typer.echo('Fitting on the embedded corpus, the first time only; --model takes your own.', err=True)
+    if not model: _echo('Fitting on the embedded corpus, the first time only; --model takes your own.', err=True)
     serve(AppSession(_loaded(model), ContentSimulator.load(writer) if writer else None) if model else _demo_desk(preset), port, opened)
 
 # %% ../../nbs/8_apps/83_cli.ipynb #0d3f7e17
@@ -328,22 +382,37 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
 
     Example: behaviour-sim run --out run"""
     from behaviour_sim.apps.report import run_all
+    for name in ('predictions.csv', 'generated.csv', 'metrics.json', 'index.html', 'model'): _check_out(out/name, data)
     figures = run_all(data, out, preset, n, seed, drawn=pictures)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
-    typer.echo(f"The report is {out/'index.html'}")
+    _echo(f"The report is {out/'index.html'}")
 
 # %% ../../nbs/8_apps/83_cli.ipynb #3ee7cc6f
+#: Faults of a place that the caller named.
+_CALLERS = PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError
+
+def _os_sentence(
+    e:OSError, # What the system refused
+) -> str:
+    "The file and the reason; for a file of the cache also the variable that moves the cache."
+    from behaviour_sim.core import cache_dir
+    if not e.filename: return str(e)
+    try: cached = Path(os.fsdecode(e.filename)).resolve().is_relative_to(cache_dir().resolve())
+    except (BadInput, OSError, TypeError, ValueError): cached = False
+    return f"{os.fsdecode(e.filename)}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another folder for the cache' if cached else '')
+
 def main(
     args:list=None, # Arguments; None: those of the process
 ):
     "The console script."
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # waiting threads sleep: spinning ones make trees many times slower on a busy machine
-    say = lambda e: print('behaviour-sim: ' + ' '.join(str(e).split()), file=sys.stderr)
+    _write_anything()
+    say = lambda e: print(_printable('behaviour-sim: ' + ' '.join(str(e).split())), file=sys.stderr)
     try: code = app(args, standalone_mode=False) or 0
     except BadInput as e: say(e); code = 2
     except (typer.Abort, KeyboardInterrupt): say('stopped'); code = 1
-    except OSError as e: say(f"{e.filename}: {e.strerror}" if e.filename else e); code = 2 if isinstance(e, (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)) else 1
+    except OSError as e: say(_os_sentence(e)); code = 2 if isinstance(e, _CALLERS) else 1
     except Exception as e:
         if hasattr(e, 'format_message'): say(e.format_message()); sys.exit(2) # bad usage
         if os.environ.get('BEHAVIOUR_SIM_DEBUG'): raise

@@ -6,12 +6,12 @@
 __all__ = ['judge', 'quality_table', 'bench_likes']
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #c16dcf87
-import time
+import json, subprocess, time
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, data_dir
+from ..core import BadInput, content_key, data_dir, write_json
 from ..data.tweets import read_tweets
 from ..likes.evaluation import to_log1p
 from ..likes.explain import pair_test
@@ -31,6 +31,27 @@ def _holdouts(
     judged = {'unseen time': 'content_simulation_test_time.csv', 'unseen company': 'content_simulation_test_company.csv'}
     return {'random': (train.drop(held), train.loc[held])} | {k: (train, read_tweets(folder/f, need_likes=True)) for k, f in judged.items()}
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #a1c30002
+def _simulator_key(
+    known:pd.DataFrame,  # Training tweets
+    preset:str='laptop', # Encoders
+    post_publication:bool=False, # Use `views`
+) -> str: # 64 hexadecimal digits
+    "What determines a fitted simulator."
+    return content_key(list(known), pd.util.hash_pandas_object(known, index=False).to_numpy(), preset, post_publication)
+
+def _fitted(
+    simulators:dict,     # From `_simulator_key` to a fitted simulator; filled as needed
+    known:pd.DataFrame,  # Training tweets
+    preset:str='laptop', # Encoders
+    post_publication:bool=False, # Use `views`
+    quiet:bool|None=None, # No progress bar
+) -> LikesSimulator:
+    "The simulator of these training tweets, fitted at the first call."
+    key = _simulator_key(known, preset, post_publication)
+    if key not in simulators: simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
+    return simulators[key]
+
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #15157d4c
 def _error_parts(
     tweets:pd.DataFrame, # `username`
@@ -41,7 +62,7 @@ def _error_parts(
     return dict(between=float(np.sqrt(np.mean(shared**2))), within=float(np.sqrt(np.mean((error - shared)**2))))
 
 def judge(
-    simulators:dict,        # Preset and post_publication → fitted simulator; filled as needed
+    simulators:dict,        # From `_simulator_key` to a fitted simulator; filled as needed
     known:pd.DataFrame,     # Tweets to learn from
     judged:pd.DataFrame,    # Tweets to be judged on
     preset:str='laptop',    # Encoders
@@ -49,15 +70,16 @@ def judge(
     quiet:bool|None=None,   # No progress bar
 ) -> dict: # rmse_log1p, spearman, account_mean, constant, coverage_90, width, between, within, rmse_likes, rmse_likes_expm1, pairs, right
     "Fit, predict, and hold against what came."
-    key = (len(known), post_publication)
-    if key not in simulators: simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
-    sim = simulators[key]
+    sim = _fitted(simulators, known, preset, post_publication, quiet)
     e = sim.evaluate(judged, quiet=quiet)
     p = sim.predict(judged, quiet=quiet)
     pair = pair_test(judged, p['likes'])
-    return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], account_mean=e['baselines']['account_mean']['rmse_log1p'],
-        constant=e['baselines']['constant']['rmse_log1p'], coverage_90=e['coverage_90'], width=float(np.mean(np.log1p(p['upper']) - np.log1p(p['lower']))),
-        **_error_parts(judged, to_log1p(judged['likes']) - np.log1p(p['likes'].to_numpy())), rmse_likes=e['rmse_likes'], rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
+    baselines = {k: e['baselines'][k]['rmse_log1p'] for k in ('account_mean', 'constant')}
+    error = to_log1p(judged['likes']) - np.log1p(p['likes'].to_numpy())
+    width = float(np.mean(np.log1p(p['upper']) - np.log1p(p['lower'])))
+    return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **baselines,
+        coverage_90=e['coverage_90'], width=width, **_error_parts(judged, error), rmse_likes=e['rmse_likes'],
+        rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a248d4a4
 def _interval_table(
@@ -90,17 +112,16 @@ def quality_table(
 def _ablation(
     tests:dict,          # From `_holdouts`
     preset:str='laptop', # Encoders
-    simulators:dict=None, # Fitted with nothing taken away, from `quality_table`
+    simulators:dict=None, # Those already fitted, from `quality_table`
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # One row for each thing taken away, one column for each hold-out: RMSE of log1p_likes
     "What each source of knowledge is worth: the error with it taken away from known and judged tweets alike."
     gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''), 'upload lag': dict(upload_lag=np.nan)}
-    rows = {}
+    rows, fitted = {}, dict(simulators or {})
     for name, columns in gone.items():
-        fitted = {n: s for (n, post), s in (simulators or {}).items() if not post} if name == 'nothing' else {}
         for k, (known, judged) in tests.items():
-            if len(known) not in fitted: fitted[len(known)] = LikesSimulator(preset).fit(known.assign(**columns), quiet=quiet)
-            rows.setdefault(name, {})[k] = fitted[len(known)].evaluate(judged.assign(**columns), quiet=quiet)['rmse_log1p']
+            sim = _fitted(fitted, known.assign(**columns), preset, quiet=quiet)
+            rows.setdefault(name, {})[k] = sim.evaluate(judged.assign(**columns), quiet=quiet)['rmse_log1p']
     return pd.DataFrame(rows).T.rename_axis('taken away')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e7f37902
@@ -122,12 +143,56 @@ def _mean_gain(
     means = gain[np.random.default_rng(seed).integers(0, len(gain), (2000, len(gain)))].mean(1)
     return dict(gain=gain.mean(), low=np.quantile(means, .025), high=np.quantile(means, .975))
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00002
+def _results_folder() -> Path: # `nbs/results` of the repository that the current folder lies in
+    "Where results are kept; `BadInput` outside the repository."
+    here = Path.cwd().resolve()
+    root = next((p for p in (here, *here.parents) if (p/'settings.ini').is_file() and (p/'nbs').is_dir()), None)
+    if root is None: raise BadInput("Results are kept in the repository; start the benchmark in its folder")
+    return root/'nbs'/'results'
+
+def _commit_of(
+    folder:Path, # In a repository
+) -> str: # 40 hexadecimal digits, and + where files differ from them; '' outside a repository
+    "The commit that is checked out."
+    git = lambda *a: subprocess.run(['git', '-C', str(folder), *a], capture_output=True, text=True).stdout.strip()
+    return (git('rev-parse', 'HEAD') + '+'*bool(git('status', '--porcelain', '--untracked-files=no'))) if folder.is_dir() else ''
+
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
+def _write_results(
+    name:str,         # Of the benchmark, such as 'likes'
+    tables:dict,      # Title → DataFrame
+    command:str,      # That makes them, such as 'make bench-quality'
+    folder:Path=None, # None: `_results_folder()`
+) -> Path: # The JSON file
+    "Keep the tables of a benchmark with their command and commit."
+    folder = folder or _results_folder()
+    plain = {k: dict(index=t.index.tolist(), names=list(t.index.names), columns=list(t), rows=t.to_numpy(object).tolist())
+        for k, t in tables.items()}
+    return write_json(dict(command=command, commit=_commit_of(folder.parent), tables=plain), folder/f'{name}.json')
+
+def _read_results(
+    name:str,         # Of the benchmark
+    folder:Path=None, # None: `_results_folder()`
+) -> tuple: # Title → DataFrame, the command, the commit
+    "What `_write_results` has kept; `BadInput` where there is nothing."
+    path = (folder or _results_folder())/f'{name}.json'
+    if not path.is_file(): raise BadInput(f"{path}: there are no such results; run the benchmark")
+    kept, tables = json.loads(path.read_text(encoding='utf-8')), {}
+    for title, t in kept['tables'].items():
+        many = len(t['names']) > 1
+        index = pd.MultiIndex.from_tuples(map(tuple, t['index']), names=t['names']) if many else pd.Index(t['index'], name=t['names'][0])
+        tables[title] = pd.DataFrame(t['rows'], index, t['columns']).infer_objects()
+    return tables, kept['command'], kept['commit']
+
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def _show(
     title:str,          # Above it
     table:pd.DataFrame, # Figures
+    shown:dict=None,    # Title → table, for `_write_results`; filled
 ):
     "Print a table as plain text."
+    if shown is not None: shown[title] = table
     with pd.option_context('display.width', 250, 'display.max_columns', 30, 'display.max_colwidth', 60):
         print(f'\n## {title}\n\n{table.to_string(float_format=lambda x: format(x, ".3f"))}', flush=True)
 
@@ -135,10 +200,12 @@ def bench_likes():
     "Print the tables of the README from the real rows."
     from behaviour_sim.bench.audit import _audit_table
     from behaviour_sim.bench.peers import _peers_table
-    tests, sims, start = _holdouts(), {}, time.perf_counter()
-    _show('The simulator on three hold-outs, log1p(likes)', quality_table(tests, sims))
+    tests, sims, shown, start = _holdouts(), {}, {}, time.perf_counter()
+    _show('The simulator on three hold-outs, log1p(likes)', quality_table(tests, sims), shown)
     print(f'\n{time.perf_counter() - start:.0f} seconds for four fits and six judgements')
-    _show('90 % intervals, case by case, beside those that know no account', pd.concat({k: _interval_table(sims[len(known), False], judged) for k, (known, judged) in tests.items()}))
-    _show('What each source of knowledge is worth', _ablation(tests, simulators=sims))
-    _show("The report's models, re-scored", _audit_table(data_dir()))
-    _show('Peers on the same rows', _peers_table(data_dir()))
+    _show('90 % intervals, case by case, beside those that know no account', pd.concat(
+        {k: _interval_table(_fitted(sims, known), judged) for k, (known, judged) in tests.items()}), shown)
+    _show('What each source of knowledge is worth', _ablation(tests, simulators=sims), shown)
+    _show("The report's models, re-scored", _audit_table(data_dir()), shown)
+    _show('Peers on the same rows', _peers_table(data_dir()), shown)
+    _write_results('likes', shown, 'make bench-quality')

@@ -22,6 +22,7 @@ from ..data.tweets import read_tweets
 from ..features.embeddings import embed, _fast_dtype, _image_encoder, _lite0_state, _minilm_folder, _shards
 from ..features.table import media_features, text_features, time_features
 from ..text.generation import speed_table
+from .likes_quality import _write_results
 from .growth import _GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, measure_growth, _real_tweets, _timed
 from ..data.media import MEDIA_COLUMNS, media_table
 from ..likes.neighbours import REPORT_FAISS, NeighbourModel, _loop_predict
@@ -369,6 +370,8 @@ def bench_speed():
         print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
     table, wide = measure_growth(), _apart(300_000, 'wide')
     print(f'\n{_markdown(rows)}\n')
+    kept = {'Speed': pd.DataFrame(rows).set_index('work'), 'Growth': table.set_index('n')}
+    print(f"The figures are in nbs/results/{_write_results('speed', kept, 'make bench-speed').name}")
     print('| tweets | seconds | GiB over what was held | GiB in all |\n|--:|--:|--:|--:|\n' + '\n'.join(f'| {r.n:,.0f} | {r.seconds:.1f} | {r.gib:.2f} | {r.peak:.2f} |' for r in table.itertuples()))
     print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory {_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
     print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4\n{time.perf_counter() - start:.0f} seconds in all")
