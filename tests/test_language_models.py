@@ -85,16 +85,28 @@ def test_only_the_tweet_is_learned_from_unless_everything_is_asked_for(corpus):
     assert row[0][row[1]:] == other[0][other[1]:]
     torch.testing.assert_close(everything[-len(tweet):], tweet)
 
-def test_early_stopping_keeps_the_best(corpus, tmp_path):
-    "With a learning rate that wrecks the model, the kept adapter is the best one that was seen."
+def test_early_stopping_keeps_the_best(corpus, tmp_path, monkeypatch):
+    "The steps are real and the validation losses are given: training stops when the patience is used up and keeps the best adapter."
+    from safetensors.torch import load_file
+    losses, seen = [5., 4., 4.5, 4.2, 3.], []
+    def given(lm, *_):
+        seen.append({k: p.detach().clone() for k, p in lm.named_parameters() if p.requires_grad})
+        return losses[len(seen) - 1]
+    monkeypatch.setattr('behaviour_sim.text.bloom_lora._mean_loss', given)
     p, t = corpus
-    s = replace(TINY, learning_rate=.3, max_steps=60, evaluate_every=2, patience=2, warmup=1)
+    s = replace(TINY, max_steps=60, evaluate_every=2, patience=2, warmup=1)
     history = finetune(p[:64], t[:64], tmp_path, s, valid=(p[128:], t[128:]), quiet=True)
-    seen = history['valid_loss'].dropna()
-    assert len(history) < 60 and seen.iloc[-1] > seen.min()
-    lm, tok = load_language_model('tiny-bloom', tmp_path)
-    from behaviour_sim.text.bloom_lora import _mean_loss
-    assert _mean_loss(lm, _encode(p[128:], t[128:], tok, s.max_tokens), tok, s) == pytest.approx(seen.min(), abs=.05)
+    assert history['valid_loss'].dropna().tolist() == [5., 4., 4.5, 4.2] and len(history) == 8
+    kept = load_file(tmp_path/'adapter_model.safetensors')
+    same = [all((kept[k.replace('.default', '')] == v).all() for k, v in weights.items()) for weights in seen]
+    assert same == [False, True, False, False]
+
+def test_without_patience_training_runs_to_the_end(corpus, tmp_path, monkeypatch):
+    losses = iter([1., 2., 3., 4., 5.])
+    monkeypatch.setattr('behaviour_sim.text.bloom_lora._mean_loss', lambda *_: next(losses))
+    p, t = corpus
+    s = replace(TINY, max_steps=6, evaluate_every=2, patience=0)
+    assert len(finetune(p[:32], t[:32], tmp_path, s, valid=(p[128:], t[128:]), quiet=True)) == 6
 
 def test_no_pickle_and_no_path_of_this_machine(trained):
     out, _ = trained
