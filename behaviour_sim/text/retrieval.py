@@ -17,6 +17,7 @@ from ..data.media import media_table
 from ..features.embeddings import PRESETS, embed
 from ..features.table import _KINDS, _spoken_name, upload_lag
 from ..likes.regressors import LightGBMModel, Regressor
+from .metrics import _spaced
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #8e5b719b
 def nearest_in_time(
@@ -51,7 +52,7 @@ class TextKernel:
         self.rarity = [np.log(total/n).astype('f4') for n in texts_with]
 
     @staticmethod
-    def words(texts): return [str(t).lower().split() for t in texts]
+    def words(texts): return [_spaced(str(t)).lower().split() for t in texts]
 
     def see(self,
         texts:list, # Texts
