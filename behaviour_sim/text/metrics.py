@@ -43,7 +43,10 @@ def _pairs(references, generated, placeholders):
 # %% ../../nbs/5_text/51_metrics.ipynb #h5154142
 _UNSPACED = r'\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー'
 _unspaced = regex.compile(rf'[{_UNSPACED}]\p{{M}}*')
-_word = regex.compile(rf'(?V1)[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+')
+_word = regex.compile(rf'''(?V1) [{_UNSPACED}]\p{{M}}*
+  | [[\p{{L}}\p{{N}}]--[{_UNSPACED}]]
+    [[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}\uFE00-\uFE0F\u20E3]]* # without the signs that make an emoji''',
+    regex.X)
 
 def _words(
     text:str, # Any text
