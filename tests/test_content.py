@@ -1,4 +1,5 @@
 """The content simulator: nothing of the wanted text is seen, nothing is lost, and the command line keeps its contract."""
+import os
 import subprocess
 import sys
 
@@ -147,6 +148,18 @@ def test_the_command_line_keeps_its_contract(tweets, tmp_path):
     assert p.returncode == 0 and 'bleu' in p.stdout
     figures = pd.read_json(tmp_path/'s.json', typ='series')
     assert {'bleu_1', 'bleu_2', 'bleu_3', 'bleu_4', 'rouge_l', 'chrf', 'cider', 'signature', 'without_placeholders'} <= set(figures.index)
+
+def test_fit_content_reproduces(tweets, tmp_path):
+    "Two processes with other hash seeds and empty caches write the same model directory, byte for byte."
+    write_tweets(tweets.iloc[:80], tmp_path/'known.csv')
+    code = 'from behaviour_sim.apps.cli import main; main()'
+    for seed in '12':
+        args = ['fit-content', tmp_path/'known.csv', '--model', tmp_path/seed, '--preset', 'tiny', '--lm', 'tiny-bloom', '--minutes', '30']
+        env = dict(os.environ, PYTHONHASHSEED=seed, BEHAVIOUR_SIM_CACHE=str(tmp_path/f'cache{seed}'))
+        subprocess.run([sys.executable, '-c', code, *map(str, args)], check=True, capture_output=True, env=env)
+    files = {f.relative_to(tmp_path/'1') for f in (tmp_path/'1').rglob('*') if f.is_file()}
+    assert len(files) > 10 and files == {f.relative_to(tmp_path/'2') for f in (tmp_path/'2').rglob('*') if f.is_file()}
+    assert [str(f) for f in sorted(files) if (tmp_path/'1'/f).read_bytes() != (tmp_path/'2'/f).read_bytes()] == []
 
 @pytest.mark.parametrize('args', [('generate', 'known.csv', '--model', 'nowhere', '--out', 'x.csv'), ('score-text', 'known.csv', 'none.csv'), ('fit-content', 'none.csv', '--model', 'm')])
 def test_bad_input_is_one_sentence(args, tweets, tmp_path, monkeypatch):

@@ -51,6 +51,15 @@ def _quiet_libraries(
             log.set_verbosity(verbosity)
             if bar: log.enable_progress_bar()
 
+@contextmanager
+def _own_accelerator():
+    "accelerate keeps one state for the whole process; a host program gets its own back."
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+    before = [(c, dict(c._shared_state)) for c in (PartialState, AcceleratorState, GradientState)]
+    try: yield
+    finally:
+        for c, state in before: c._shared_state.clear(); c._shared_state.update(state)
+
 # %% ../../nbs/5_text/52_language_models.ipynb #f46b7ad9
 def _expand(
     row:dict, # A row with module and file
@@ -103,6 +112,7 @@ def _eight_bits() -> dict: # Arguments of `from_pretrained`; none where bitsandb
     from transformers import BitsAndBytesConfig
     return dict(quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map='auto')
 
+# %% ../../nbs/5_text/52_language_models.ipynb #823d342f
 @_quiet_libraries()
 def _base_language_model(
     name:str,             # A key of `LANGUAGE_MODELS`
@@ -158,6 +168,7 @@ def _with_adapter(lm, adapter, merge): # A model; the folder of its adapter; add
             raise BadInput(f"The adapter in {adapter} cannot be read, or is of another model") from e
     return lm.merge_and_unload() if merge else lm
 
+# %% ../../nbs/5_text/52_language_models.ipynb #d7dd263b
 @_own_seed() # peft draws weights before it reads them
 def load_language_model(
     name:str,             # A key of `LANGUAGE_MODELS`

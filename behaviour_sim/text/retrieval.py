@@ -136,6 +136,7 @@ def _search_first(
         for r, found in zip(rows, near): out[r] = found
     return out
 
+# %% ../../nbs/5_text/55_retrieval.ipynb #000b803e
 class _Pools:
     "A FAISS index of each company's tweets, and one of all tweets for companies without any."
     def __init__(self, facts:_Facts): # Of the known tweets
