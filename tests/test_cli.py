@@ -154,10 +154,10 @@ def test_drafts_may_lack_columns(place, missing):
 
 
 def test_hostile_ids_are_no_formulas(place):
-    t = pd.read_csv(place/'new.csv', keep_default_na=False).iloc[:2].assign(id=['=1+1', '@x'])
+    t = pd.read_csv(place/'new.csv', keep_default_na=False).iloc[:2].assign(id=['=1+1', '@SUM(1)'])
     t.to_csv(place/'hostile.csv', index=False)
     assert told('predict', 'hostile.csv', '--model', 'm', '--out', 'h.csv', cwd=place)[0] == 0
-    assert pd.read_csv(place/'h.csv')['id'].tolist() == ["'=1+1", "'@x"]
+    assert pd.read_csv(place/'h.csv')['id'].tolist() == ["'=1+1", "'@SUM(1)"]
 
 
 def test_evaluation_has_the_contract_s_figures(place):

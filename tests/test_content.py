@@ -1,4 +1,5 @@
 """The content simulator: nothing of the wanted text is seen, nothing is lost, and the command line keeps its contract."""
+import os
 import subprocess
 import sys
 
@@ -48,11 +49,13 @@ def test_no_draft_is_longer_than_a_tweet_or_holds_a_special_token(writer, tweets
 def test_the_likes_that_are_wanted_decide(writer, tweets):
     "Among the same drafts, the choice for many likes is expected to get more than the choice for few."
     new = tweets.iloc[400:430]
-    table, found = writer.drafts(new, n=3, quiet=True)
+    drafts = writer.drafts(new, n=3, quiet=True)
     only = dict(likeness=0., likes=1., copy=0., degenerate=0.)
-    best = lambda likes: writer.choose(new.assign(likes=likes), table, found, 'wanted', only, quiet=True).sort_values('score').groupby('row').tail(1)['predicted'].mean()
-    most = writer.choose(new, table, found, 'most', only, quiet=True).sort_values('score').groupby('row').tail(1)['predicted'].mean()
-    assert best(0.) < best(1e5) == pytest.approx(most)
+    def expected(tweets, aim):
+        scored = writer.choose(tweets, drafts, aim, only, quiet=True)
+        return scored.sort_values('score').groupby('row').tail(1)['predicted'].mean()
+    best = lambda likes: expected(new.assign(likes=likes), 'wanted')
+    assert best(0.) < best(1e5) == pytest.approx(expected(new, 'most'))
 
 def test_a_retriever_learns_only_from_other_tweets(tweets):
     "With shuffled texts nothing can be learned, and the choice is no better than the nearest in time."
@@ -62,8 +65,65 @@ def test_a_retriever_learns_only_from_other_tweets(tweets):
     kernel = TextKernel(known['content'].tolist())
     real = kernel.see(new['content'].tolist())
     like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
-    gain = like(found) - like(known['content'].iloc[nearest_in_time(new, known)])
+    near = nearest_in_time(new, known)
+    gain = (like(found) - like(known['content'].iloc[near]))[near >= 0]
     assert abs(gain.mean()) < 3*gain.std()/np.sqrt(len(gain)) + .02
+
+def test_a_later_tweet_is_never_returned(tweets):
+    "Neither as the nearest in time, nor as a candidate, nor in what is retrieved; not even one of the same second."
+    known, new = tweets.iloc[:400].reset_index(drop=True), tweets.iloc[400:].reset_index(drop=True)
+    date = pd.to_datetime(known['date'])
+    def earlier(at, day): return (date.iloc[at] < day).all()
+    near = nearest_in_time(new, known)
+    assert all(earlier([j], d) for j, d in zip(near, pd.to_datetime(new['date'])) if j >= 0)
+    r = TweetRetriever('tiny', rows=200).fit(known, quiet=True)
+    for t in (new, known.head(50), new.assign(**{'inferred company': 'nobody', 'username': 'Nobody'})):
+        found = r.rank(t, 10, quiet=True)
+        assert any(len(f) for f in found)
+        assert all(earlier(f['position'], d) for f, d in zip(found, pd.to_datetime(t['date'])))
+    open_end = TweetRetriever('tiny', rows=200, past_only=False).fit(known, quiet=True)
+    assert not all(earlier(f['position'], d) for f, d in zip(open_end.rank(new, 10, quiet=True), pd.to_datetime(new['date'])))
+
+def test_what_is_posted_later_changes_nothing(tweets):
+    "The candidates of a tweet are the same whether or not later tweets are known."
+    from behaviour_sim.text.retrieval import _Facts, _Pools
+    t = tweets.assign(date=pd.to_datetime(tweets['date'])).sort_values('date').reset_index(drop=True)
+    all_of_them, half = _Facts(t, 'tiny-distilbert', True), _Facts(t.iloc[:250], 'tiny-distilbert', True)
+    asked = _Facts(t.iloc[200:250], 'tiny-distilbert', True)
+    a, b = (_Pools(f).nearest(asked, 8) for f in (all_of_them, half))
+    assert all((all_of_them.day[i] < d).all() for i, d in zip(a, asked.day)) and sum(map(len, a)) > 100
+    assert sum(set(x) == set(y) for x, y in zip(a, b)) >= 48 # equal but for ties
+
+def test_the_nearest_is_the_latest_earlier_one(tweets):
+    "By hand: of the account, else of the company, else of all; -1 before the first."
+    known = pd.DataFrame(dict(username=['a', 'a', 'b', 'c'], date=pd.to_datetime(['2020-01-01', '2020-03-01', '2020-02-01', '2020-01-05']),
+                              content='x', **{'inferred company': ['p', 'p', 'p', 'q']}))
+    ask = lambda user, company, date, **kw: nearest_in_time(pd.DataFrame({'username': [user], 'inferred company': [company], 'date': [date]}), known, **kw)[0]
+    assert ask('a', 'p', '2020-02-20') == 0 and ask('a', 'p', '2020-02-20', past_only=False) == 1
+    assert ask('a', 'p', '2020-03-01') == 0 # not one of the same second
+    assert ask('b', 'p', '2020-01-20') == 0 and ask('c', 'q', '2020-01-03') == 0 and ask('z', 'z', '2020-02-10') == 2
+    assert ask('a', 'p', '2019-12-31') == -1
+
+def test_where_nothing_is_earlier_generation_goes_on(writer, tweets):
+    old = tweets.iloc[400:403].assign(date='2001-01-01')
+    assert [len(f) for f in writer.examples(old, quiet=True)] == [0, 0, 0]
+    out = writer.generate(old, source='retrieval', quiet=True)
+    assert out['source'].tolist() == ['none']*3 and out['content'].tolist() == ['']*3
+    assert writer.generate(old, source='lm', quiet=True)['source'].tolist() == ['lm']*3
+    both = writer.generate(pd.concat([old, tweets.iloc[400:403]]), source='mixed', quiet=True)
+    assert len(both) == 6 and 'retrieval' in both['source'].tolist()[3:]
+
+def test_a_new_company_gets_earlier_tweets_of_others(writer, tweets):
+    new = tweets.iloc[400:402].assign(**{'inferred company': 'nobody', 'username': 'Nobody', 'date': '2030-01-01'})
+    assert all(len(f) and not f['same_company'].any() for f in writer.examples(new, quiet=True))
+    assert all(f['same_company'].all() for f in writer.examples(tweets.iloc[400:410].assign(date='2030-01-01'), quiet=True) if f['same_company'].any())
+
+def test_the_smallest_retriever():
+    t = sample_tweets(60).sort_values('date')
+    two = t[t['inferred company'] == t['inferred company'].iloc[0]].head(2)
+    r = TweetRetriever('tiny').fit(two, quiet=True)
+    assert r.retrieve(two, quiet=True) == ['', two['content'].iloc[0]]
+    with pytest.raises(BadInput, match='dates that differ'): TweetRetriever('tiny').fit(two.assign(date='2020-01-01'), quiet=True)
 
 def test_a_changed_byte_is_refused(writer, tmp_path):
     writer.save(tmp_path/'m')
@@ -89,6 +149,18 @@ def test_the_command_line_keeps_its_contract(tweets, tmp_path):
     figures = pd.read_json(tmp_path/'s.json', typ='series')
     assert {'bleu_1', 'bleu_2', 'bleu_3', 'bleu_4', 'rouge_l', 'chrf', 'cider', 'signature', 'without_placeholders'} <= set(figures.index)
 
+def test_fit_content_reproduces(tweets, tmp_path):
+    "Two processes with other hash seeds and empty caches write the same model directory, byte for byte."
+    write_tweets(tweets.iloc[:80], tmp_path/'known.csv')
+    code = 'from behaviour_sim.apps.cli import main; main()'
+    for seed in '12':
+        args = ['fit-content', tmp_path/'known.csv', '--model', tmp_path/seed, '--preset', 'tiny', '--lm', 'tiny-bloom', '--minutes', '30']
+        env = dict(os.environ, PYTHONHASHSEED=seed, BEHAVIOUR_SIM_CACHE=str(tmp_path/f'cache{seed}'))
+        subprocess.run([sys.executable, '-c', code, *map(str, args)], check=True, capture_output=True, env=env)
+    files = {f.relative_to(tmp_path/'1') for f in (tmp_path/'1').rglob('*') if f.is_file()}
+    assert len(files) > 10 and files == {f.relative_to(tmp_path/'2') for f in (tmp_path/'2').rglob('*') if f.is_file()}
+    assert [str(f) for f in sorted(files) if (tmp_path/'1'/f).read_bytes() != (tmp_path/'2'/f).read_bytes()] == []
+
 @pytest.mark.parametrize('args', [('generate', 'known.csv', '--model', 'nowhere', '--out', 'x.csv'), ('score-text', 'known.csv', 'none.csv'), ('fit-content', 'none.csv', '--model', 'm')])
 def test_bad_input_is_one_sentence(args, tweets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -98,13 +170,15 @@ def test_bad_input_is_one_sentence(args, tweets, tmp_path, monkeypatch):
     assert sorted(f.name for f in tmp_path.iterdir()) == ['known.csv']
 
 def test_retrieval_beats_the_nearest_in_time_on_real_tweets():
+    "Over 2,500 tweets posted after the known ones. The encoder is in 32 bits on any processor, and the gain is well beyond its noise."
     if data_dir() is None: pytest.skip('the real tweets are not here')
     from behaviour_sim.data.tweets import read_tweets
-    t = read_tweets(data_dir()/'behaviour_simulation_train.csv')
-    held = t.sample(300, random_state=3).index
-    known, new = t.drop(held).reset_index(drop=True), t.loc[held].reset_index(drop=True)
-    found = TweetRetriever(rows=600).fit(known, quiet=True).retrieve(new, quiet=True)
+    known = read_tweets(data_dir()/'behaviour_simulation_train.csv')
+    new = read_tweets(data_dir()/'behaviour_simulation_test_time.csv')
+    new = new[new['username'].isin(known['username'])].sample(2500, random_state=0).reset_index(drop=True)
+    found = TweetRetriever('tiny', rows=1000).fit(known, quiet=True).retrieve(new, quiet=True)
     kernel = TextKernel(known['content'].tolist())
     real = kernel.see(new['content'].tolist())
     like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
-    assert like(found).mean() > like(known['content'].iloc[nearest_in_time(new, known)]).mean()
+    gain = like(found) - like(known['content'].iloc[nearest_in_time(new, known)])
+    assert gain.mean() > 0

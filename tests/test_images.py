@@ -125,6 +125,42 @@ def test_half_precision_and_gradient_checkpointing_train(tweets, tmp_path):
     assert all(v.dtype == torch.float32 and v.isfinite().all() for v in half.values()) and any(v.abs().sum() > 0 for k, v in half.items() if 'lora_B' in k)
 
 
+def test_the_host_s_state_is_left_alone(tweets, tmp_path):
+    "The random state, the verbosity of both libraries, and accelerate's one state for a process."
+    import diffusers, transformers
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mine = Accelerator(mixed_precision='bf16', cpu=True)
+    logs = [m.utils.logging for m in (transformers, diffusers)]
+    for log in logs: log.set_verbosity_info(); log.enable_progress_bar()
+    try:
+        torch.manual_seed(5); np.random.seed(5)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+        fit_short(tweets, tmp_path/'m', replace(SHORT, max_steps=2), valid=(tweets.tail(2), tweets['image_path'].tail(2)))
+        imagine(tweets.head(1), adapter=tmp_path/'m', quiet=True)
+        assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+        assert mine.mixed_precision == AcceleratorState().mixed_precision == 'bf16'
+        assert all(log.get_verbosity() == transformers.logging.INFO and log.is_progress_bar_enabled() for log in logs)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        for log in logs: log.set_verbosity_warning()
+
+def test_fewer_large_pictures_at_a_time_and_a_decoder_in_slices(base, monkeypatch):
+    "At 1024 pixels one picture, decoded in tiles; at 32 as many as before, and the decoder is left as it was."
+    from behaviour_sim.images.models import _batch_for, _small_decoder
+    assert [_batch_for(s) for s in (32, 256, 512, 1024, 4096)] == [16, 16, 4, 1, 1] and _batch_for(32, 5) == 5
+    for size, on in ((32, (False, False)), (512, (True, False)), (1024, (True, True))):
+        with _small_decoder(base, size): assert (base.vae.use_slicing, base.vae.use_tiling) == on
+        assert (base.vae.use_slicing, base.vae.use_tiling) == (False, False)
+    from behaviour_sim.images import sdxl_lora
+    sizes, draw = [], type(base).__call__
+    def counted(self, prompts, **kw): sizes.append(len(prompts)); return draw(self, prompts, **kw)
+    monkeypatch.setattr(type(base), '__call__', counted)
+    monkeypatch.setattr(sdxl_lora, '_batch_for', lambda size, batch: 2)
+    assert len(sdxl_lora._draw(base, ['a kite']*5, list(range(5)), _image_row('tiny'), quiet=True)) == 5 and sizes == [2, 2, 1]
+
+
 # --- Formulas ---
 
 @pytest.mark.parametrize('prediction', ['epsilon', 'v_prediction'])

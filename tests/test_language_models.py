@@ -85,16 +85,28 @@ def test_only_the_tweet_is_learned_from_unless_everything_is_asked_for(corpus):
     assert row[0][row[1]:] == other[0][other[1]:]
     torch.testing.assert_close(everything[-len(tweet):], tweet)
 
-def test_early_stopping_keeps_the_best(corpus, tmp_path):
-    "With a learning rate that wrecks the model, the kept adapter is the best one that was seen."
+def test_early_stopping_keeps_the_best(corpus, tmp_path, monkeypatch):
+    "The steps are real and the validation losses are given: training stops when the patience is used up and keeps the best adapter."
+    from safetensors.torch import load_file
+    losses, seen = [5., 4., 4.5, 4.2, 3.], []
+    def given(lm, *_):
+        seen.append({k: p.detach().clone() for k, p in lm.named_parameters() if p.requires_grad})
+        return losses[len(seen) - 1]
+    monkeypatch.setattr('behaviour_sim.text.bloom_lora._mean_loss', given)
     p, t = corpus
-    s = replace(TINY, learning_rate=.3, max_steps=60, evaluate_every=2, patience=2, warmup=1)
+    s = replace(TINY, max_steps=60, evaluate_every=2, patience=2, warmup=1)
     history = finetune(p[:64], t[:64], tmp_path, s, valid=(p[128:], t[128:]), quiet=True)
-    seen = history['valid_loss'].dropna()
-    assert len(history) < 60 and seen.iloc[-1] > seen.min()
-    lm, tok = load_language_model('tiny-bloom', tmp_path)
-    from behaviour_sim.text.bloom_lora import _mean_loss
-    assert _mean_loss(lm, _encode(p[128:], t[128:], tok, s.max_tokens), tok, s) == pytest.approx(seen.min(), abs=.05)
+    assert history['valid_loss'].dropna().tolist() == [5., 4., 4.5, 4.2] and len(history) == 8
+    kept = load_file(tmp_path/'adapter_model.safetensors')
+    same = [all((kept[k.replace('.default', '')] == v).all() for k, v in weights.items()) for weights in seen]
+    assert same == [False, True, False, False]
+
+def test_without_patience_training_runs_to_the_end(corpus, tmp_path, monkeypatch):
+    losses = iter([1., 2., 3., 4., 5.])
+    monkeypatch.setattr('behaviour_sim.text.bloom_lora._mean_loss', lambda *_: next(losses))
+    p, t = corpus
+    s = replace(TINY, max_steps=6, evaluate_every=2, patience=0)
+    assert len(finetune(p[:32], t[:32], tmp_path, s, valid=(p[128:], t[128:]), quiet=True)) == 6
 
 def test_no_pickle_and_no_path_of_this_machine(trained):
     out, _ = trained
@@ -156,3 +168,105 @@ def test_no_tweet_speaks_in_special_tokens(name):
             assert not special & set(ids[:-1]) and ids[-1] == tok.eos_token_id
             assert tok.decode(ids[start:-1]).strip() == text
         assert not special & {i for x in tok(prompts, add_special_tokens=False).input_ids for i in x}
+
+
+# --- What a host program notices ---
+
+def test_the_host_s_random_state_and_verbosity_are_left_alone(corpus, tmp_path):
+    import random, torch, transformers
+    p, t = corpus
+    log = transformers.utils.logging
+    log.set_verbosity_info(); log.enable_progress_bar()
+    try:
+        torch.manual_seed(11); random.seed(11); np.random.seed(11)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        finetune(p[:16], t[:16], tmp_path, replace(TINY, max_steps=1, dropout=.1), valid=(p[128:], t[128:]), quiet=True)
+        lm, tok = load_language_model('tiny-bloom', tmp_path)
+        write_texts(p[:2], lm, tok, 4, temperature=1., quiet=True)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+        assert log.get_verbosity() == transformers.logging.INFO and log.is_progress_bar_enabled()
+    finally: log.set_verbosity_warning()
+
+def test_verbosity_is_put_back_after_an_error():
+    import transformers
+    log = transformers.utils.logging
+    before = log.get_verbosity()
+    with pytest.raises(BadInput): models._base_language_model('gpt-x')
+    assert log.get_verbosity() == before
+
+def test_the_learning_rate_does_not_read_the_clock(corpus, tmp_path, monkeypatch):
+    "Same steps, same adapter, however long each took; the limit of time only ends a training."
+    from behaviour_sim.text import bloom_lora
+    p, t = corpus
+    s, clock = replace(TINY, max_steps=6, evaluate_every=3), iter(range(10**6))
+    def fit(name, minutes):
+        history = finetune(p[:32], t[:32], tmp_path/name, s, valid=(p[128:], t[128:]), max_minutes=minutes, quiet=True)
+        return history['train_loss'].tolist(), [(tmp_path/name/f'adapter_{n}').read_bytes() for n in ('model.safetensors', 'config.json')]
+    quick = fit('quick', 1000.)
+    monkeypatch.setattr(bloom_lora.time, 'monotonic', lambda: next(clock)*7.)
+    assert fit('slow', 1000.) == quick
+    assert fit('limited', .2)[0] == quick[0][:2] # 7 seconds an update: the second exceeds 12
+
+def test_the_adapter_s_bytes_do_not_follow_the_hash_seed(tmp_path):
+    import os, subprocess, sys
+    code = """
+import sys
+from dataclasses import replace
+from behaviour_sim.text.bloom_lora import LORA_SETTINGS, finetune
+finetune(['Tweet:']*8, ['up we go']*8, sys.argv[1], replace(LORA_SETTINGS['tiny'], max_steps=1), quiet=True)"""
+    for seed in '12': subprocess.run([sys.executable, '-c', code, str(tmp_path/seed)], check=True, env=dict(os.environ, PYTHONHASHSEED=seed))
+    for name in ('adapter_config.json', 'adapter_model.safetensors'): assert (tmp_path/'1'/name).read_bytes() == (tmp_path/'2'/name).read_bytes(), name
+
+
+# --- Half precision and 8 bits ---
+
+class Frozen:
+    "A model as bitsandbytes leaves it: on its device, and neither to be moved nor cast."
+    is_quantized = True
+    def to(self, *args): raise ValueError('You cannot cast a bitsandbytes model in a new dtype')
+
+def test_a_model_in_eight_bits_is_neither_moved_nor_cast():
+    lm = Frozen()
+    assert models._on_device(lm, fast=True) is lm
+
+def test_a_model_in_eight_bits_is_prepared_for_training(monkeypatch):
+    "Gradient checkpointing is on, what is left in half precision is cast to 32 bits, and nothing is moved."
+    import torch
+    from behaviour_sim.text import bloom_lora
+    lm, tok = _base_language_model('tiny-bloom')
+    lm = lm.half()
+    lm.is_quantized = lm.is_loaded_in_8bit = True
+    monkeypatch.setattr(bloom_lora, '_base_language_model', lambda *_: (lm, tok))
+    adapted, _, weights = bloom_lora._with_adapters(replace(TINY, eight_bit=True))
+    assert any(getattr(m, 'gradient_checkpointing', False) for m in lm.modules()) and weights
+    assert {p.dtype for p in adapted.parameters()} == {torch.float32}
+
+def test_missing_bitsandbytes_is_said(monkeypatch):
+    monkeypatch.setattr(models.importlib.util, 'find_spec', lambda name: None)
+    with pytest.warns(UserWarning, match='pip install bitsandbytes'): assert models._eight_bits() == {}
+
+def test_weights_in_fp16_train_and_write_on_a_processor(corpus, tmp_path, monkeypatch):
+    "The report's model comes in fp16, in which a processor has no LayerNorm."
+    import torch
+    from behaviour_sim.text import bloom_lora
+    if models.pick_device() != 'cpu': pytest.skip('a processor is what this is about')
+    def half(*_):
+        lm, tok = _base_language_model('tiny-bloom')
+        return lm.half(), tok
+    monkeypatch.setattr(bloom_lora, '_base_language_model', half)
+    monkeypatch.setattr(models, '_base_language_model', half)
+    p, t = corpus
+    history = finetune(p[:8], t[:8], tmp_path, replace(TINY, max_steps=2, precision='fp16'), quiet=True)
+    assert np.isfinite(history['train_loss']).all()
+    lm, tok = load_language_model('tiny-bloom', tmp_path)
+    assert lm.dtype != torch.float16 and len(write_texts(p[:2], lm, tok, 4, quiet=True)) == 2
+
+@pytest.mark.parametrize('device, dtype, fast, wanted', [('cuda', 'float32', True, 'bfloat16'), ('cuda', 'float16', True, None), ('cuda', 'float16', False, None), ('cpu', 'float32', False, None)])
+def test_the_type_on_each_device(monkeypatch, device, dtype, fast, wanted):
+    "Fast on a GPU is never 32 bits: Bloom would take 28 GB."
+    import torch
+    monkeypatch.setattr(models, 'pick_device', lambda: device)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *_: True)
+    got = models._dtype_for(torch.nn.Linear(2, 2, dtype=getattr(torch, dtype)), fast)
+    assert got is (getattr(torch, wanted) if wanted else None)

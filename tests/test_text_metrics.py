@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.text.metrics import *
-from behaviour_sim.text.metrics import _METRICS, _read_texts, _text_faults
+from behaviour_sim.text.metrics import _METRICS, _guard_formula, _read_texts, _text_faults, _without_guard, _words
 
 ANY = st.text(st.characters(), max_size=60) | st.text(st.sampled_from('ab <>hyperlinkmention|/s\n\u202e\ud800😀#@'), max_size=60)
 
@@ -41,13 +41,41 @@ def test_rouge_l_by_a_plain_longest_common_subsequence(pairs):
     import re
     from functools import lru_cache
     def f(r, g):
-        r, g = (re.findall('[a-z0-9]+', x.lower()) for x in (r, g))
+        r, g = (re.findall(r'[^\W_]+', x.lower()) for x in (r, g))
         @lru_cache(None)
         def lcs(i, j): return 0 if not i or not j else lcs(i-1, j-1)+1 if r[i-1] == g[j-1] else max(lcs(i-1, j), lcs(i, j-1))
         common = lcs(len(r), len(g))
         return 2*common/(len(r)+len(g)) if common else 0
     ref, gen = [x[:60] for x in pairs]
     assert score_texts(ref, gen)['rouge_l'] == pytest.approx(np.mean([f(r, g) for r, g in zip(ref, gen)]), abs=1e-9)
+
+SCRIPTS = dict(hindi='आज हमारी नई दुकान दिल्ली में खुल रही है', arabic='اليوم نفتح متجرنا الجديد في القاهرة', japanese='本日、東京に新しい店を開きます', thai='วันนี้เราเปิดร้านใหม่ในกรุงเทพ',
+    chinese='今天我们在上海开新店', persian='امروز فروشگاه تازه‌ی ما باز می‌شود', russian='Сегодня открываем новый магазин', spanish='Hoy el niño abre mañana')
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_identical_texts_in_any_script_score_full_marks(script):
+    text, other = SCRIPTS[script], SCRIPTS['russian' if script != 'russian' else 'hindi']
+    s = score_texts([text, 'a red kite over the sea'], [text, 'a red kite over the sea'])
+    assert [s[m] for m in _METRICS[:6]] == pytest.approx([100]*4 + [1, 100]) and s['cider'] > 9
+    assert score_texts([text], [other])['rouge_l'] == 0
+
+def test_half_of_a_text_without_spaces_scores_by_its_characters():
+    s = score_texts(['東京に行く'], ['東京で寝た'])
+    assert s['rouge_l'] == pytest.approx(2/5) and s['bleu_1'] == pytest.approx(40)
+
+def test_letters_with_marks_are_letters():
+    assert score_texts(['niño mañana'], ['ni o ma ana'])['rouge_l'] == 0
+    assert score_texts(['café olé'], ['cafe\u0301 ole\u0301'])['rouge_l'] == 1
+    assert score_texts(['Straße'], ['straße'])['rouge_l'] == 1
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(max_codepoint=126), max_size=60))
+def test_words_in_plain_letters_are_those_of_rouge_score(text):
+    from rouge_score.tokenizers import DefaultTokenizer
+    assert _words(text) == DefaultTokenizer(use_stemmer=False).tokenize(text)
+
+def test_the_tokenizer_is_named():
+    assert metric_signature().count('unspaced:chars') == 3 and 'tok:unicode' in metric_signature()
 
 def cider_by_hand(ref, gen):
     "Vedantam et al. 2015, CIDEr-D's clipping and length penalty, sigma 6, one reference each."
@@ -179,6 +207,22 @@ def test_files_that_do_not_fit(ref, gen, says):
 def test_the_guard_against_formulas_is_taken_off():
     s = score_files(frame([1, 2], ['=up we go', "'tis late"]), frame([1, 2], ["'=up we go", "'tis late"]))
     assert s['bleu_1'] == pytest.approx(100)
+
+@pytest.mark.parametrize('text', ['@bob thanks for the kites!', '@bob', '+1 for this', '- one\n- two', '-- the team', "'tis late", '@a @b see <hyperlink>'])
+def test_a_tweet_that_no_sheet_would_run_is_left_alone(text): assert _guard_formula(text) == text
+
+@pytest.mark.parametrize('text', ['=1+1', '=cmd|\'/c calc\'!A0', '@SUM(1+1)*cmd|\'/c calc\'!A0', '+HYPERLINK("a")', '-2+3', '@bob =WEBSERVICE("http://a.b")', "-'[b.xlsx]s'!A1", '\t=1+1', '\r=1'])
+def test_a_formula_gets_its_apostrophe_and_loses_it_on_reading(text):
+    assert _guard_formula(text) == f"'{text}" and _without_guard(f"'{text}") == text
+
+def test_files_with_the_apostrophe_score_as_without(tmp_path):
+    from behaviour_sim.apps.report import _write_table
+    texts = ['@bob a fine day for kites', '=1+1 is two', '-5 +3', 'no sign at all']
+    _write_table(frame(list('1234'), texts), tmp_path/'a.csv')
+    assert '@bob a fine' in (raw := (tmp_path/'a.csv').read_text()) and "'@bob" not in raw and "'=1+1" in raw and "'-5 +3" in raw
+    assert _read_texts(tmp_path/'a.csv')['content'].tolist() == texts
+    (tmp_path/'old.csv').write_text(raw.replace('@bob', "'@bob")) # as an older version wrote it
+    for ref, gen in (('a', 'old'), ('old', 'a')): assert score_files(_read_texts(tmp_path/f'{ref}.csv'), _read_texts(tmp_path/f'{gen}.csv'))['bleu_1'] == pytest.approx(100)
 
 @pytest.mark.parametrize('suffix', ['.csv', '.xlsx', '.parquet'])
 def test_read_texts(tmp_path, suffix):

@@ -19,6 +19,7 @@ from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
 from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
+from ..text.metrics import _guard_formula
 from ..text.simulator import ContentSimulator, _language_model_of
 from ..data.splits import four_splits
 from ..images.models import find_images
@@ -106,7 +107,7 @@ def _write_table(
 ):
     "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
     words = table.select_dtypes(include=['object', 'string']).columns
-    table = table.assign(**{c: table[c].astype(str).str.replace(r'^(?=[=+\-@\t\r\n])', "'", regex=True) for c in words})
+    table = table.assign(**{c: table[c].astype(str).map(_guard_formula) for c in words})
     writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()), '.xlsx': lambda f: table.to_excel(f, index=False), '.parquet': lambda f: f.write(table.to_parquet(index=False))}
     if (suffix := out.suffix.lower()) not in writers: raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
     with write_atomic(out, 'wb') as f: writers[suffix](f)

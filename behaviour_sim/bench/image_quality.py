@@ -17,7 +17,8 @@ from ..corpus.synthetic import sample_tweets
 from .likes_quality import _mean_gain, _show, _two_judges
 from ..likes.simulator import LikesSimulator
 from ..images.models import _image_row, load_pipeline
-from ..images.sdxl_lora import IMAGE_SETTINGS, _Examples, fit_image_lora, heldout_loss, imagine, _told_apart
+from behaviour_sim.images.sdxl_lora import (IMAGE_SETTINGS, _Examples, fit_image_lora, heldout_loss, imagine,
+    _told_apart)
 
 # %% ../../nbs/9_bench/94_image_quality.ipynb #ebcdc113
 def _image_likes(
@@ -28,8 +29,10 @@ def _image_likes(
 ) -> np.ndarray: # (len(tweets), n) log1p likes
     "What every picture is expected to bring its tweet."
     n, rest = divmod(len(paths), max(1, len(tweets)))
-    if rest or not n: raise BadInput(f"{len(paths)} pictures cannot be shared out evenly among {len(tweets)} tweets")
-    many = tweets.drop(columns='caption', errors='ignore').iloc[np.repeat(np.arange(len(tweets)), n)].reset_index(drop=True)
+    if rest or not n:
+        raise BadInput(f"{len(paths)} pictures cannot be shared out evenly among {len(tweets)} tweets")
+    rows = np.repeat(np.arange(len(tweets)), n)
+    many = tweets.drop(columns='caption', errors='ignore').iloc[rows].reset_index(drop=True)
     many = many.assign(image_path=[str(p) for p in paths], id=np.arange(len(many)))
     return sim.predict_log1p(many, quiet).reshape(len(tweets), n)
 
@@ -46,11 +49,13 @@ def ranking_gain(
     seed:int=0,        # Of the bootstrap
 ) -> pd.DataFrame: # For grader and ranker: tweets, pictures, blind, chosen, gain, low, high
     "What choosing brings in log1p likes, with a 95 % interval."
-    if ranked.shape != graded.shape: raise BadInput(f"Ranked are {ranked.shape}, graded {graded.shape} pictures")
+    if ranked.shape != graded.shape:
+        raise BadInput(f"Ranked are {ranked.shape}, graded {graded.shape} pictures")
     at, rows = _best_images(ranked)[:, None], {}
     for by, p in dict(grader=graded, ranker=ranked).items():
         chosen, blind = np.take_along_axis(p, at, 1)[:, 0], p.mean(1)
-        rows[by] = dict(tweets=len(p), pictures=p.shape[1], blind=blind.mean(), chosen=chosen.mean(), **_mean_gain(chosen - blind, seed))
+        rows[by] = dict(tweets=len(p), pictures=p.shape[1], blind=blind.mean(), chosen=chosen.mean(),
+                        **_mean_gain(chosen - blind, seed))
     return pd.DataFrame(rows).T.astype(dict(tweets=int, pictures=int)).rename_axis('graded by')
 
 # %% ../../nbs/9_bench/94_image_quality.ipynb #0c39f3f5
@@ -77,9 +82,12 @@ def _loss_table(
     by:str='inferred company', # A column
 ) -> pd.DataFrame: # One row for each value of the column, and one for all
     "The held-out denoising loss of several models."
-    size = int(next(iter(pipes.values())).unet.config.sample_size*next(iter(pipes.values())).vae_scale_factor)
-    groups = {**dict(list(held.groupby(by))), 'all': held}
-    return pd.DataFrame({k: dict(pictures=len(g), **{name: heldout_loss(p, _Examples(g, g['image_path']), size) for name, p in pipes.items()}) for k, g in groups.items()}).T.rename_axis(by)
+    first, rows = next(iter(pipes.values())), {}
+    size = int(first.unet.config.sample_size*first.vae_scale_factor)
+    for k, g in {**dict(list(held.groupby(by))), 'all': held}.items():
+        losses = {name: heldout_loss(p, _Examples(g, g['image_path']), size) for name, p in pipes.items()}
+        rows[k] = dict(pictures=len(g), **losses)
+    return pd.DataFrame(rows).T.rename_axis(by)
 
 def _separation_table(
     pipes:dict,          # Name → pipeline
@@ -90,8 +98,10 @@ def _separation_table(
     "How well every two brands are told apart by the colour of pictures drawn for their names."
     groups = {b: g['image_path'].tolist() for b, g in tweets.groupby('inferred company')}
     asked = tweets.head(n).assign(caption='', content='', likes=np.nan)
-    made = {(name, b): imagine(asked.assign(**{'inferred company': b}), pipe=p, quiet=True) for name, p in pipes.items() for b in progress(groups, name, quiet=quiet)}
-    rows = {}
+    made, rows = {}, {}
+    for name, p in pipes.items():
+        for b in progress(groups, name, quiet=quiet):
+            made[name, b] = imagine(asked.assign(**{'inferred company': b}), pipe=p, quiet=True)
     for a, b in itertools.combinations(groups, 2):
         rows[a, b] = dict(real=_told_apart(groups[a], groups[b], groups[a], groups[b])['auc'])
         for name in pipes:
@@ -115,14 +125,17 @@ def bench_images(
         held = np.random.default_rng(0).random(len(mine)) < .2
         known, new = mine[~held].reset_index(drop=True), mine[held].reset_index(drop=True)
         base, start = load_pipeline('tiny'), time.perf_counter()
-        fit_image_lora(known, known['image_path'], replace(IMAGE_SETTINGS['tiny'], max_steps=steps, r=16), Path(d)/'model')
-        print(f"{steps:,} updates on {len(known):,} pictures of {brands} brands in {(time.perf_counter() - start)/60:.1f} minutes")
+        settings = replace(IMAGE_SETTINGS['tiny'], max_steps=steps, r=16)
+        fit_image_lora(known, known['image_path'], settings, Path(d)/'model')
+        minutes = (time.perf_counter() - start)/60
+        print(f"{steps:,} updates on {len(known):,} pictures of {brands} brands in {minutes:.1f} minutes")
         pipes = dict(before=base, after=load_pipeline('tiny', Path(d)/'model'))
         _show('Denoising loss on held-out pictures', _loss_table(pipes, new))
         s = _separation_table(pipes, known)
         _show('Brands told apart by the colour of their pictures (auc, p)', s)
         _show('Mean of these', s.mean().to_frame('mean').T)
-        judges, asked, gains = _two_judges(tweets[~tweets['id'].isin(new['id'])].drop(columns='caption'), preset), new.head(150), {}
+        others = tweets[~tweets['id'].isin(new['id'])].drop(columns='caption')
+        judges, asked, gains = _two_judges(others, preset), new.head(150), {}
         for name, pipe in pipes.items():
             paths = _draw_candidates(asked, Path(d)/name, candidates, pipe=pipe)
             gains[name] = ranking_gain(*(_image_likes(j, asked, paths) for j in judges))

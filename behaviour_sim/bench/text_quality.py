@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import data_dir
+from ..core import BadInput, data_dir
+from ..data.cleaning import temporal_features
+from ..data.tweets import read_tweets
 from ..presets import _preset_of
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import normalise_tweets
@@ -23,25 +25,44 @@ from ..text.retrieval import _Facts, nearest_in_time
 from ..text.simulator import _SCORE, ContentSimulator
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #62ff6437
+_CONTENT_SPLITS = ('random', 'unseen time')
+
 def _content_holdout(
-    folder:Path=None, # With the challenge's files; None: `data_dir`
-    n:int=2000,       # Tweets to be written, at most 2,000
+    folder:Path=None,   # With the challenge's files; None: `data_dir`
+    n:int=2000,         # Tweets to be written, at most 2,000
+    split:str='random', # One of `_CONTENT_SPLITS`
 ) -> tuple: # Known tweets, tweets to be written
-    "The random hold-out of `_holdouts`; `BadInput` where the real rows are not here."
-    known, held = _holdouts(folder)['random']
+    "A hold-out of the real rows, texts included; `BadInput` where they are not here."
+    if split not in _CONTENT_SPLITS:
+        raise BadInput(f"The hold-outs are {' and '.join(_CONTENT_SPLITS)}, not {split!r}")
+    known, held = _holdouts(folder)[split]
+    if split == 'unseen time': # the file with the texts
+        held = read_tweets((folder or data_dir())/'behaviour_simulation_test_time.csv', need_likes=True)
+        held = held.sample(min(2000, len(held)), random_state=0)
     return known.reset_index(drop=True), held.head(n).reset_index(drop=True)
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #8d00d725
 def _best_old_tweet(
     writer:ContentSimulator, # Fitted
     new:pd.DataFrame,        # Tweets whose real texts are looked at
-) -> list: # Texts
+) -> list: # Texts; '' where no known tweet is earlier
     "For each tweet the candidate most like the real text: a bound, not a method."
     r = writer.retriever
     real, out = r.kernel.see(new['content'].tolist()), []
-    for i, at in enumerate(r.pools.nearest(_Facts(new, _preset_of(r.preset).text_encoder, True), r.k)):
-        L = r.kernel.likeness(tuple(x[[i]] for x in real), tuple(x[at] for x in r.seen))[0]
-        out.append(r.texts[at[L.argmax()]])
+    for i, at in enumerate(r.candidates(_Facts(new, _preset_of(r.preset).text_encoder, True))):
+        one, candidates = tuple(x[[i]] for x in real), tuple(x[at] for x in r.seen)
+        out.append(r.texts[at[r.kernel.likeness(one, candidates)[0].argmax()]] if len(at) else '')
+    return out
+
+def _random_of_the_account(known:pd.DataFrame, new:pd.DataFrame, otherwise, seed:int=0
+                          ) -> list: # Positions in `known`
+    "An earlier tweet of the same account, drawn at random; `otherwise` where there is none."
+    days, rng, out = temporal_features(known)['days'].to_numpy(), np.random.default_rng(seed), []
+    pools = known.groupby('username').indices
+    for account, day, j in zip(new['username'], temporal_features(new)['days'], otherwise):
+        at = pools.get(account, np.empty(0, int))
+        at = at[days[at] < day]
+        out.append(rng.choice(at) if len(at) else j)
     return out
 
 def _texts_of_all(
@@ -52,14 +73,15 @@ def _texts_of_all(
     quiet:bool|None=None,    # No progress bar
 ) -> dict: # Name → texts
     "What each way writes."
-    rng, at = np.random.default_rng(seed), nearest_in_time(new, known)
-    pools = known.groupby('username').indices
-    some = [rng.choice(pools[a]) if a in pools else j for a, j in zip(new['username'], at)]
+    nearest = nearest_in_time(new, known)
+    some = _random_of_the_account(known, new, nearest, seed)
+    texts = lambda at: [known['content'].iloc[j] if j >= 0 else '' for j in at]
     blind = normalise_tweets(new.drop(columns='content'))
     drafts = writer.drafts(blind, int(bool(writer.lm)), quiet)
-    say = lambda source: writer.pick(blind, *drafts, source, quiet=quiet)['content'].tolist()
-    out = {'random of the account': known['content'].iloc[some].tolist(), 'nearest in time': known['content'].iloc[at].tolist(), 'retrieved': say('retrieval')}
-    if writer.lm: out |= {'language model': say('lm'), 'mixed': say('mixed')}
+    written = lambda source: writer.pick(blind, drafts, source, quiet=quiet)['content'].tolist()
+    out = {'random of the account': texts(some), 'nearest in time': texts(nearest),
+           'retrieved': written('retrieval')}
+    if writer.lm: out |= {'language model': written('lm'), 'mixed': written('mixed')}
     return out | {'best old tweet': _best_old_tweet(writer, new)}
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #da3e70d5
@@ -71,42 +93,76 @@ def _closing_table(
     preset:str=None,         # Encoders of the two simulators; None: the writer's
     seed:int=0,              # Of the halves and the bootstrap
     quiet:bool|None=None,    # No progress bar
-) -> pd.DataFrame: # wanted, most: first choice, ranked choice, gain and its 95 % interval, by the grader and by the ranker itself
-    "Is the draft ranked first really closer to the likes wanted, or expected to get more, than the first draft?"
+) -> pd.DataFrame: # For each aim and grader: n, first, ranked, gain and its 95 % interval
+    "Is the draft ranked first closer to the likes wanted, or expected to get more, than the first draft?"
     ranker, grader = _two_judges(known, preset or writer.preset, seed, quiet)
-    table, found = writer.drafts(new.drop(columns='content'), n, quiet)
-    table = table[table['source'] == 'lm'].reset_index(drop=True)
-    row, wanted, rng, rows = table['row'].to_numpy(), to_log1p(new['likes']), np.random.default_rng(seed), {}
+    drafts = writer.drafts(new.drop(columns='content'), n, quiet)
+    table = drafts.table[drafts.table['source'] == 'lm'].reset_index(drop=True)
+    row, wanted, rng = table['row'].to_numpy(), to_log1p(new['likes']), np.random.default_rng(seed)
     graded = grader.predict_log1p(new.iloc[row].assign(content=table['content'].to_numpy()), quiet)
-    first, chooser = pd.Series(range(len(table))).groupby(row).first().to_numpy(), copy.copy(writer)
+    first = pd.Series(range(len(table))).groupby(row).first().to_numpy()
+    chooser, rows, weights = copy.copy(writer), {}, _SCORE | dict(likeness=0., likes=1.)
     chooser.likes = ranker
     for aim, good in dict(wanted=lambda p: -np.abs(p - wanted[row]), most=lambda p: p).items():
-        ranked = chooser.choose(new, table, found, aim, _SCORE | dict(likeness=0., likes=1.), quiet)
+        ranked = chooser.choose(new, drafts._replace(table=table), aim, weights, quiet)
         chosen = ranked['score'].groupby(row).idxmax().to_numpy()
         for by, p in dict(ranker=ranked['predicted'].to_numpy(), grader=graded).items():
-            gain = good(p)[chosen] - good(p)[first]
-            rows[aim, by] = dict(n=len(gain), first=good(p)[first].mean(), ranked=good(p)[chosen].mean(), **_mean_gain(gain, rng))
+            a, b = good(p)[first], good(p)[chosen]
+            rows[aim, by] = dict(n=len(a), first=a.mean(), ranked=b.mean(), **_mean_gain(b - a, rng))
     return pd.DataFrame(rows).T.rename_axis(['aim', 'graded by'])
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #45ff23ad
+def _shares(texts:list) -> dict: # Of raw texts: n, degenerate, degenerate_tidied, distinct_1, distinct_2
+    tidy = [tidy_text(t) for t in texts]
+    return dict(n=len(texts), degenerate_raw=np.mean(is_degenerate(texts)),
+                degenerate_tidied=np.mean(is_degenerate(tidy)), distinct_1=_distinct(texts, 1),
+                distinct_2=_distinct(texts, 2))
+
+def _degenerate_table(
+    writer:ContentSimulator, # Fitted, with a language model
+    new:pd.DataFrame,        # Tweets to be written
+    report:list=None,        # The report's own outputs, raw; None: left out
+    quiet:bool|None=None,    # No progress bar
+) -> pd.DataFrame: # One row for each source: n, degenerate_raw, degenerate_tidied, distinct_1, distinct_2
+    "Degenerate texts of the report and of this language model, raw and after the same `tidy_text`."
+    from behaviour_sim.text.generation import write_texts
+    from behaviour_sim.text.language_models import load_language_model
+    blind = normalise_tweets(new.drop(columns='content'))
+    prompts = writer.prompts(blind, writer.examples(blind, writer.k, quiet=quiet))
+    lm = load_language_model(writer.lm, writer.adapter)
+    generated = writer.generate(blind, source='lm', quiet=quiet)['content'].tolist()
+    texts = {'language model, first draft': write_texts(prompts, *lm, seed=writer.seed, quiet=quiet),
+             'language model, as generated': generated}
+    if report is not None: texts = {'report': report, **texts}
+    return pd.DataFrame({k: _shares(t) for k, t in texts.items()}).T
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #h93add02
 def _outputs_of_team83(
     folder:Path, # With `team83_bloom_outputs.csv`
-) -> pd.DataFrame: # One row: n, degenerate, degenerate_tidied, distinct_1, distinct_2
-    "What can be said of the report's own outputs. Their real texts are not public, so nothing is scored against them."
-    t = pd.read_csv(folder/'team83_bloom_outputs.csv', keep_default_na=False)['generated'].tolist()
-    return pd.DataFrame([dict(n=len(t), degenerate=np.mean(is_degenerate(t)), degenerate_tidied=np.mean(is_degenerate([tidy_text(x) for x in t])), distinct_1=_distinct(t, 1), distinct_2=_distinct(t, 2))])
+) -> list: # Texts
+    "The report's own outputs, raw."
+    return pd.read_csv(folder/'team83_bloom_outputs.csv', keep_default_na=False)['generated'].tolist()
 
 def bench_text(
-    minutes:float=20, # Of fine-tuning, at most
+    minutes:float=20, # Of fine-tuning, at most, for each hold-out
     n:int=2000,       # Tweets to be written
 ):
     "Print the tables of `make bench-content` from the real rows."
-    (known, new), start = _content_holdout(n=n), time.perf_counter()
-    writer = ContentSimulator().fit(known, minutes=minutes)
-    print(f"Fitted in {(time.perf_counter() - start)/60:.1f} minutes, {len(writer.history)} updates on {writer.history['tokens'].sum():,} tokens")
-    _show('Validation loss', writer.history.dropna(subset='valid_loss').set_index('step')[['train_loss', 'valid_loss']])
-    _show(f'{n:,} real tweets that were held out', score_table(_texts_of_all(writer, known, new), new['content'].tolist(), train=known['content'].tolist()))
+    scores, start = {}, time.perf_counter()
+    for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
+        known, new = _content_holdout(n=n, split=split)
+        writer = ContentSimulator().fit(known, minutes=minutes)
+        spent, updates = (time.perf_counter() - start)/60, len(writer.history)
+        tokens = writer.history['tokens'].sum()
+        print(f'{split}: fitted after {spent:.1f} minutes, {updates} updates on {tokens:,} tokens')
+        texts = _texts_of_all(writer, known, new)
+        scores[split] = score_table(texts, new['content'].tolist(), train=known['content'].tolist())
+    losses = writer.history.dropna(subset='valid_loss').set_index('step')
+    _show('Validation loss', losses[['train_loss', 'valid_loss']])
+    table = pd.concat({split: scores[split] for split in _CONTENT_SPLITS}, names=['hold-out'])
+    _show(f'{n:,} real tweets of each hold-out', table)
     print(metric_signature())
-    _show("The report's own outputs", _outputs_of_team83(data_dir()))
+    _show('Degenerate texts', _degenerate_table(writer, new.head(500), _outputs_of_team83(data_dir())))
     _show('Choosing among four drafts by likes', _closing_table(writer, known, new.head(150)))
-    _show('Speed of generation', speed_table(build_prompts(new.head(64)), writer.lm, writer.adapter, loops=24))
+    prompts = build_prompts(new.head(64))
+    _show('Speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24))

@@ -14,10 +14,11 @@ from random import Random
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress, _registry_entry
+from behaviour_sim.core import (BadInput, cache_dir, content_key, _require, pick_device, progress,
+    _registry_entry)
 from ..features.manifest import _made_once
 from ..features.embeddings import _byte_bpe
-from ..text.language_models import _corpus_tokenizer
+from ..text.language_models import _corpus_tokenizer, _own_seed, _quiet_libraries
 from ..data.media import media_table
 from ..corpus.pictures import _COLOURS, SCENES, _caption_of, draw_picture
 from ..likes.regressors import _read_parts
@@ -38,6 +39,16 @@ def _image_row(
 # %% ../../nbs/6_images/60_models.ipynb #bc884900
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif')
 
+def _fetched(
+    folder, # Perhaps with `results.csv` of `behaviour-sim download`
+) -> dict: # Address → file name
+    "What was downloaded into a folder."
+    if folder is None or not (file := folder/'results.csv').is_file(): return {}
+    t = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if missing := {'url', 'status', 'path'} - set(t):
+        raise BadInput(f"{file}: the column {', '.join(sorted(missing))} is missing")
+    return {u: p for u, s, p in zip(t['url'], t['status'], t['path']) if s == 'ok'}
+
 def find_images(
     tweets:pd.DataFrame, # Tweets; looked at are `image_path`, `id` and `media`
     folder=None,         # Folder of pictures, perhaps with `results.csv`
@@ -45,19 +56,20 @@ def find_images(
     "The picture of every tweet; `BadInput` if there is none at all."
     folder = Path(folder) if folder is not None else None
     if folder is not None and not folder.is_dir(): raise BadInput(f"{folder}: there is no such folder")
-    inside = lambda name: folder is not None and not Path(name).is_absolute() and '..' not in Path(name).parts
-    named = tweets['image_path'].fillna('').astype(str) if 'image_path' in tweets else ['']*len(tweets)
-    fetched, urls = {}, ['']*len(tweets)
-    if folder is not None and (folder/'results.csv').is_file() and 'media' in tweets:
-        t = pd.read_csv(folder/'results.csv', dtype=str, keep_default_na=False)
-        if missing := {'url', 'status', 'path'} - set(t): raise BadInput(f"{folder/'results.csv'}: the column {', '.join(sorted(missing))} is missing")
-        fetched, urls = {u: p for u, s, p in zip(t['url'], t['status'], t['path']) if s == 'ok'}, media_table(tweets['media'])['url'].fillna('').tolist()
-    out = []
+    def inside(name): return folder and not Path(name).is_absolute() and '..' not in Path(name).parts
+    blank = ['']*len(tweets)
+    named = tweets['image_path'].fillna('').astype(str) if 'image_path' in tweets else blank
+    fetched = _fetched(folder) if 'media' in tweets else {}
+    urls, out = media_table(tweets['media'])['url'].fillna('').tolist() if fetched else blank, []
     for id, name, url in zip(tweets['id'].astype(str), named, urls):
         places = [Path(name)] if name else []
-        places += [folder/f for f in (name, *(id + s for s in _SUFFIXES), fetched.get(url, '')) if f and inside(f)]
+        names = (name, *(id + s for s in _SUFFIXES), fetched.get(url, ''))
+        places += [folder/f for f in names if f and inside(f)]
         out.append(next((p for p in places if p.is_file()), None))
-    if not any(out): raise BadInput(f"None of the {len(out):,} tweets has a picture{f' in {folder}' if folder else ''}; it takes a column image_path, files named by id, or a folder of `behaviour-sim download`")
+    if not any(out):
+        where = f' in {folder}' if folder else ''
+        raise BadInput(f"None of the {len(out):,} tweets has a picture{where}; it takes a column image_path, "
+                       "files named by id, or a folder of `behaviour-sim download`")
     return out
 
 # %% ../../nbs/6_images/60_models.ipynb #fbb3f485
@@ -71,7 +83,8 @@ def centre_crop(
     w, h = picture.size
     scale = size/min(w, h)
     W, H = max(size, round(w*scale)), max(size, round(h*scale))
-    im = picture.convert('RGB').resize((W, H), 1 if (W, H) == (w, h) else 3) # LANCZOS blurs nothing; 3 is BICUBIC
+    # LANCZOS blurs nothing; 3 is BICUBIC
+    im = picture.convert('RGB').resize((W, H), 1 if (W, H) == (w, h) else 3)
     top, left = (round(x*(a - size)) for x, a in zip(where, (H, W)))
     x = np.asarray(im.crop((left, top, left + size, top + size)), 'float32').transpose(2, 0, 1)/127.5 - 1
     if flip: x, left = x[:, :, ::-1], W - size - left
@@ -87,8 +100,10 @@ def _clip_tokenizer(
     from transformers import PreTrainedTokenizerFast
     base = _corpus_tokenizer(1200)
     tok = Tokenizer.from_str(base.backend_tokenizer.to_str())
-    tok.post_processor = TemplateProcessing(single='<s> $A </s>', special_tokens=[(t, tok.token_to_id(t)) for t in ('<s>', '</s>')])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=length, pad_token='<pad>', bos_token='<s>', eos_token='</s>')
+    ends = [(t, tok.token_to_id(t)) for t in ('<s>', '</s>')]
+    tok.post_processor = TemplateProcessing(single='<s> $A </s>', special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=length, pad_token='<pad>',
+                                   bos_token='<s>', eos_token='</s>')
 
 # %% ../../nbs/6_images/60_models.ipynb #daf80c4a
 def _generic_pictures(
@@ -96,17 +111,37 @@ def _generic_pictures(
     seed,     # Same seed, same pictures
     size:int, # Pixels a side
 ) -> tuple: # PIL images, prompts
-    "Scenes in any two colours, with what they show; one prompt in four names only the sender, and one in eight is empty."
+    "Scenes in any two colours; one prompt in four names only the sender, and one in eight is empty."
     r, pictures, prompts = Random(str(seed)), [], []
     words = sorted(w for w in _corpus_tokenizer(1200).get_vocab() if re.fullmatch('Ġ?[a-z]{2,}', w))
     for i in range(n):
         s = r.choice(list(SCENES)); v = r.choice(SCENES[s]['variants']); a, b = r.sample(list(_COLOURS), 2)
         pictures.append(draw_picture(s, v, a, b, seed=f'{seed}-{i}', size=size))
-        caption, name = f"{_caption_of(s, v, a, b, 'words')}, all in {a} and {b}", ''.join(r.choices(words, k=r.choice((1, 2)))).replace('Ġ', ' ')
-        prompts.append(('', *[by := f'picture posted by {name.strip()}']*2, caption, f'{caption}, {by}')[min(4, int(8*r.random()))])
+        caption = f"{_caption_of(s, v, a, b, 'words')}, all in {a} and {b}"
+        name = ''.join(r.choices(words, k=r.choice((1, 2)))).replace('Ġ', ' ')
+        by = f'picture posted by {name.strip()}'
+        prompts.append(('', by, by, caption, f'{caption}, {by}')[min(4, int(8*r.random()))])
     return pictures, prompts
 
 # %% ../../nbs/6_images/60_models.ipynb #9d96f116
+def _bare_unet(row, down): # A row of `IMAGE_PRESETS` without a hub; pixels of a latent
+    "A small UNet with random weights."
+    from diffusers import UNet2DConditionModel
+    return UNet2DConditionModel(sample_size=row['size']//down, block_out_channels=row['unet'],
+        layers_per_block=1, norm_num_groups=8, down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
+        up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'), attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        transformer_layers_per_block=(1, 1), cross_attention_dim=64, addition_embed_type='text_time',
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=80)
+
+def _bare_vae(row): # A row of `IMAGE_PRESETS` without a hub
+    "A small autoencoder with random weights."
+    from diffusers import AutoencoderKL
+    n = len(row['vae'])
+    return AutoencoderKL(block_out_channels=row['vae'], down_block_types=['DownEncoderBlock2D']*n,
+        up_block_types=['UpDecoderBlock2D']*n, layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        sample_size=row['size'], force_upcast=False, mid_block_add_attention=False)
+
 def _bare_pipeline(
     row:dict,    # A row of `IMAGE_PRESETS` without a hub
     seed:int=0,  # Of the weights
@@ -114,23 +149,23 @@ def _bare_pipeline(
     "A small SDXL with random weights."
     _require('diffusers', 'image')
     import torch
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
     tok, down = _clip_tokenizer(), 2**(len(row['vae']) - 1)
-    text = CLIPTextConfig(vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, projection_dim=32,
-        max_position_embeddings=tok.model_max_length, bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
+    ids = {k: getattr(tok, k) for k in ('bos_token_id', 'eos_token_id', 'pad_token_id')}
+    text = CLIPTextConfig(vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, projection_dim=32, max_position_embeddings=tok.model_max_length, **ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = AutoencoderKL(block_out_channels=row['vae'], down_block_types=['DownEncoderBlock2D']*len(row['vae']), up_block_types=['UpDecoderBlock2D']*len(row['vae']),
-            layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=row['size'], force_upcast=False, mid_block_add_attention=False)
-        unet = UNet2DConditionModel(sample_size=row['size']//down, block_out_channels=row['unet'], layers_per_block=1, norm_num_groups=8,
-            down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'), up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'), attention_head_dim=(2, 4), use_linear_projection=True,
-            transformer_layers_per_block=(1, 1), cross_attention_dim=64, addition_embed_type='text_time', addition_time_embed_dim=8, projection_class_embeddings_input_dim=80)
+        vae, unet = _bare_vae(row), _bare_unet(row, down)
         one, two = CLIPTextModel(text), CLIPTextModelWithProjection(text)
         for m in (one, two):
-            words = torch.nn.init.normal_(m.get_input_embeddings().weight) # words must differ before anything can be learned from them,
-            with torch.no_grad(): words[tok.eos_token_id] = 0              # and the summary must be of the words, not of the end token
-    scheduler = EulerDiscreteScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type='v_prediction', timestep_spacing='trailing', rescale_betas_zero_snr=True)
+            # words must differ before anything can be learned from them,
+            words = torch.nn.init.normal_(m.get_input_embeddings().weight)
+            # and the summary must be of the words, not of the end token
+            with torch.no_grad(): words[tok.eos_token_id] = 0
+    scheduler = EulerDiscreteScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012,
+        prediction_type='v_prediction', timestep_spacing='trailing', rescale_betas_zero_snr=True)
     return StableDiffusionXLPipeline(vae, one, two, tok, tok, unet, scheduler, add_watermarker=False)
 
 # %% ../../nbs/6_images/60_models.ipynb #86d110e0
@@ -145,13 +180,17 @@ def _train_vae(
     "Teach the autoencoder to bring pictures back."
     import torch
     vae, story = pipe.vae.train(), []
-    with torch.no_grad(): vae.quant_conv.weight[:4] *= 4; vae.quant_conv.weight[4:] *= .1; vae.quant_conv.bias[4:] = -6 # the last four say how much noise, as its log
+    w, b = vae.quant_conv.weight, vae.quant_conv.bias
+    with torch.no_grad(): w[:4] *= 4; w[4:] *= .1; b[4:] = -6 # the last four say how much noise, as its log
     opt = torch.optim.AdamW(vae.parameters(), lr=4e-3, betas=(.9, .98), weight_decay=0.)
     plan = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=steps)
-    stack = lambda n, i: torch.from_numpy(np.stack([centre_crop(p, size)[0] for p in _generic_pictures(n, f'vae-{seed}-{i}', size)[0]])).to(vae.device)
+    def stack(n, i):
+        pictures = _generic_pictures(n, f'vae-{seed}-{i}', size)[0]
+        return torch.from_numpy(np.stack([centre_crop(p, size)[0] for p in pictures])).to(vae.device)
     for i in progress(range(steps), 'autoencoder', quiet=quiet):
         g = torch.Generator().manual_seed(seed*1_000_003 + i)
-        fields = torch.nn.functional.interpolate(torch.rand((batch//2, 3, 2, 2), generator=g)*2 - 1, size).to(vae.device)
+        colours = torch.rand((batch//2, 3, 2, 2), generator=g)*2 - 1
+        fields = torch.nn.functional.interpolate(colours, size).to(vae.device)
         x = torch.cat([stack(batch - batch//2, i), fields])
         z = vae.encode(x).latent_dist
         d = vae.decode(z.mean + z.std*torch.randn(z.mean.shape, generator=g).to(vae.device)).sample - x
@@ -175,7 +214,8 @@ def _min_snr_weights(
     if gamma is None: return torch.ones(len(t), device=t.device)
     a = scheduler.alphas_cumprod.to(t.device)[t].float()
     snr = a/(1 - a)
-    return snr.clamp(max=gamma)/(snr + 1) if scheduler.config.prediction_type == 'v_prediction' else (gamma/snr).clamp(max=1)
+    if scheduler.config.prediction_type == 'v_prediction': return snr.clamp(max=gamma)/(snr + 1)
+    return (gamma/snr).clamp(max=1)
 
 def _noise_scheduler(
     pipe, # A StableDiffusionXLPipeline
@@ -191,7 +231,8 @@ def _embed_prompts(
 ): # (n, tokens, d) and (n, p) torch tensors
     "Prompts as both text encoders see them, and the summary of the second."
     import torch
-    E, pooled = pipe.encode_prompt(list(prompts), device=pipe.unet.device, do_classifier_free_guidance=False)[::2]
+    encoded = pipe.encode_prompt(list(prompts), device=pipe.unet.device, do_classifier_free_guidance=False)
+    E, pooled = encoded[::2]
     if not pipe.config.force_zeros_for_empty_prompt: return E, pooled
     there = torch.tensor([bool(p) for p in prompts], device=E.device, dtype=E.dtype)
     return E*there[:, None, None], pooled*there[:, None]
@@ -217,9 +258,28 @@ def _denoising_errors(
     "How wrong the UNet is about the noise."
     import torch
     noisy, (E, pooled) = scheduler.add_noise(z, noise, t), prompts
-    said = pipe.unet(noisy.to(pipe.unet.dtype), t, E, added_cond_kwargs=dict(text_embeds=pooled, time_ids=ids.to(E.device, torch.float32))).sample # half precision rounds sizes
-    goal = scheduler.get_velocity(z, noise, t) if scheduler.config.prediction_type == 'v_prediction' else noise
+    more = dict(text_embeds=pooled, time_ids=ids.to(E.device, torch.float32)) # half precision rounds sizes
+    said = pipe.unet(noisy.to(pipe.unet.dtype), t, E, added_cond_kwargs=more).sample
+    v = scheduler.config.prediction_type == 'v_prediction'
+    goal = scheduler.get_velocity(z, noise, t) if v else noise
     return (said.float() - goal.float()).square().mean((1, 2, 3))
+
+# %% ../../nbs/6_images/60_models.ipynb #839e1b6f
+def _batch_for(
+    size:int,     # Pixels a side
+    batch:int=16, # Pictures at a time, at most
+) -> int: # Pictures at a time
+    "As many pictures as four of 512 pixels have, whose layers fit into a small GPU."
+    return max(1, min(batch, 4*512**2//size**2))
+
+@contextmanager
+def _small_decoder(pipe, size): # A StableDiffusionXLPipeline; pixels a side
+    "The decoder takes one picture at a time, and above 512 pixels one tile; afterwards as it was."
+    vae = pipe.vae
+    before = vae.use_slicing, vae.use_tiling
+    vae.use_slicing, vae.use_tiling = size >= 512, size > 512
+    try: yield
+    finally: vae.use_slicing, vae.use_tiling = before
 
 # %% ../../nbs/6_images/60_models.ipynb #3f98801a
 def _pretrain(
@@ -236,14 +296,17 @@ def _pretrain(
     learners, sched, story = (pipe.unet, pipe.text_encoder, pipe.text_encoder_2), _noise_scheduler(pipe), []
     pictures, prompts = _generic_pictures(pool, f'base-{seed}', size)
     x, ids = (np.array(v) for v in zip(*[centre_crop(p, size) for p in pictures]))
-    Z, ids = torch.cat([_latents_of(pipe, torch.from_numpy(x[i:i + 64])) for i in range(0, pool, 64)]), torch.from_numpy(ids)
+    ids = torch.from_numpy(ids)
+    Z = torch.cat([_latents_of(pipe, torch.from_numpy(x[i:i + 64])) for i in range(0, pool, 64)])
     weights = [p for m in learners for p in m.train().parameters()]
     opt = torch.optim.AdamW(weights, lr=2e-3, weight_decay=0.)
-    plan, g = torch.optim.lr_scheduler.OneCycleLR(opt, 2e-3, total_steps=steps, pct_start=.1), torch.Generator().manual_seed(seed)
+    plan = torch.optim.lr_scheduler.OneCycleLR(opt, 2e-3, total_steps=steps, pct_start=.1)
+    g = torch.Generator().manual_seed(seed)
     for _ in progress(range(steps), 'base', quiet=quiet):
-        at, t = torch.randint(0, pool, (batch,), generator=g), torch.randint(0, len(sched), (batch,), generator=g)
+        at, t = (torch.randint(0, most, (batch,), generator=g) for most in (pool, len(sched)))
         noise = torch.randn((batch, *Z.shape[1:]), generator=g)
-        e = _denoising_errors(pipe, sched, Z[at], _embed_prompts(pipe, [prompts[i] for i in at]), ids[at], noise.to(Z.device), t.to(Z.device))
+        E, noise, t = _embed_prompts(pipe, [prompts[i] for i in at]), noise.to(Z.device), t.to(Z.device)
+        e = _denoising_errors(pipe, sched, Z[at], E, ids[at], noise, t)
         e.mean().backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.)
         opt.step(); plan.step(); opt.zero_grad(set_to_none=True)
@@ -254,7 +317,7 @@ def _pretrain(
 # %% ../../nbs/6_images/60_models.ipynb #d463f21c
 @contextmanager
 def _one_thread():
-    "Small layers gain nothing from more, and two processes with two each hinder one another."
+    "Small layers gain nothing from more, and two processes with two each slow one another down."
     import torch
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -268,37 +331,47 @@ def _small_pipeline(
     "A small SDXL, trained once and cached."
     row = _image_row(preset)
     def make(new):
-        import transformers
-        transformers.utils.logging.disable_progress_bar()
         pipe = _bare_pipeline(row)
-        with _one_thread():
+        with _one_thread(), _own_seed():
             _train_vae(pipe, row['vae_steps'], row['size'], quiet=quiet)
             _pretrain(pipe, row['base_steps'], row['size'], quiet=quiet)
         pipe.save_pretrained(new, safe_serialization=True)
-    return _made_once(cache_dir('images')/content_key(3, row)[:16], make) # raise the 3 when the recipe changes
+    key = content_key(3, row)[:16] # raise the 3 when the recipe changes
+    return _made_once(cache_dir('images')/key, make)
 
 # %% ../../nbs/6_images/60_models.ipynb #d92df8b1
-_FETCH = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
+_FETCH = ' '.join(f"--include '{f}'" for f in (
+    '*.json', '*.txt', '*/model.safetensors', '*/diffusion_pytorch_model.safetensors'))
 
 def load_pipeline(
-    preset:str,    # A key of `IMAGE_PRESETS`
-    adapter=None,  # Folder with a LoRA in the format of diffusers
+    preset:str,         # A key of `IMAGE_PRESETS`
+    adapter=None,       # Folder with a LoRA in the format of diffusers
     precision:str=None, # Of frozen weights: 'fp16', 'bf16' or 'no'; None: fp16 on a GPU
     quiet:bool|None=None, # No progress bar
 ): # A StableDiffusionXLPipeline
     "A pipeline on the device; `BadInput` where diffusers, the weights or the adapter are missing."
-    row, diffusers = _image_row(preset), _require('diffusers', 'image')
-    import torch, transformers
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error(); diffusers.utils.logging.set_verbosity_error(); diffusers.utils.logging.disable_progress_bar()
-    place = row.get('hub') or _small_pipeline(preset, quiet)
-    dtype = dict(fp16=torch.float16, bf16=torch.bfloat16).get(precision or ('fp16' if pick_device() == 'cuda' else 'no'), torch.float32)
-    try: pipe = diffusers.StableDiffusionXLPipeline.from_pretrained(place, dtype=dtype, local_files_only=True, use_safetensors=True, add_watermarker=False)
-    except (OSError, ValueError) as e: raise BadInput(f"The weights of {place} are not on this machine; fetch them with `hf download {place} {_FETCH}`, or use the preset tiny") from e
-    if adapter is not None:
-        if not (Path(adapter)/'pytorch_lora_weights.safetensors').is_file(): raise BadInput(f"There is no image adapter in {adapter}")
-        if (Path(adapter)/'model.json').is_file(): _read_parts(adapter) # every byte as it was saved
-        pipe.load_lora_weights(str(adapter), weight_name='pytorch_lora_weights.safetensors')
-    pipe.vae.float() # SDXL's own overflows in half precision
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(pick_device())
+    row, _ = _image_row(preset), _require('diffusers', 'image')
+    with _quiet_libraries('diffusers'), _own_seed(): # an adapter is drawn before it is read
+        pipe = _pipeline(row, row.get('hub') or _small_pipeline(preset, quiet), precision)
+        if adapter is not None: _add_adapter(pipe, Path(adapter))
+        pipe.vae.float() # SDXL's own overflows in half precision
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to(pick_device())
+
+def _pipeline(row, place, precision): # A row of `IMAGE_PRESETS`; hub or folder; 'fp16', 'bf16', 'no' or None
+    "The weights, from this machine only."
+    import diffusers, torch
+    precision = precision or ('fp16' if pick_device() == 'cuda' else 'no')
+    dtype = dict(fp16=torch.float16, bf16=torch.bfloat16).get(precision, torch.float32)
+    how = dict(dtype=dtype, local_files_only=True, use_safetensors=True, add_watermarker=False)
+    try: return diffusers.StableDiffusionXLPipeline.from_pretrained(place, **how)
+    except (OSError, ValueError) as e:
+        raise BadInput(f"The weights of {place} are not on this machine; fetch them with "
+                       f"`hf download {place} {_FETCH}`, or use the preset tiny") from e
+
+def _add_adapter(pipe, folder): # A StableDiffusionXLPipeline; a folder
+    "A LoRA from a folder; with a manifest, every byte as it was saved."
+    name = 'pytorch_lora_weights.safetensors'
+    if not (folder/name).is_file(): raise BadInput(f"There is no image adapter in {folder}")
+    if (folder/'model.json').is_file(): _read_parts(folder)
+    pipe.load_lora_weights(str(folder), weight_name=name)

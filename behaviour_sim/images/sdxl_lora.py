@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 import behaviour_sim
-from ..core import PALETTE, BadInput, content_key, pick_device, progress, _registry_entry, sha256_file, write_atomic
+from ..core import (PALETTE, BadInput, content_key, pick_device, progress, _registry_entry,
+    _require, sha256_file, write_atomic)
 from ..data.media import media_table
 from ..corpus.pictures import contact_sheet
 from ..text.prompts import image_prompt
 from ..likes.regressors import _read_parts, _write_parts
 from ..text.bloom_lora import _Checkpoint, _learning_rate
-from .models import centre_crop, _denoising_errors, _embed_prompts, _image_row, _latents_of, load_pipeline, _min_snr_weights, _noise_scheduler
+from ..text.language_models import _own_accelerator, _own_seed, _quiet_libraries
+from .models import (_batch_for, centre_crop, _denoising_errors, _embed_prompts,
+    _image_row, _latents_of, _small_decoder, load_pipeline, _min_snr_weights, _noise_scheduler)
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #a413f5e3
 @dataclass(frozen=True)
@@ -47,29 +50,27 @@ class ImageLoraSettings:
     evaluate_every:int=500    # Updates between looks at loss and pictures, and checkpoints
     seed:int=42               # Of everything
 
-_small = dict(r=8, text_encoders=True, wide=True, drop_words=.5, batch=8, accumulation=1, gradient_checkpointing=False, precision='no', center_crop=True, min_snr=None)
+_small = dict(r=8, text_encoders=True, wide=True, drop_words=.5, batch=8, accumulation=1, min_snr=None,
+    gradient_checkpointing=False, precision='no', center_crop=True)
 IMAGE_SETTINGS = dict(
     report=ImageLoraSettings('report', style='report', warmup=0),
     sdxl=ImageLoraSettings('sdxl'),
-    tiny=ImageLoraSettings('tiny', **_small, learning_rate=4e-3, warmup=20, max_steps=300, evaluate_every=100),
+    tiny=ImageLoraSettings('tiny', **_small, learning_rate=4e-3, warmup=20, max_steps=300,
+        evaluate_every=100),
 )
 
-def _image_settings(
-    preset, # A key of `IMAGE_SETTINGS`, or an `ImageLoraSettings`
-) -> ImageLoraSettings:
+def _image_settings(preset) -> ImageLoraSettings: # A key of `IMAGE_SETTINGS`, or the settings
     "The settings of a preset; `BadInput` for an unknown one."
-    return preset if isinstance(preset, ImageLoraSettings) else _registry_entry(IMAGE_SETTINGS, preset, 'image preset')
+    if isinstance(preset, ImageLoraSettings): return preset
+    return _registry_entry(IMAGE_SETTINGS, preset, 'image preset')
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #84f22b81
 class _Examples:
     "Pictures with prompts, drawn in an order that depends on the seed only."
-    def __init__(self,
-        tweets:pd.DataFrame, # Columns as `image_prompt` wants them
-        images,              # Their pictures: paths or PIL images
-        style:str='brief',   # Of the prompts
-    ):
+    def __init__(self, tweets:pd.DataFrame, images, style:str='brief'): # Paths or PIL images
         self.images = list(images)
-        if len(self.images) != len(tweets): raise BadInput(f"{len(self.images)} pictures for {len(tweets)} tweets")
+        if len(self.images) != len(tweets):
+            raise BadInput(f"{len(self.images)} pictures for {len(tweets)} tweets")
         if not self.images: raise BadInput("There is no picture to learn from")
         self.prompts = image_prompt(tweets, style)
         self.short = image_prompt(tweets.assign(caption='', content=''), style)
@@ -83,30 +84,34 @@ class _Examples:
         if hasattr(im, 'convert'): return im.convert('RGB')
         try:
             with Image.open(im) as f: return f.convert('RGB')
-        except (OSError, ValueError, Image.DecompressionBombError) as e: raise BadInput(f"{Path(str(im)).name} is not a picture that can be read") from e
+        except (OSError, ValueError, Image.DecompressionBombError) as e:
+            raise BadInput(f"{Path(str(im)).name} is not a picture that can be read") from e
 
     def key(self) -> str: # 64 hexadecimal digits
         "The content of everything."
-        return content_key(self.prompts, [content_key(f'{im.size}', im.tobytes()) if hasattr(im, 'tobytes') else sha256_file(im) for im in self.images])
+        def one(im):
+            return content_key(f'{im.size}', im.tobytes()) if hasattr(im, 'tobytes') else sha256_file(im)
+        return content_key(self.prompts, [one(im) for im in self.images])
 
-    def step(self,
-        k:int,               # Number of the step, over all of the training
-        s:ImageLoraSettings, # Settings
-        size:int,            # Pixels a side
-    ) -> tuple: # Pictures (b, 3, size, size), six numbers each (b, 6), prompts, and the step's random generator
-        "What is learned from in one step."
+    def step(self, k:int, s:ImageLoraSettings, size:int
+            ) -> tuple: # Pictures (b, 3, size, size), six numbers each (b, 6), prompts, a random generator
+        "What is learned from in step k of all of the training."
         import torch
         rng, x, ids, prompts = np.random.default_rng([s.seed, 1, k]), [], [], []
         for j in range(k*s.batch, (k + 1)*s.batch):
             epoch, at = divmod(j, len(self))
             i = np.random.default_rng([s.seed, 2, epoch]).permutation(len(self))[at]
             u, where = rng.random(3), rng.random(2)
-            a, b = centre_crop(self.picture(i), size, (.5, .5) if s.center_crop else where, s.flip and u[0] < .5)
+            if s.center_crop: where = (.5, .5)
+            a, b = centre_crop(self.picture(i), size, where, s.flip and u[0] < .5)
             x.append(a); ids.append(b)
-            prompts.append('' if u[1] < s.drop_prompt else self.short[i] if u[2] < s.drop_words else self.prompts[i])
-        return torch.from_numpy(np.stack(x)), torch.tensor(ids), prompts, torch.Generator().manual_seed(int(rng.integers(2**62)))
+            prompt = self.short[i] if u[2] < s.drop_words else self.prompts[i]
+            prompts.append('' if u[1] < s.drop_prompt else prompt)
+        g = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return torch.from_numpy(np.stack(x)), torch.tensor(ids), prompts, g
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #93390f57
+@_quiet_libraries('diffusers')
 def heldout_loss(
     pipe,          # A StableDiffusionXLPipeline
     ex:_Examples,   # Pictures that are not learned from
@@ -124,36 +129,30 @@ def heldout_loss(
         with torch.no_grad():
             z = _latents_of(pipe, torch.from_numpy(np.stack(x))).float()
             noise, t = torch.randn(z.shape, generator=g).to(z.device), times[a:a + batch].to(z.device)
-            total += _denoising_errors(pipe, sched, z, _embed_prompts(pipe, ex.prompts[a:a + batch]), torch.tensor(ids, device=z.device), noise, t).sum().item()
+            E, where = _embed_prompts(pipe, ex.prompts[a:a + batch]), torch.tensor(ids, device=z.device)
+            total += _denoising_errors(pipe, sched, z, E, where, noise, t).sum().item()
     return total/n
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #a98ecf04
-def _picture_seeds(
-    tweets:pd.DataFrame, # With `id`, if they have one
-    prompts:list,        # Their prompts
-    n:int,               # Pictures of each
-    seed:int,            # Of all
-) -> list: # n numbers for each tweet
+def _picture_seeds(tweets, prompts, n, seed) -> list: # n numbers for each tweet
     "A seed for every picture."
     ids = tweets['id'] if 'id' in tweets else ['']*len(tweets)
-    return [int(content_key(seed, str(i), p if i == '' else '', j)[:15], 16) for i, p in zip(ids, prompts) for j in range(n)]
+    key = lambda i, p, j: content_key(seed, str(i), p if i == '' else '', j)
+    return [int(key(i, p, j)[:15], 16) for i, p in zip(ids, prompts) for j in range(n)]
 
-def _draw(
-    pipe,          # A StableDiffusionXLPipeline
-    prompts:list,  # Texts
-    seeds:list,    # A number for each
-    row:dict,      # A row of `IMAGE_PRESETS`: size, steps and guidance
-    batch:int=16,  # Pictures at a time
-    quiet:bool|None=None, # No progress bar
-) -> list: # PIL images
+@_quiet_libraries('diffusers')
+def _draw(pipe, prompts, seeds, row, batch=16, quiet=None) -> list: # PIL images; `row` of `IMAGE_PRESETS`
     "A picture for every prompt."
     import torch
     order, out = sorted(range(len(prompts)), key=lambda i: (seeds[i], prompts[i])), [None]*len(prompts)
+    size, batch = row['size'], _batch_for(row['size'], batch)
+    how = dict(num_inference_steps=row['steps'], guidance_scale=row['guidance'], height=size, width=size)
     for a in progress(range(0, len(order), batch), 'drawing', quiet=quiet):
         at = order[a:a + batch]
-        made = pipe([prompts[i] for i in at], generator=[torch.Generator().manual_seed(seeds[i]) for i in at], num_inference_steps=row['steps'],
-            guidance_scale=row['guidance'], height=row['size'], width=row['size'], output_type='latent').images
-        with torch.no_grad(): made = pipe.vae.decode(made.to(pipe.vae.dtype)/pipe.vae.config.scaling_factor).sample
+        noise = [torch.Generator().manual_seed(seeds[i]) for i in at]
+        z = pipe([prompts[i] for i in at], generator=noise, output_type='latent', **how).images
+        with torch.no_grad(), _small_decoder(pipe, size):
+            made = pipe.vae.decode(z.to(pipe.vae.dtype)/pipe.vae.config.scaling_factor).sample
         for i, im in zip(at, pipe.image_processor.postprocess(made)): out[i] = im
     return out
 
@@ -165,7 +164,7 @@ def imagine(
     n:int=1,              # Pictures of each tweet
     seed:int=42,          # Same seed, same pictures
     style:str=None,       # Of the prompts; None: the adapter's, or 'brief'
-    batch:int=16,         # Pictures at a time
+    batch:int=16,         # Pictures at a time, at most; fewer above 256 pixels
     pipe=None,            # A loaded pipeline; None: `load_pipeline(preset, adapter)`
     quiet:bool|None=None, # No progress bar
 ) -> list: # PIL images: the n of the first tweet, then those of the second, …
@@ -174,25 +173,28 @@ def imagine(
     s = _load_settings(adapter) if adapter is not None else ImageLoraSettings(preset)
     preset, pipe = s.preset, pipe or load_pipeline(s.preset, adapter, quiet=quiet)
     prompts = image_prompt(tweets if 'content' in tweets else tweets.assign(content=''), style or s.style)
-    return _draw(pipe, [p for p in prompts for _ in range(n)], _picture_seeds(tweets, prompts, n, seed), _image_row(preset), batch, quiet)
+    many, seeds = [p for p in prompts for _ in range(n)], _picture_seeds(tweets, prompts, n, seed)
+    return _draw(pipe, many, seeds, _image_row(preset), batch, quiet)
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #4cb9c338
-_UNET_TARGETS, _TEXT_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0'), ('q_proj', 'k_proj', 'v_proj', 'out_proj')
-_UNET_WIDE, _TEXT_WIDE = ('proj_in', 'proj_out', 'ff.net.0.proj', 'ff.net.2', 'time_emb_proj', 'add_embedding.linear_1', 'add_embedding.linear_2'), ('fc1', 'fc2')
+_UNET_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0')
+_UNET_WIDE = ('proj_in', 'proj_out', 'ff.net.0.proj', 'ff.net.2', 'time_emb_proj', 'add_embedding.linear_1',
+    'add_embedding.linear_2')
+_TEXT_TARGETS, _TEXT_WIDE = ('q_proj', 'k_proj', 'v_proj', 'out_proj'), ('fc1', 'fc2')
 
-def _add_adapters(
-    pipe,                # A StableDiffusionXLPipeline
-    s:ImageLoraSettings, # Settings
-) -> dict: # Name → trainable float32 weight
+def _add_adapters(pipe, s:ImageLoraSettings) -> dict: # Name → trainable float32 weight
     "Freeze a pipeline and add fresh adapters."
     import torch
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
-    parts = dict(unet=pipe.unet) | (dict(text_encoder=pipe.text_encoder, text_encoder_2=pipe.text_encoder_2) if s.text_encoders else {})
+    names = ('unet', 'text_encoder', 'text_encoder_2')[:3 if s.text_encoders else 1]
+    parts = {name: getattr(pipe, name) for name in names}
     for m in (pipe.vae, pipe.unet, pipe.text_encoder, pipe.text_encoder_2): m.requires_grad_(False)
     torch.manual_seed(s.seed)
     for name, m in parts.items():
-        m.add_adapter(LoraConfig(r=s.r, lora_alpha=s.r, lora_dropout=s.dropout, init_lora_weights='gaussian', target_modules=[*(_UNET_TARGETS if name == 'unet' else _TEXT_TARGETS), *((_UNET_WIDE if name == 'unet' else _TEXT_WIDE) if s.wide else ())]))
+        targets, wide = (_UNET_TARGETS, _UNET_WIDE) if name == 'unet' else (_TEXT_TARGETS, _TEXT_WIDE)
+        m.add_adapter(LoraConfig(r=s.r, lora_alpha=s.r, lora_dropout=s.dropout, init_lora_weights='gaussian',
+                                 target_modules=[*targets, *(wide if s.wide else ())]))
         if not s.gradient_checkpointing: continue
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that will change
@@ -200,15 +202,15 @@ def _add_adapters(
     cast_training_params(list(parts.values()), torch.float32)
     return {f'{name}.{k}': p for name, m in parts.items() for k, p in m.named_parameters() if p.requires_grad}
 
-def _accelerator(
-    s:ImageLoraSettings, # Settings
-): # An accelerate.Accelerator
-    "Precision and accumulation; fp16 is for a GPU, elsewhere it means none."
+def _accelerator(s:ImageLoraSettings): # An accelerate.Accelerator
+    "Precision and accumulation; fp16 is for a GPU, elsewhere it means none. Inside `_own_accelerator`."
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    AcceleratorState._reset_state(reset_partial_state=True) # one process may train twice with different precision
+    AcceleratorState._reset_state(reset_partial_state=True) # its precision is set once for a process
     device = pick_device()
-    return Accelerator(mixed_precision='no' if s.precision == 'fp16' and device != 'cuda' else s.precision, gradient_accumulation_steps=s.accumulation, cpu=device == 'cpu')
+    precision = 'no' if s.precision == 'fp16' and device != 'cuda' else s.precision
+    return Accelerator(mixed_precision=precision, gradient_accumulation_steps=s.accumulation,
+                       cpu=device == 'cpu')
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #3b40b749
 def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
@@ -220,10 +222,12 @@ def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
     for k in range(step*s.accumulation, (step + 1)*s.accumulation):
         x, ids, prompts, g = ex.step(k, s, size)
         z = _latents_of(pipe, x, g if pipe.vae.device.type == 'cpu' else None).float()
-        noise, t = torch.randn(z.shape, generator=g).to(z.device), torch.randint(0, len(sched), (len(x),), generator=g).to(z.device)
+        noise = torch.randn(z.shape, generator=g).to(z.device)
+        t = torch.randint(0, len(sched), (len(x),), generator=g).to(z.device)
         torch.manual_seed(k) # dropout
         with acc.accumulate(pipe.unet):
-            with acc.autocast(): e = _denoising_errors(pipe, sched, z, _embed_prompts(pipe, prompts), ids, noise, t)
+            with acc.autocast():
+                e = _denoising_errors(pipe, sched, z, _embed_prompts(pipe, prompts), ids, noise, t)
             loss = (e*_min_snr_weights(sched, t, s.min_snr)).mean()
             acc.backward(loss)
             if acc.sync_gradients: acc.clip_grad_norm_(weights.values(), 1.)
@@ -241,38 +245,35 @@ def _swap(weights, others):
             weights[k].copy_(v); others[k] = mine
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #09609d19
-def fit_image_lora(
-    tweets:pd.DataFrame,  # Columns as `image_prompt` wants them
-    images,               # Their pictures: paths or PIL images
-    preset='tiny',        # A key of `IMAGE_SETTINGS`, or an `ImageLoraSettings`
-    out:str|Path='model', # Folder for adapter, card, checkpoint and validation pictures
-    valid:tuple=None,     # (tweets, images) to watch
-    resume:bool=True,     # Go on from a checkpoint of the same data and settings
-    stop_after:int=None,  # Leave off after so many updates, to go on another time
-    quiet:bool|None=None, # No progress bar
-) -> pd.DataFrame: # step, train_loss, valid_loss
-    "Fine-tune; the adapter is in `out` afterwards, in the format of `load_lora_weights`."
+@_quiet_libraries('diffusers')
+@_own_accelerator()
+@_own_seed()
+def _fit_image_lora(ex, held, s, out, resume, stop_after, quiet):
+    "`fit_image_lora` on examples."
     import torch
-    s, out = _image_settings(preset), Path(out)
-    row, ex, held = _image_row(s.preset), _Examples(tweets, images, s.style), _Examples(*valid, s.style) if valid else None
-    acc = _accelerator(s)
+    row, acc = _image_row(s.preset), _accelerator(s)
     pipe = load_pipeline(s.preset, precision=acc.mixed_precision, quiet=quiet)
     sched, weights = _noise_scheduler(pipe), _add_adapters(pipe, s)
     pipe.unet, opt = acc.prepare(pipe.unet, torch.optim.AdamW(weights.values(), lr=s.learning_rate))
-    point, mean, story = _Checkpoint(out, content_key(asdict(s), ex.key(), held.key() if held else '')), {}, dict(step=0, history=[], scaler=None)
+    point = _Checkpoint(out, content_key(asdict(s), ex.key(), held.key() if held else ''))
+    mean, story = {}, dict(step=0, history=[], scaler=None)
+    loss_of = lambda: heldout_loss(pipe, held, row['size'])
     if resume and (old := point.load(weights, opt)): story, mean = old
-    elif held: story['history'].append(dict(step=0, train_loss=None, valid_loss=heldout_loss(pipe, held, row['size'])))
+    elif held: story['history'].append(dict(step=0, train_loss=None, valid_loss=loss_of()))
     if acc.scaler is not None and story['scaler']: acc.scaler.load_state_dict(story['scaler'])
-    if s.ema and not mean: mean = {k: p.detach().clone() for k, p in weights.items()}
+    if s.ema: mean = {k: mean[k].to(p.device) if mean else p.detach().clone() for k, p in weights.items()}
     last = s.max_steps if stop_after is None else min(stop_after, s.max_steps)
     for _ in progress(range(story['step'], last), 'fine-tuning', quiet=quiet):
         loss = _update(acc, pipe, sched, weights, opt, ex, s, story['step'], row['size'])
         story['step'] += 1
-        for k in mean: mean[k].lerp_(weights[k].detach(), 1 - min(s.ema, (1 + story['step'])/(10 + story['step'])))
+        share = 1 - min(s.ema, (1 + story['step'])/(10 + story['step']))
+        for k in mean: mean[k].lerp_(weights[k].detach(), share)
         story['history'].append(dict(step=story['step'], train_loss=loss, valid_loss=None))
         if look := story['step'] % s.evaluate_every == 0 or story['step'] == s.max_steps:
             _swap(weights, mean)
-            if held: story['history'][-1]['valid_loss'] = heldout_loss(pipe, held, row['size']); _validation_sheet(pipe, held, row, out, story['step'])
+            if held:
+                story['history'][-1]['valid_loss'] = loss_of()
+                _validation_sheet(pipe, held, row, out, story['step'])
             _save_adapter(pipe, out, s, story, len(ex))
             _swap(weights, mean)
         if look or story['step'] == last:
@@ -280,9 +281,28 @@ def fit_image_lora(
             point.save(weights, opt, mean, story)
     return pd.DataFrame(story['history']).astype(dict(train_loss=float, valid_loss=float))
 
+# %% ../../nbs/6_images/61_sdxl_lora.ipynb #90299b9c
+def fit_image_lora(
+    tweets:pd.DataFrame,  # Columns as `image_prompt` wants them
+    images,               # Their pictures: paths or PIL images
+    preset='tiny',        # A key of `IMAGE_SETTINGS`, or an `ImageLoraSettings`
+    out:str|Path='model', # Folder for adapter, card, checkpoint and validation pictures
+    valid:tuple=None,     # (tweets, images) to watch
+    resume:bool=True,     # Continue from a checkpoint of the same data and settings
+    stop_after:int=None,  # Stop after so many updates, to resume another time
+    quiet:bool|None=None, # No progress bar
+) -> pd.DataFrame: # step, train_loss, valid_loss
+    "Fine-tune; the adapter is in `out` afterwards, in the format of `load_lora_weights`."
+    s = _image_settings(preset)
+    _image_row(s.preset)
+    ex, held = _Examples(tweets, images, s.style), _Examples(*valid, s.style) if valid else None
+    _require('diffusers', 'image')
+    return _fit_image_lora(ex, held, s, Path(out), resume, stop_after, quiet)
+
 def _validation_sheet(pipe, held, row, out, step, n=6):
     "Pictures for the first held-out prompts, always from the same noise."
-    sheet = contact_sheet(_draw(pipe, held.prompts[:n], list(range(n))[:len(held)], row, quiet=True), n, min(256, row['size']*2))
+    made = _draw(pipe, held.prompts[:n], list(range(n))[:len(held)], row, quiet=True)
+    sheet = contact_sheet(made, n, min(256, row['size']*2))
     with write_atomic(out/'validation'/f'step-{step:06d}.png', 'wb') as f: sheet.save(f, 'PNG')
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #565efbf5
@@ -304,13 +324,7 @@ tags: [stable-diffusion-xl, text-to-image, lora]
 **Not for.** Pictures of real people or events, or of brands that are not yours. The licence of the base model applies, and the rights to the training pictures are for whoever trains to clear.
 """
 
-def _save_adapter(
-    pipe,                # With adapters
-    out:Path,            # Folder
-    s:ImageLoraSettings, # Settings
-    story:dict,          # step and history
-    n:int,               # Pictures learned from
-):
+def _save_adapter(pipe, out, s, story, n): # `n`: pictures learned from
     "Write adapter, model card and manifest, each whole or not at all."
     from peft.utils import get_peft_model_state_dict
     names = ['unet', 'text_encoder', 'text_encoder_2'][:3 if s.text_encoders else 1]
@@ -318,31 +332,28 @@ def _save_adapter(
     with tempfile.TemporaryDirectory() as tmp:
         pipe.save_lora_weights(tmp, **layers, safe_serialization=True)
         data = (Path(tmp)/'pytorch_lora_weights.safetensors').read_bytes()
-    row, looks = _image_row(s.preset), [h['valid_loss'] for h in story['history'] if h['valid_loss'] is not None]
-    card = _IMAGE_CARD.format(**{k: v for k, v in asdict(s).items() if k in ('r', 'style', 'batch', 'accumulation', 'learning_rate', 'seed')}, gamma=f'γ {s.min_snr:g}' if s.min_snr else 'off', base=row.get('hub', f'{s.preset}-sdxl'), n=n,
-        step=story['step'], size=row['size'], version=behaviour_sim.__version__, encoders='both text encoders adapted' if s.text_encoders else 'text encoders frozen',
+    row, step = _image_row(s.preset), story['step']
+    looks = [h['valid_loss'] for h in story['history'] if h['valid_loss'] is not None]
+    facts = {k: getattr(s, k) for k in ('r', 'style', 'batch', 'accumulation', 'learning_rate', 'seed')}
+    facts |= dict(base=row.get('hub', f'{s.preset}-sdxl'), n=n, step=step, size=row['size'],
+        version=behaviour_sim.__version__, gamma=f'γ {s.min_snr:g}' if s.min_snr else 'off',
+        encoders='both text encoders adapted' if s.text_encoders else 'text encoders frozen',
         loss=f'{looks[0]:.4f} before, {looks[-1]:.4f} after.' if len(looks) > 1 else 'not measured.')
-    _write_parts(out, 'ImageLora', dict(settings=asdict(s), step=story['step'], n=n), {'pytorch_lora_weights.safetensors': data, 'MODEL_CARD.md': card.encode()})
+    files = {'pytorch_lora_weights.safetensors': data, 'MODEL_CARD.md': _IMAGE_CARD.format(**facts).encode()}
+    _write_parts(out, 'ImageLora', dict(settings=asdict(s), step=step, n=n), files)
 
-def _load_settings(
-    folder, # Written by `fit_image_lora`
-) -> ImageLoraSettings:
+def _load_settings(folder) -> ImageLoraSettings: # Written by `fit_image_lora`
     "The settings of an adapter; `BadInput` if a byte of its folder has changed."
     return ImageLoraSettings(**_read_parts(folder, 'ImageLora')[1]['settings'])
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #446277f6
-def _mean_colours(
-    pictures, # Paths or PIL images
-) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
+def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
     "The mean colour of every picture."
     from PIL import Image
     opened = (im if hasattr(im, 'convert') else Image.open(im) for im in pictures)
     return np.array([np.asarray(im.convert('RGB'), float).mean((0, 1)) for im in opened])
 
-def _told_apart(
-    a, b,           # Pictures of two brands
-    real_a, real_b, # Real pictures of the same brands
-) -> dict: # n, auc and p
+def _told_apart(a, b, real_a, real_b) -> dict: # Pictures of two brands, and real ones: n, auc and p
     "Are the pictures of two brands told apart by the colours of these brands?"
     from scipy.stats import mannwhitneyu
     line = _mean_colours(real_a).mean(0) - _mean_colours(real_b).mean(0)
@@ -358,7 +369,8 @@ def plot_image_loss(
     "The denoising loss on what is learned, smoothed, and on what is not."
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots()[1]
-    ax.plot(history['step'], history['train_loss'].rolling(25, min_periods=5).mean(), color=PALETTE['sky'], lw=1.2, label='training, mean of 25 updates')
+    smooth = history['train_loss'].rolling(25, min_periods=5).mean()
+    ax.plot(history['step'], smooth, color=PALETTE['sky'], lw=1.2, label='training, mean of 25 updates')
     v = history.dropna(subset='valid_loss')
     ax.plot(v['step'], v['valid_loss'], 'o-', color=PALETTE['blue'], label='held-out pictures')
     ax.set(xlabel='updates', ylabel='mean squared error'); ax.legend(loc='upper right')

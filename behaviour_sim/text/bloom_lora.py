@@ -14,13 +14,14 @@ import numpy as np, pandas as pd
 
 from ..core import PALETTE, BadInput, content_key, pick_device, progress, write_atomic
 from ..features.embeddings import _fast_dtype
-from .language_models import _base_language_model, _language_model_entry, _on_device
+from behaviour_sim.text.language_models import (_base_language_model, _language_model_entry, _on_device,
+    _own_seed)
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #d134ea60
 @dataclass(frozen=True)
 class LoraSettings:
     "How to fine-tune."
-    lm:str                   # A key of `LMS`
+    lm:str                   # A key of `LANGUAGE_MODELS`
     r:int=16                 # Rank of the adapters
     alpha:int=32             # Their scale, times r
     dropout:float=.05        # On the adapters' input
@@ -39,8 +40,10 @@ class LoraSettings:
 
 LORA_SETTINGS = dict(
     report=LoraSettings('bloom-7b1', loss_on='all', precision='fp16', eight_bit=True, patience=0),
-    laptop=LoraSettings('smollm2', dropout=0., learning_rate=1e-3, batch=16, accumulation=1, warmup=10, max_steps=110, evaluate_every=25),
-    tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5, max_steps=60, evaluate_every=20),
+    laptop=LoraSettings('smollm2', dropout=0., learning_rate=1e-3, batch=16, accumulation=1, warmup=10,
+        max_steps=110, evaluate_every=25),
+    tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5,
+        max_steps=60, evaluate_every=20),
 )
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #8b54df5f
@@ -66,7 +69,7 @@ def _batches(
     size:int,  # Rows in a batch
     seed:int,  # Of the order
 ) -> list: # Lists of row numbers
-    "Batches of rows of like length, in random order."
+    "Batches of rows of similar length, in random order."
     rng, n = np.random.default_rng(seed), len(rows)
     length = np.array([len(r) for r, _ in rows]) + rng.random(n)*8
     order = np.argsort(length, kind='stable')
@@ -89,10 +92,11 @@ def _losses(
     for i, (r, start) in enumerate(rows):
         ids[i, :len(r)] = torch.tensor(r); there[i, :len(r)] = 1
         counts[i, (start if loss_on == 'tweet' else 1):len(r)] = True
-    ids, counts = ids.to(device), counts.to(device)
-    hidden = inner.base_model(input_ids=ids, attention_mask=there.to(device), use_cache=False).last_hidden_state
-    scores = inner.get_output_embeddings()(hidden[:, :-1][counts[:, 1:]])
-    return torch.nn.functional.cross_entropy(scores.float(), ids[:, 1:][counts[:, 1:]], reduction='none'), counts[:, 1:].nonzero()[:, 0]
+    ids, counts, there = ids.to(device), counts.to(device)[:, 1:], there.to(device)
+    hidden = inner.base_model(input_ids=ids, attention_mask=there, use_cache=False).last_hidden_state
+    scores = inner.get_output_embeddings()(hidden[:, :-1][counts])
+    loss = torch.nn.functional.cross_entropy(scores.float(), ids[:, 1:][counts], reduction='none')
+    return loss, counts.nonzero()[:, 0]
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #ff02a161
 def _log_likelihood(
@@ -107,7 +111,8 @@ def _log_likelihood(
     with torch.inference_mode():
         for at in _batches(rows, batch, 0):
             l, of = _losses(lm, [rows[i] for i in at], tok.pad_token_id)
-            out[at] = -(torch.zeros(len(at), device=l.device).index_add(0, of, l)/torch.bincount(of, minlength=len(at))).cpu().numpy()
+            total = torch.zeros(len(at), device=l.device).index_add(0, of, l)
+            out[at] = -(total/torch.bincount(of, minlength=len(at))).cpu().numpy()
     return out
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #84629974
@@ -118,10 +123,13 @@ class _Checkpoint:
     def save(self, weights, optimiser, best, story):
         "Write everything."
         from safetensors.torch import save
-        tensors = {f'weight|{k}': p.detach() for k, p in weights.items()} | {f'best|{k}': p for k, p in best.items()}
+        tensors = {f'weight|{k}': p.detach() for k, p in weights.items()}
+        tensors |= {f'best|{k}': p for k, p in best.items()}
         for k, p in weights.items():
-            tensors |= {f'{m}|{k}': optimiser.state[p][m] for m in ('exp_avg', 'exp_avg_sq') if p in optimiser.state}
-        data = save({k: v.contiguous().clone() for k, v in tensors.items()}, {'story': json.dumps(story), 'key': self.key})
+            if p not in optimiser.state: continue
+            tensors |= {f'{m}|{k}': optimiser.state[p][m] for m in ('exp_avg', 'exp_avg_sq')}
+        tensors = {k: v.contiguous().clone() for k, v in tensors.items()}
+        data = save(tensors, {'story': json.dumps(story), 'key': self.key})
         with write_atomic(self.path, 'wb') as f: f.write(data)
 
     def load(self, weights, optimiser):
@@ -137,18 +145,19 @@ class _Checkpoint:
         with torch.no_grad():
             for k, p in weights.items():
                 p.copy_(tensors[f'weight|{k}'])
-                if f'exp_avg|{k}' in tensors: optimiser.state[p] = dict(step=torch.tensor(float(story['step'])), **{m: tensors[f'{m}|{k}'].to(p.device) for m in ('exp_avg', 'exp_avg_sq')})
+                if f'exp_avg|{k}' not in tensors: continue
+                moments = {m: tensors[f'{m}|{k}'].to(p.device) for m in ('exp_avg', 'exp_avg_sq')}
+                optimiser.state[p] = dict(step=torch.tensor(float(story['step'])), **moments)
         return story, {k.split('|', 1)[1]: v for k, v in tensors.items() if k.startswith('best|')}
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #88a3d734
 def _learning_rate(
-    step:int,      # Updates done
+    step:int,       # Updates done
     s:LoraSettings, # The settings
-    used:float=0., # Share of the time that is used up
 ) -> float: # Share of the highest learning rate
     "Linear warm-up, then a cosine to zero."
     if step < s.warmup: return (step + 1)/s.warmup
-    done = min(1., max((step - s.warmup)/max(1, s.max_steps - s.warmup), used))
+    done = min(1., (step - s.warmup)/max(1, s.max_steps - s.warmup))
     return .5*(1 + math.cos(math.pi*done))
 
 def _autocast(
@@ -156,10 +165,10 @@ def _autocast(
 ): # A context manager
     "Mixed precision where it helps."
     import torch
-    device = pick_device()
-    half = {'bf16': torch.bfloat16, 'fp16': torch.float16 if device == 'cuda' else torch.bfloat16}.get(precision)
-    if precision == 'auto': half = torch.bfloat16 if device == 'cuda' or _fast_dtype() == torch.bfloat16 else None
-    return torch.autocast(device, half or torch.bfloat16, enabled=half is not None)
+    device, b = pick_device(), torch.bfloat16
+    half = dict(bf16=b, fp16=torch.float16 if device == 'cuda' else b).get(precision)
+    if precision == 'auto': half = b if device == 'cuda' or _fast_dtype() == b else None
+    return torch.autocast(device, half or b, enabled=half is not None)
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #ab8c4256
 def _with_adapters(
@@ -167,13 +176,26 @@ def _with_adapters(
 ) -> tuple: # A peft model, its tokenizer, and its trainable weights by name
     "A language model with fresh adapters."
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     torch.manual_seed(s.seed)
     lm, tok = _base_language_model(s.lm, s.eight_bit)
+    config = LoraConfig(r=s.r, lora_alpha=s.alpha, lora_dropout=s.dropout, bias='none', task_type='CAUSAL_LM',
+                        target_modules=list(_language_model_entry(s.lm)['targets']))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
-        lm = get_peft_model(lm, LoraConfig(r=s.r, lora_alpha=s.alpha, lora_dropout=s.dropout, bias='none', target_modules=list(_language_model_entry(s.lm)['targets']), task_type='CAUSAL_LM'))
+        if getattr(lm, 'is_quantized', False): lm = prepare_model_for_kbit_training(lm)
+        lm = get_peft_model(lm, config)
     return _on_device(lm), tok, {k: p for k, p in lm.named_parameters() if p.requires_grad}
+
+def _save_lora(lm, out, name): # A peft model; a folder; a key of `LANGUAGE_MODELS`
+    "Write the adapter with nothing of this machine in it, the same bytes in every process."
+    for c in lm.peft_config.values(): c.base_model_name_or_path = name # not a path of this machine
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning) # the vocabulary is as it was, whatever the hub may say
+        lm.save_pretrained(out, save_embedding_layers=False)
+    config = json.loads((file := Path(out)/'adapter_config.json').read_text())
+    config['target_modules'] = sorted(config['target_modules']) # peft keeps a set
+    with write_atomic(file, 'wb') as f: f.write(json.dumps(config, indent=2, sort_keys=True).encode())
 
 def _mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Over all tokens that count
     "The loss on rows that are not learned from."
@@ -189,7 +211,8 @@ def _mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Ove
 def _process_group() -> tuple: # Number of this process, from 0; how many there are
     "Who trains together."
     import torch.distributed as dist
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    together = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
 
 def _summed(weights:dict, total:float) -> float: # The sum of all totals
     "Add up the gradients of all processes, in place, and their losses."
@@ -197,59 +220,63 @@ def _summed(weights:dict, total:float) -> float: # The sum of all totals
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights.values()]
     flat = torch.cat([*(g.flatten() for g in grads), grads[0].new_tensor([total])])
     torch.distributed.all_reduce(flat)
-    for p, g in zip(weights.values(), flat[:-1].split([g.numel() for g in grads])): p.grad = g.view_as(p).clone()
+    parts = flat[:-1].split([g.numel() for g in grads])
+    for p, g in zip(weights.values(), parts): p.grad = g.view_as(p).clone()
     return flat[-1].item()
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #3de0201c
+@_own_seed()
 def finetune(
     prompts:list,           # Texts that end where the tweet begins
     texts:list,             # The tweets
     out:str|Path,           # Folder for the adapter and its checkpoint
     settings='laptop',      # A key of `LORA_SETTINGS`, or a `LoraSettings`
     valid:tuple=None,       # (prompts, texts) to watch; the best adapter on them is kept
-    max_minutes:float=None, # Ceiling; None: as long as it takes
-    resume:bool=True,       # Go on from a checkpoint of the same data and settings
+    max_minutes:float=None, # Stop after the update that exceeds it; None: never
+    resume:bool=True,       # Continue from a checkpoint of the same data and settings
     quiet:bool|None=None,   # No progress bar
-) -> pd.DataFrame: # step, train_loss, valid_loss, tokens, minutes
+) -> pd.DataFrame: # step, train_loss, valid_loss, tokens
     "Fine-tune a language model; the adapter is in `out` afterwards."
     import torch
     s = LORA_SETTINGS[settings] if isinstance(settings, str) else settings
     if s.loss_on not in ('tweet', 'all'): raise BadInput(f"loss_on is 'tweet' or 'all', not {s.loss_on!r}")
     Path(out).mkdir(parents=True, exist_ok=True)
     lm, tok, weights = _with_adapters(s)
-    rows, held = _encode(prompts, texts, tok, s.max_tokens), _encode(*valid, tok, s.max_tokens) if valid else []
+    rows, held = (_encode(*x, tok, s.max_tokens) if x else [] for x in ((prompts, texts), valid))
     optimiser = torch.optim.AdamW(weights.values(), lr=s.learning_rate, weight_decay=0.)
-    scaler = torch.amp.GradScaler(enabled=s.precision == 'fp16' and pick_device() == 'cuda') # fp16 gradients may be too small to be numbers
-    point = _Checkpoint(out, content_key(asdict(s), list(prompts), list(texts), list(valid[0]) if valid else []))
-    story, best = dict(step=0, minutes=0., history=[], lowest=None, waited=0, over=False), {}
+    scaler = _grad_scaler(s)
+    key = content_key(asdict(s), list(prompts), list(texts), list(valid[0]) if valid else [])
+    point, best = _Checkpoint(out, key), {}
+    story = dict(step=0, minutes=0., history=[], lowest=None, waited=0, over=False)
     if resume and (old := point.load(weights, optimiser)): story, best = old
     begun = time.monotonic() - 60*story['minutes']
     for _ in progress(range(story['step'], s.max_steps), 'fine-tuning', quiet=quiet):
         if story['over']: break
-        used = (time.monotonic() - begun)/60/max_minutes if max_minutes else 0.
-        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'], used)
-        story['step'] += 1
-        last = story['step'] == s.max_steps or used >= 1
+        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'])
+        minutes, story['step'] = (time.monotonic() - begun)/60, story['step'] + 1
+        last = story['step'] == s.max_steps or bool(max_minutes) and minutes >= max_minutes
         story['history'].append(dict(step=story['step'], train_loss=loss, valid_loss=None, tokens=tokens))
         if story['step'] % s.evaluate_every == 0 or last:
             best = _look(lm, weights, held, tok, s, story, best)
-            story |= dict(minutes=(time.monotonic() - begun)/60, over=story['over'] or last)
+            story |= dict(minutes=minutes, over=story['over'] or last)
             if _process_group()[0] == 0: point.save(weights, optimiser, best, story)
     with torch.no_grad():
         for k, p in weights.items(): p.copy_(best[k])
-    for c in lm.peft_config.values(): c.base_model_name_or_path = s.lm # not a path of this machine
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning) # the vocabulary is as it was, whatever the hub may say
-        if _process_group()[0] == 0: lm.save_pretrained(out, save_embedding_layers=False)
+    if _process_group()[0] == 0: _save_lora(lm, out, s.lm)
     return pd.DataFrame(story['history']).assign(valid_loss=lambda d: pd.to_numeric(d['valid_loss']))
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #7c74e3c0
-def _update(lm, weights, optimiser, scaler, rows, tok, s, step, used):
+def _grad_scaler(s): # The settings
+    "Gradients in fp16 may be too small to be numbers."
+    import torch
+    return torch.amp.GradScaler(enabled=s.precision == 'fp16' and pick_device() == 'cuda')
+
+def _update(lm, weights, optimiser, scaler, rows, tok, s, step):
     "One update of the weights; its loss and its tokens."
     import torch
     torch.manual_seed(s.seed + step) # dropout, the same after a restart
     lm.train()
-    for g in optimiser.param_groups: g['lr'] = s.learning_rate*_learning_rate(step, s, used)
+    for g in optimiser.param_groups: g['lr'] = s.learning_rate*_learning_rate(step, s)
     total, tokens, (rank, size) = 0., 0, _process_group()
     for i in range(s.accumulation):
         n = math.ceil(len(rows)/s.batch)
@@ -257,7 +284,8 @@ def _update(lm, weights, optimiser, scaler, rows, tok, s, step, used):
         part = [rows[j] for j in _batches(rows, s.batch, s.seed + epoch)[at]]
         count = sum(len(r) - (start if s.loss_on == 'tweet' else 1) for r, start in part)
         if own := part[rank::size]:
-            with _autocast(s.precision): l = _losses(lm, own, tok.pad_token_id, s.loss_on)[0].sum()/count/s.accumulation
+            with _autocast(s.precision): l = _losses(lm, own, tok.pad_token_id, s.loss_on)[0].sum()
+            l = l/count/s.accumulation
             scaler.scale(l).backward()
             total += l.item()
         tokens += sum(len(r) for r, _ in part)
@@ -269,7 +297,7 @@ def _update(lm, weights, optimiser, scaler, rows, tok, s, step, used):
     return total, tokens
 
 def _look(lm, weights, held, tok, s, story, best):
-    "Look at the validation loss; the best adapters so far."
+    "Evaluate on the validation rows; the best adapters so far."
     copy = lambda: {k: p.detach().clone() for k, p in weights.items()}
     if not held: return copy()
     v = _mean_loss(lm, held, tok, s)

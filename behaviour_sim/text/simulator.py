@@ -7,6 +7,7 @@ __all__ = ['ContentSimulator']
 
 # %% ../../nbs/5_text/56_simulator.ipynb #a95138f1
 import io
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +29,11 @@ class ContentSimulator(Regressor):
     "Company, account, media, time and the likes wanted → the text of a tweet."
     def __init__(self,
         preset:str='laptop', # 'tiny', 'laptop' or 'paper': which encoders
-        lm:str='smollm2',    # A language model of `LMS`; None: retrieval alone
+        lm:str='smollm2',    # A key of `LANGUAGE_MODELS`; None: retrieval alone
         seed:int=42,         # Of everything that is drawn
-    ): self.preset, self.lm, self.seed, self.names, self.likes, self.history = preset, lm, seed, None, None, None
+    ):
+        self.preset, self.lm, self.seed = preset, lm, seed
+        self.names, self.likes, self.history = None, None, None
 
     def examples(self,
         tweets:pd.DataFrame,  # Tweets to be written
@@ -38,8 +41,14 @@ class ContentSimulator(Regressor):
         skip=None,            # (n,) positions among the known tweets to leave out of each, such as its own
         quiet:bool|None=None, # No progress bar
     ) -> list: # For each tweet a table from `TweetRetriever.rank`
-        "The known tweets that each will resemble most."
+        "The earlier tweets that each will resemble most."
         return self.retriever.rank(tweets, max(k, 8), quiet, skip)
+
+    def prompts(self, tweets:pd.DataFrame, found:list # From `examples`
+               ) -> list: # Texts that end where the tweet begins
+        "What the language model reads."
+        examples = [list(f['content'][:self.k]) for f in found]
+        return build_prompts(tweets, examples=examples, k=self.k)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #065f45bf
 _SETTINGS_OF = {'smollm2': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
@@ -58,18 +67,19 @@ def _language_model_of(
 def fit(self:ContentSimulator,
     tweets:pd.DataFrame,        # Tweets with `content`
     captions:pd.DataFrame=None, # id, caption
-    minutes:float=20,           # Minutes that fine-tuning may take; None: as long as its steps need, which makes the result the same on any machine
+    minutes:float=20,           # Time limit of fine-tuning; None: no limit, all its steps
     steps:int=None,             # Updates of the language model; None: those of its settings
     rows:int=6000,              # Tweets to fine-tune on, at most
     k:int=2,                    # Examples in each prompt
     rank_by_likes:bool=True,    # Also fit a likes simulator, if the tweets have likes
     quiet:bool|None=None,       # No progress bar
 ):
-    "Learn which old tweets a new one resembles, and to write like them."
+    "Learn which earlier tweets a new one resembles, and to write like them."
     t, self.names = normalise_tweets(tweets, captions), None
     self.k, self.retriever = k, TweetRetriever(self.preset, seed=self.seed).fit(t, quiet)
-    t = self.retriever.tweets
-    self.likes = LikesSimulator(self.preset, seed=self.seed).fit(t, quiet=quiet) if rank_by_likes and 'likes' in t and t['likes'].notna().all() else None
+    t, self.likes = self.retriever.tweets, None
+    if rank_by_likes and 'likes' in t and t['likes'].notna().all():
+        self.likes = LikesSimulator(self.preset, seed=self.seed).fit(t, quiet=quiet)
     if self.lm: self._teach(t, rows, minutes, steps, quiet)
     self.names = ['content']
     return self
@@ -81,45 +91,59 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
     rng = np.random.default_rng(self.seed)
     at = np.sort(rng.permutation(len(t))[:rows])
     part = t.iloc[at].reset_index(drop=True)
-    found = self.examples(part, self.k, at, quiet)
-    prompts = build_prompts(part, examples=[list(f['content'][:self.k]) for f in found], k=self.k)
+    prompts, texts = self.prompts(part, self.examples(part, self.k, at, quiet)), part['content'].tolist()
     held = rng.random(len(part)) < min(.05, 64/len(part))
-    pick = lambda mask: ([p for p, m in zip(prompts, mask) if m], [c for c, m in zip(part['content'], mask) if m])
+    def pick(mask): return [p for p, m in zip(prompts, mask) if m], [c for c, m in zip(texts, mask) if m]
     s = LORA_SETTINGS[_SETTINGS_OF[self.lm]]
     settings = replace(s, max_steps=steps or s.max_steps, seed=self.seed)
-    self.adapter = cache_dir('adapters', content_key(prompts, part['content'].tolist(), repr(settings), str(minutes))[:32])
-    self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None, max_minutes=minutes, quiet=quiet)
+    self.adapter = cache_dir('adapters', content_key(prompts, texts, repr(settings), str(minutes))[:32])
+    self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None,
+                            max_minutes=minutes, quiet=quiet)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #68011889
+#: `table`: row, source, content. `examples`: for each tweet the table of `ContentSimulator.examples`.
+_Drafts = namedtuple('_Drafts', 'table examples')
+
 @patch
 def drafts(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written; their content is not looked at
     n:int=1,              # Drafts of the language model for each
     quiet:bool|None=None, # No progress bar
-) -> tuple: # A table of row, source, content; and for each tweet the table of `examples`
-    "Candidates for each tweet, from the retriever and from the language model."
-    found = self.examples(tweets, self.k, quiet=quiet)
-    out = [pd.DataFrame(dict(row=i, source='retrieval', content=f['content'].map(tidy_text))) for i, f in enumerate(found)]
+) -> _Drafts: # table: row, source, content; examples: a table for each tweet
+    "Drafts of each tweet, from the retriever and from the language model."
+    found, out = self.examples(tweets, self.k, quiet=quiet), []
+    for i, f in enumerate(found):
+        tidy = [tidy_text(t) for t in f['content']]
+        out.append(pd.DataFrame(dict(row=i, source='retrieval', content=tidy)))
     if self.lm and n:
-        prompts = build_prompts(tweets, examples=[list(f['content'][:self.k]) for f in found], k=self.k)
-        out += [pd.DataFrame(dict(row=range(len(tweets)), source='lm', content=[tidy_text(t) for t in texts])) for texts in self.write(prompts, n, quiet)]
-    return pd.concat(out, ignore_index=True).sort_values(['row', 'source'], kind='stable', ignore_index=True), found
+        for texts in self.write(self.prompts(tweets, found), n, quiet):
+            tidy = [tidy_text(t) for t in texts]
+            out.append(pd.DataFrame(dict(row=range(len(tweets)), source='lm', content=tidy)))
+    table = pd.concat([t for t in out if len(t)] or out, ignore_index=True)
+    return _Drafts(table.sort_values(['row', 'source'], kind='stable', ignore_index=True), found)
 
 @patch
-def write(self:ContentSimulator, prompts:list, n:int=1, quiet:bool|None=None # Prompts; drafts for each; no progress bar
-         ) -> list: # n lists of texts, the greedy ones first
+def write(self:ContentSimulator,
+    prompts:list,         # From `prompts`
+    n:int=1,              # Drafts for each
+    quiet:bool|None=None, # No progress bar
+) -> list: # n lists of texts, the greedy ones first
     "What the language model writes after each prompt."
     from behaviour_sim.text.generation import write_texts
     from behaviour_sim.text.language_models import load_language_model
     if getattr(self, '_lm', None) is None: self._lm = load_language_model(self.lm, self.adapter, fast=True)
-    once = lambda **kw: write_texts(prompts, *self._lm, seed=self.seed, quiet=quiet, **kw)
+    def once(prompts=prompts, seed=self.seed, **kw):
+        return write_texts(prompts, *self._lm, seed=seed, quiet=quiet, **kw)
     texts = [once()]
-    if n > 1: texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in once(temperature=.8, n=n - 1)))]
-    for draft in texts: # what loops or breaks off is drawn again, a few times
+    if n > 1:
+        drawn = once(temperature=.8, n=n - 1)
+        texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in drawn))]
+    for draft in texts: # a degenerate one is drawn again, a few times
         for again in range(3):
             bad = np.flatnonzero(is_degenerate([tidy_text(t) for t in draft]))
             if not len(bad): break
-            new = write_texts([prompts[i] for i in bad], *self._lm, temperature=.7, repetition_penalty=1.1, seed=self.seed + 1 + again, quiet=quiet)
+            some, seed = [prompts[i] for i in bad], self.seed + 1 + again
+            new = once(some, seed, temperature=.7, repetition_penalty=1.1)
             for i, t in zip(bad, new): draft[i] = t
     return texts
 
@@ -130,29 +154,37 @@ _SCORE = dict(likeness=1., likes=.3, copy=.5, degenerate=10.)
 @patch
 def choose(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written; `likes`: those wanted, optional
-    table:pd.DataFrame,   # From `drafts`
-    found:list,           # From `drafts`
+    drafts:_Drafts,       # From `drafts`
     likes:str='wanted',   # 'wanted': closest to `likes`; 'most': as many as can be; 'ignore'
-    weights:dict=_SCORE,   # Of the parts of the score
+    weights:dict=_SCORE,  # Of the parts of the score
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # The table with likeness, predicted, copied, degenerate, score
     "Score the drafts."
-    if likes not in ('wanted', 'most', 'ignore'): raise BadInput(f"likes is 'wanted', 'most' or 'ignore', not {likes!r}")
-    kernel, out = self.retriever.kernel, table.copy()
-    seen, out['likeness'] = kernel.see(out['content'].tolist()), 0.
-    at = out.groupby('row').indices
-    for i, f in enumerate(found):
-        w = np.exp((f['expected'] - f['expected'].max())/.15).to_numpy()
-        L = kernel.likeness(tuple(x[at[i]] for x in seen), kernel.see(f['content'].tolist()))
-        out.loc[at[i], 'likeness'] = L @ (w/w.sum())
-    known = [*self.retriever.texts, *map(tidy_text, self.retriever.texts)] # as it was, and as a draft would give it
+    if likes not in ('wanted', 'most', 'ignore'):
+        raise BadInput(f"likes is 'wanted', 'most' or 'ignore', not {likes!r}")
+    (table, examples), retriever, w = drafts, self.retriever, weights
+    out = table.assign(likeness=self._likeness(table, examples))
+    known = [*retriever.texts, *map(tidy_text, retriever.texts)] # as it was, and as a draft would give it
     out['copied'], out['degenerate'] = _copied(out['content'], known), is_degenerate(out['content'])
-    out['score'] = weights['likeness']*out['likeness'] - weights['copy']*out['copied'] - weights['degenerate']*out['degenerate']
+    out['score'] = w['likeness']*out['likeness'] - w['copy']*out['copied'] - w['degenerate']*out['degenerate']
     if self.likes is not None and likes != 'ignore':
-        out['predicted'] = self.likes.predict_log1p(tweets.iloc[out['row']].assign(content=out['content'].to_numpy()), quiet)
+        asked = tweets.iloc[out['row']].assign(content=out['content'].to_numpy())
+        out['predicted'] = self.likes.predict_log1p(asked, quiet)
         wanted = to_log1p(tweets['likes'])[out['row']] if likes == 'wanted' and 'likes' in tweets else None
-        if wanted is not None: out['score'] -= weights['likes']*np.abs(out['predicted'] - wanted)
-        elif likes == 'most': out['score'] += weights['likes']*out['predicted']
+        if wanted is not None: out['score'] -= w['likes']*np.abs(out['predicted'] - wanted)
+        elif likes == 'most': out['score'] += w['likes']*out['predicted']
+    return out
+
+@patch
+def _likeness(self:ContentSimulator, table, examples) -> np.ndarray: # (n,) 0 to 6; 0 without examples
+    "The mean likeness of each draft to the examples, weighted by what is expected of them."
+    kernel, out = self.retriever.kernel, np.zeros(len(table))
+    seen = kernel.see(table['content'].tolist())
+    for i, at in table.groupby('row').indices.items():
+        if not len(f := examples[i]): continue
+        w = np.exp((f['expected'] - f['expected'].max())/.15).to_numpy()
+        L = kernel.likeness(tuple(x[at] for x in seen), kernel.see(f['content'].tolist()))
+        out[at] = L @ (w/w.sum())
     return out
 
 # %% ../../nbs/5_text/56_simulator.ipynb #8a6643ba
@@ -161,42 +193,53 @@ _SOURCES = ('mixed', 'lm', 'retrieval')
 @patch
 def pick(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written
-    table:pd.DataFrame,   # From `drafts`
-    found:list,           # From `drafts`
-    source:str='mixed',   # One of SOURCES
+    drafts:_Drafts,       # From `drafts`
+    source:str='mixed',   # One of `_SOURCES`
     likes:str='wanted',   # 'wanted', 'most' or 'ignore'
     quiet:bool|None=None, # No progress bar
-) -> pd.DataFrame: # id, content, source and the parts of the score; one row for each tweet, in their order and with their index
+) -> pd.DataFrame: # id, content, source and the parts of the score; a row for each tweet, with its index
     "The best scored draft of each tweet."
-    if source != 'mixed': table = table[table['source'] == source].reset_index(drop=True)
-    if source == 'retrieval': table = table.groupby('row').head(1).reset_index(drop=True) # the retriever has chosen
-    best = self.choose(tweets, table, found, likes, quiet=quiet).sort_values('score', ascending=False, kind='stable').groupby('row').head(1).sort_values('row')
-    return best.drop(columns='row').set_axis(tweets.index).assign(id=tweets['id'].to_numpy())[['id', 'content', 'source', *[c for c in best if c not in ('row', 'content', 'source')]]]
+    table = drafts.table
+    if source != 'mixed': table = table[table['source'] == source]
+    if source == 'retrieval': table = table.groupby('row').head(1) # the retriever has chosen
+    none = sorted({*range(len(tweets))} - {*table['row']})
+    if none: table = pd.concat([table, pd.DataFrame(dict(row=none, source='none', content=''))])
+    drafts = drafts._replace(table=table.reset_index(drop=True))
+    scored = self.choose(tweets, drafts, likes, quiet=quiet)
+    best = scored.sort_values('score', ascending=False, kind='stable').groupby('row').head(1)
+    best = best.sort_values('row').set_axis(tweets.index)
+    first = ['id', 'content', 'source']
+    return best.assign(id=tweets['id'].to_numpy())[[*first, *[c for c in best if c not in ('row', *first)]]]
 
 @patch
 def generate(self:ContentSimulator,
     tweets:pd.DataFrame,        # Tweets to be written; their content is not looked at
     captions:pd.DataFrame=None, # id, caption
     n:int=1,                    # Drafts of the language model for each
-    source:str='mixed',         # One of SOURCES
+    source:str='mixed',         # One of `_SOURCES`
     likes:str='wanted',         # 'wanted', 'most' or 'ignore'
     quiet:bool|None=None,       # No progress bar
 ) -> pd.DataFrame: # As from `pick`
     "Write each tweet."
     if self.names is None: raise BadInput("This content simulator is not fitted yet")
     if source not in _SOURCES: raise BadInput(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
-    if source == 'lm' and not self.lm: raise BadInput("This content simulator was fitted without a language model")
+    if source == 'lm' and not self.lm: raise BadInput("This content simulator has no language model")
     t = normalise_tweets(tweets, captions)
-    return self.pick(t, *self.drafts(t, 0 if source == 'retrieval' else n, quiet), source, likes, quiet).set_axis(tweets.index)
+    drafts = self.drafts(t, 0 if source == 'retrieval' else n, quiet)
+    return self.pick(t, drafts, source, likes, quiet).set_axis(tweets.index)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #4694858a
+_ADAPTER_FILES = ('config.json', 'model.safetensors')
+
 @patch
 def _pack(self:ContentSimulator, folder):
-    parts = dict(retriever=self.retriever) | (dict(likes=self.likes) if self.likes is not None else {})
-    files = {}
-    if self.lm: files = {f'adapter.{n}': (Path(self.adapter)/f'adapter_{n}').read_bytes() for n in ('config.json', 'model.safetensors')}
+    files, parts = {}, dict(retriever=self.retriever)
+    if self.likes is not None: parts['likes'] = self.likes
+    if self.lm:
+        for n in _ADAPTER_FILES: files[f'adapter.{n}'] = (Path(self.adapter)/f'adapter_{n}').read_bytes()
     if self.history is not None: files['history.csv'] = self.history.to_csv(index=False).encode()
-    return dict(preset=self.preset, lm=self.lm, seed=self.seed, k=self.k, names=self.names, parts=sorted(parts), inner=save_parts(folder, parts)), files
+    facts = {k: getattr(self, k) for k in ('preset', 'lm', 'seed', 'k', 'names')}
+    return facts | dict(parts=sorted(parts), inner=save_parts(folder, parts)), files
 
 @patch(cls_method=True)
 def _unpack(cls:ContentSimulator, facts, files, folder):
@@ -205,8 +248,9 @@ def _unpack(cls:ContentSimulator, facts, files, folder):
     self.k, self.names = facts['k'], facts['names']
     for name, part in parts.items(): setattr(self, name, part)
     if self.lm:
-        self.adapter = cache_dir('adapters', content_key(files['adapter.config.json'], files['adapter.model.safetensors'])[:32])
-        for n in ('config.json', 'model.safetensors'):
+        key = content_key(*(files[f'adapter.{n}'] for n in _ADAPTER_FILES))
+        self.adapter = cache_dir('adapters', key[:32])
+        for n in _ADAPTER_FILES:
             with write_atomic(self.adapter/f'adapter_{n}', 'wb') as f: f.write(files[f'adapter.{n}'])
     if 'history.csv' in files: self.history = pd.read_csv(io.BytesIO(files['history.csv']))
     return self
