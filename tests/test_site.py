@@ -352,7 +352,7 @@ def test_no_page_is_wider_than_a_phone(browser, site, home):
 def test_the_sidebar_opens_on_a_phone(browser, home):
     emulate(browser, width=390, height=844)
     browser.get(home + "2_data/tweets.html")
-    shown = "const r = document.querySelector('#quarto-sidebar a[href=\"../core.html\"]').getBoundingClientRect(); return r.width > 0 && r.left >= 0 && r.right <= 390"
+    shown = "const r = document.querySelector('#quarto-sidebar a[href=\"cleaning.html\"]').getBoundingClientRect(); return r.width > 0 && r.left >= 0 && r.right <= 390"
     assert not browser.execute_script(shown)
     browser.find_element("css selector", ".quarto-btn-toggle").click()
     assert wait(browser, shown)
