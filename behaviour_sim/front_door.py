@@ -19,7 +19,7 @@ _NAMES = dict(
 _FIRST = dict(ContentSimulator='likes.explain')
 
 # %% ../nbs/02_front_door.ipynb #763cf1d1
-def __getattr__(
+def _resolve(
     name: str, # Name that the package does not hold yet
 ):
     "The object behind a name of the front door."
@@ -28,6 +28,6 @@ def __getattr__(
     return getattr(found, name)
 
 # %% ../nbs/02_front_door.ipynb #d83f083a
-def __dir__() -> list[str]: # Sorted
+def _listed() -> list[str]: # Sorted
     "The names of the front door and the version."
     return sorted([*_NAMES, '__version__'])

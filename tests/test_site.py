@@ -105,6 +105,41 @@ def test_every_notebook_is_on_the_map():
     assert not [p.as_posix() for p in docs.notebooks(ROOT / "nbs") if p.name != "index.ipynb" and f"(nbs/{p.as_posix()})" not in text]
 
 
+def prose_of(path) -> str:
+    "The Markdown of a notebook."
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    return "\n\n".join(docs.text_of(c) for c in nb["cells"] if c["cell_type"] == "markdown")
+
+
+def tables(text: str) -> list[str]:
+    "The tables of a Markdown text."
+    return re.findall(r"(?m)(?:^\|.*(?:\n|\Z))+", text)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_pages():
+    "Each of its tables of figures stands word for word on a page of results; a change in one place only fails."
+    mine = [t for t in tables(prose_of(ROOT / "nbs" / "index.ipynb")) if "| folder |" not in t]
+    theirs = "\n".join(prose_of(p) for p in sorted((ROOT / "nbs" / "pages").glob("*.ipynb")))
+    assert len(mine) == 2 and all(t.strip() in theirs for t in mine)
+
+
+@pytest.mark.parametrize("name", ["quality", "speed", "writing", "pictures"])
+def test_a_page_of_results_names_the_command_that_makes_its_figures(name):
+    text = prose_of(ROOT / "nbs" / "pages" / f"{name}.ipynb")
+    targets = re.findall(r"(?m)^make (bench-[\w-]+)$", text)
+    assert len(targets) == 1 and f"\n{targets[0]}: setup\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert tables(text) and text.index(targets[0]) < text.index(tables(text)[0])
+
+
+def test_the_readme_uses_the_front_door_only():
+    "Its code imports the package and nothing below it, and every name that it takes is there."
+    import behaviour_sim
+    code = "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert "import behaviour_sim as bs\n" in code and not re.search(r"behaviour_sim\.", code)
+    used = set(re.findall(r"\bbs\.(\w+)", code))
+    assert {"sample_tweets", "LikesSimulator"} <= used <= set(dir(behaviour_sim))
+
+
 @pytest.mark.parametrize("name", ["report", "app"])
 def test_the_pictures_of_the_readme_are_small(name):
     path = ROOT / "nbs" / "images" / f"{name}.png"
