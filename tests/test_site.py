@@ -1,4 +1,5 @@
 """The rendered site, in a real browser: `make docs` must give pages that load, find, show and can be read."""
+import ast
 import html
 import importlib.util
 import json
@@ -97,6 +98,25 @@ def test_links_of_the_readme_lead_somewhere():
     assert {"run", "test", "app", "picture"} <= named <= targets
     assert not re.findall(r"!\[\s*\]", text), "a picture without alt text"
     assert text.count("```") % 2 == 0 and "```" not in "".join(re.findall(r"(?ms)^```python\n(.*?)^```$", text))
+
+
+@pytest.mark.parametrize("name", ["SECURITY", "CONTRIBUTING", "CHANGELOG", "LICENCES"])
+def test_links_of_the_other_pages_lead_somewhere(name):
+    text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    found = [m.partition("#")[0] for m in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", m)]
+    assert not [m for m in found if not (ROOT / m).is_file()]
+    assert name != "SECURITY" or len(found) >= 4
+
+
+def test_the_moves_of_the_changelog_lead_to_modules():
+    "Every module that is named as new is there, with the names that it is said to have; every module is named."
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(\w+)` \| `([\w.]+)` \| (.*) ?\|$", text[text.index("## 0.2.0"):text.index("## 0.1.0")])
+    assert len(rows) == 48 and len({old for old, *_ in rows}) == len({new for _, new, _ in rows}) == 48
+    for _, module, names in rows:
+        path = ROOT / "behaviour_sim" / (module.replace(".", "/") + ".py")
+        held = {t.id if isinstance(t, ast.Name) else getattr(n, "name", "") for n in ast.parse(path.read_text(encoding="utf-8")).body for t in getattr(n, "targets", [n])}
+        assert {new for new in re.findall(r"→ `(\w+)`", names)} <= held, module
 
 
 def test_every_notebook_is_on_the_map():
