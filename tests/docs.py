@@ -354,13 +354,17 @@ class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
         self.ids, self.links, self.loads, self.no_alt, self.pictures = set(), [], [], 0, 0
+        self.open_link, self.nested, self.verbatim, self.raw = "", [], 0, []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
+        self.verbatim += tag in ("pre", "code", "script", "style")
         self.ids.update(filter(None, (a.get("id"), a.get("name") if tag == "a" else None)))
         if tag == "a" and a.get("href") is not None:
             self.links.append(a["href"])
+            self.nested += [self.open_link] if self.open_link else []
+            self.open_link = a["href"]
         if tag == "link" and not {"canonical", "alternate"} & set((a.get("rel") or "").split()):
             self.loads.append(a.get("href") or "")
         if tag in ("img", "script", "iframe", "source", "video", "audio", "embed") and a.get("src"):
@@ -368,6 +372,15 @@ class Page(HTMLParser):
         if tag == "img":
             self.pictures += 1
             self.no_alt += not (a.get("alt") or "").strip()
+
+    def handle_endtag(self, tag):
+        self.verbatim -= tag in ("pre", "code", "script", "style")
+        if tag == "a":
+            self.open_link = ""
+
+    def handle_data(self, data):
+        if "](" in data and not self.verbatim:
+            self.raw.append(data[data.index("]("):][:60])
 
 
 def faults(site: Path, home: str = "") -> tuple[list[str], dict[str, int]]:
@@ -401,6 +414,8 @@ def faults(site: Path, home: str = "") -> tuple[list[str], dict[str, int]]:
         for url in page.loads:
             look(path, where, url, True)
         n["pictures"] += page.pictures
+        found += [f"{where}: the link to {url} holds another link" for url in page.nested]
+        found += [f"{where}: a link inside a link, shown as it is written: {said!r}" for said in page.raw]
         if page.no_alt:
             found.append(f"{where}: {page.no_alt} picture(s) without alt text")
     for path in sorted(site.rglob("*.css")):

@@ -193,6 +193,8 @@ def test_checker_is_content_with_a_good_site(small):
     ('src="data:image/png;base64,AA"', 'src="https://cdn.example/x.png"', "from the web"),
     ('src="data:image/png;base64,AA"', 'src="gone.png"', "leads nowhere"),
     ('alt="a dot"', 'alt=""', "without alt text"),
+    ('<a href="b.html#end">b</a>', '<a href="b.html"><code><a href="b.html#end">b</a></code></a>', "the link to b.html holds another link"),
+    ("</body>", "<p>[<code>fit</code>](b.html)</p></body>", "a link inside a link"),
     ("</body>", '<script src="//cdn.example/x.js"></script></body>', "from the web"),
     ("<body>", '<body><link rel="stylesheet" href="https://fonts.example/f.css">', "from the web"),
 ])
