@@ -22,8 +22,21 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?")
-# A notebook's band is the first digit of its number
-BANDS = {"0": "Data", "1": "Features", "2": "Likes", "3": "Text", "4": "Pictures", "5": "Scale", "6": "Command line"}
+# A folder of nbs/: its name in the sidebar, and what happens in it. The notebooks beside index.ipynb are the core.
+FOLDERS = {
+    "tutorials": ("Tutorials", "Whole tasks from beginning to end."),
+    "pages": ("Results", "What was measured on real tweets, each figure with the command that makes it."),
+    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, and the names that `import behaviour_sim` offers."),
+    "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
+    "2_data": ("Data", "Tweets are read, validated, cleaned, split and explored."),
+    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table."),
+    "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
+    "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets."),
+    "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and draws new ones."),
+    "7_scale": ("Scale", "The same jobs on Ray, and trees that read from disk."),
+    "8_apps": ("Apps", "The report of a run, the page for drafts, and the command line."),
+    "9_bench": ("Benchmarks", "Quality and speed are measured; no other notebook imports these."),
+}
 
 
 # ---- which page stands where
@@ -35,22 +48,29 @@ def notebooks(folder: Path) -> list[Path]:
 
 
 def page_of(path: Path) -> Path:
-    "The name nbdev gives a page: 2_data/20_tweets.ipynb is data."
+    "The name nbdev gives a page: 2_data/20_tweets.ipynb is 2_data/tweets.ipynb."
     return path.with_name(re.sub(r"^\d+[a-zA-Z0-9]*_", "", path.name.lower()))
 
 
+def module_of(page: str) -> str:
+    "The module that a page documents: 2_data/tweets is data.tweets."
+    return ".".join(re.sub(r"^\d+_", "", part) for part in page.split("/"))
+
+
+def folder_of(path: Path) -> str:
+    "The key of a notebook's folder in FOLDERS; a new folder needs a line there."
+    folder = path.parent.as_posix().removeprefix(".")
+    if folder not in FOLDERS:
+        raise SystemExit(f"nbs/{folder} has no name and sentence in FOLDERS of tests/docs.py")
+    return folder
+
+
 def sidebar(paths: list[Path]) -> list:
-    "The sidebar in Quarto's form: the front page, the tutorials, then a section for each band of numbers."
-    top, sections = [], {}
-    for p in paths:
-        if len(p.parts) > 1:
-            sections.setdefault(p.parts[0].replace("_", " ").capitalize(), []).append(p.as_posix())
-        elif re.match(r"\d", p.name):
-            sections.setdefault(BANDS.get(p.name[0], "More"), []).append(p.as_posix())
-        else:
-            top.append(p.as_posix())
-    order = [*sorted(set(sections) - {*BANDS.values(), "More"}), *BANDS.values(), "More"]
-    return top + [dict(section=s, contents=sections[s]) for s in order if s in sections]
+    "The sidebar in Quarto's form: the front page, then a section for each folder, in the order of FOLDERS."
+    core = lambda p: len(p.parts) > 1 or re.match(r"\d", p.name)
+    top, rest = [p for p in paths if not core(p)], [p for p in paths if core(p)]
+    inside = {f: [p.as_posix() for p in rest if folder_of(p) == f] for f in FOLDERS}
+    return [p.as_posix() for p in top] + [dict(section=FOLDERS[f][0], contents=c) for f, c in inside.items() if c]
 
 
 def sidebar_yml(contents: list) -> str:
@@ -61,11 +81,19 @@ def sidebar_yml(contents: list) -> str:
 # ---- from processed notebooks to what smalldocs renders
 
 def symbols() -> dict[str, dict[str, str]]:
-    "For every module the public names that have a place in the docs, and that place: {'data': {'read_tweets': 'data.html#read_tweets'}}."
+    "For every page its names and their places: {'2_data/tweets': {'read_tweets': '2_data/tweets.html#read_tweets'}}."
     text = (ROOT / "behaviour_sim" / "_modidx.py").read_text(encoding="utf-8")
     index = ast.literal_eval(text[text.index("{"):])["syms"]
-    short = lambda mod, name: name.removeprefix(mod + ".")
-    return {m.split(".", 1)[1]: {short(m, n): at for n, (at, _) in syms.items()} for m, syms in index.items()}
+    found = {}
+    for module, names in index.items():
+        for name, (at, _) in names.items():
+            found.setdefault(at.partition(".html")[0], {})[name.removeprefix(module + ".")] = at
+    return found
+
+
+def page_id(page: Path) -> str:
+    "A page's path without its ending."
+    return page.with_suffix("").as_posix()
 
 
 def text_of(cell: dict) -> str:
@@ -86,7 +114,7 @@ class Stage:
         self.nbs = {p: json.loads((proc / p).read_text(encoding="utf-8")) for p in self.pages}
         self.docs = {n: d for m, places in self.symbols.items() for n, _, d in documented(m, places)}
         shown = lambda nb: {n for c in nb["cells"] for n in re.findall(r"(?m)^show_doc\(([\w.]+)", text_of(c))}
-        self.shown = {self.pages[p].stem: shown(nb) for p, nb in self.nbs.items()}
+        self.shown = {page_id(self.pages[p]): shown(nb) for p, nb in self.nbs.items()}
 
     def run(self) -> None:
         "Write all of it."
@@ -130,7 +158,7 @@ class Stage:
                 raw = json.loads((ROOT / "nbs" / src).read_text(encoding="utf-8"))
                 code += "\n".join(text_of(c) for c in raw["cells"] if c["cell_type"] == "code")
         imported = re.findall(r"(?m)^\s*from\s+behaviour_sim[\w.]*\s+import\s+\(?([^)\n]*(?:\([^)]*\))?)", code)
-        return {*self.symbols.get(page.stem, ()), *re.findall(r"\w+", " ".join(imported))}
+        return {*self.symbols.get(page_id(page), ()), *re.findall(r"\w+", " ".join(imported))}
 
     def links(self, text: str, page: Path, known: set[str]) -> str:
         "Links to the site itself made relative, and to notebooks by the names of their pages."
@@ -139,12 +167,11 @@ class Stage:
         def doclink(m: re.Match) -> str:
             # nbdev links every code word that some module exports. A plain word such as `caption` is as often a column:
             # it stays a link only where its notebook knows the name.
-            word, at = m[1], m[2]
-            module, _, anchor = at.partition(".html#")
-            place = self.place(module, anchor)
+            word, (target, _, anchor) = m[1], m[2].partition(".html#")
+            place = self.place(target, anchor)
             if not place or (re.fullmatch(r"[a-z]+", word) and word not in known):
                 return f"`{word}`"
-            return f"[`{word}`]({posixpath.relpath(module, here)}.ipynb#{place})"
+            return f"[`{word}`]({posixpath.relpath(target, here)}.ipynb#{place})"
 
         def relative(m: re.Match) -> str:
             target = posixpath.normpath(posixpath.join(here, m[1]))
@@ -158,30 +185,35 @@ class Stage:
         text = text.replace(f"]({self.home}", "](/")
         return re.sub(r"\]\((?![a-z]+:|/|#)([^)#\s]+\.ipynb)", relative, text)
 
-    def place(self, module: str, anchor: str) -> str:
-        "Where a name is shown on its module's page: at its own heading, else at that of its class, else nowhere."
-        headings = {n.lower() for n in self.shown.get(module, ())}
+    def place(self, page: str, anchor: str) -> str:
+        "Where a name is shown on its page: at its own heading, else at that of its class, else nowhere."
+        headings = {n.lower() for n in self.shown.get(page, ())}
         return next((a for a in (anchor, anchor.rpartition(".")[0]) if a in headings), "")
 
     def api(self, contents: list) -> str:
         "A page that lists every public name with its first line."
         lines = ["---", "title: API reference", "description: Every public name, by module, with its first line.", "---", ""]
+        sentences = dict(FOLDERS.values())
         for group in (c for c in contents if isinstance(c, dict)):
-            modules = [page_of(Path(p)).stem for p in group["contents"]]
-            shown = {m: [(n, self.place(m, at.partition("#")[2]), d) for n, at, d in documented(m, self.symbols[m])] for m in modules if m in self.symbols}
-            shown = {m: [row for row in rows if row[1]] for m, rows in shown.items()}
-            if any(shown.values()):
-                lines += [f"## {group['section']}", ""]
-            for module, rows in shown.items():
-                if rows:
-                    lines += [f"### [{module}]({module}.ipynb) {{#module-{module}}}", "", "| name | what it is |", "|---|---|"]
-                    lines += [f"| [`{n}`]({module}.ipynb#{at}) | {cell_text(doc)} |" for n, at, doc in rows] + [""]
+            pages = [p for p in (page_id(page_of(Path(c))) for c in group["contents"]) if p in self.symbols]
+            rows = {p: [r for r in documented(p, self.symbols[p]) if self.place(p, r[1].partition("#")[2])] for p in pages}
+            if any(rows.values()):
+                lines += [f"## {group['section']}", "", sentences[group["section"]], ""]
+            for page in (p for p in pages if rows[p]):
+                lines += self.module_table(page, rows[page])
         return "\n".join(lines)
 
+    def module_table(self, page: str, rows: list[tuple[str, str, str]]) -> list[str]:
+        "A module's heading and the table of its names."
+        module = module_of(page)
+        at = lambda place: f"{page}.ipynb#{self.place(page, place.partition('#')[2])}"
+        head = [f"### [{module}]({page}.ipynb) {{#module-{module.replace('.', '-')}}}", "", "| name | what it is |", "|---|---|"]
+        return head + [f"| [`{n}`]({at(place)}) | {cell_text(doc)} |" for n, place, doc in rows] + [""]
 
-def documented(module: str, places: dict[str, str]) -> list[tuple[str, str, str]]:
-    "The public functions and classes of a module, in its order: name, place, first line of the docstring."
-    tree = ast.parse((ROOT / "behaviour_sim" / f"{module}.py").read_text(encoding="utf-8"))
+
+def documented(page: str, places: dict[str, str]) -> list[tuple[str, str, str]]:
+    "The public functions and classes of a page's module, in its order: name, place, first line of the docstring."
+    tree = ast.parse((ROOT / "behaviour_sim" / (module_of(page).replace(".", "/") + ".py")).read_text(encoding="utf-8"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     found = [(n.name, (ast.get_docstring(n) or "").split("\n")[0]) for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
     return [(n, places[n], d) for n, d in dict(reversed(found)).items() if n in places][::-1]
@@ -291,7 +323,7 @@ def process() -> Path:
     if done.returncode:
         raise SystemExit(f"nbdev could not process the notebooks:\n{done.stderr[-4000:]}")
     proc = ROOT / "_proc"
-    for gone in set(notebooks(proc)) - set(notebooks(ROOT / "nbs")):
+    for gone in {*notebooks(proc)} - {*notebooks(ROOT / "nbs")}:
         (proc / gone).unlink()
     return proc
 
@@ -322,13 +354,17 @@ class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
         self.ids, self.links, self.loads, self.no_alt, self.pictures = set(), [], [], 0, 0
+        self.open_link, self.nested, self.verbatim, self.raw = "", [], 0, []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
+        self.verbatim += tag in ("pre", "code", "script", "style")
         self.ids.update(filter(None, (a.get("id"), a.get("name") if tag == "a" else None)))
         if tag == "a" and a.get("href") is not None:
             self.links.append(a["href"])
+            self.nested += [self.open_link] if self.open_link else []
+            self.open_link = a["href"]
         if tag == "link" and not {"canonical", "alternate"} & set((a.get("rel") or "").split()):
             self.loads.append(a.get("href") or "")
         if tag in ("img", "script", "iframe", "source", "video", "audio", "embed") and a.get("src"):
@@ -336,6 +372,15 @@ class Page(HTMLParser):
         if tag == "img":
             self.pictures += 1
             self.no_alt += not (a.get("alt") or "").strip()
+
+    def handle_endtag(self, tag):
+        self.verbatim -= tag in ("pre", "code", "script", "style")
+        if tag == "a":
+            self.open_link = ""
+
+    def handle_data(self, data):
+        if "](" in data and not self.verbatim:
+            self.raw.append(data[data.index("]("):][:60])
 
 
 def faults(site: Path, home: str = "") -> tuple[list[str], dict[str, int]]:
@@ -369,6 +414,8 @@ def faults(site: Path, home: str = "") -> tuple[list[str], dict[str, int]]:
         for url in page.loads:
             look(path, where, url, True)
         n["pictures"] += page.pictures
+        found += [f"{where}: the link to {url} holds another link" for url in page.nested]
+        found += [f"{where}: a link inside a link, shown as it is written: {said!r}" for said in page.raw]
         if page.no_alt:
             found.append(f"{where}: {page.no_alt} picture(s) without alt text")
     for path in sorted(site.rglob("*.css")):

@@ -292,3 +292,9 @@ def test_readme_is_fresh():
     "README.md is what `make readme` writes."
     made = runpy.run_path(str(ROOT/'tests'/'readme.py'))['readme']()
     assert (ROOT/'README.md').read_text(encoding='utf-8') == made
+
+def test_readme_is_short():
+    "At most 900 words outside code and tables."
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    words = re.sub(r'(?m)^\|.*$', '', re.sub(r'(?ms)^```.*?^```$', '', text)).split()
+    assert 300 < len(words) <= 900, f'{len(words)} words'

@@ -1,4 +1,6 @@
 """The rendered site, in a real browser: `make docs` must give pages that load, find, show and can be read."""
+import ast
+import html
 import importlib.util
 import json
 import re
@@ -70,9 +72,9 @@ def test_nothing_loaded_from_the_web_and_licences_beside_what_is_vendored(site):
 
 def test_doclinks_lead_to_where_the_name_is_defined(site):
     text = (site / "index.html").read_text() + (site / "api.html").read_text()
-    assert 'href="data.html#read_tweets"' in text and 'id="read_tweets"' in (site / "data.html").read_text()
+    assert 'href="2_data/tweets.html#read_tweets"' in text and 'id="read_tweets"' in (site / "2_data/tweets.html").read_text()
     # a column's name is not a link, whatever function has the same name
-    assert not re.search(r'<a[^>]*captioning[^>]*><code>caption</code>', (site / "data.html").read_text())
+    assert not re.search(r'<a[^>]*captioning[^>]*><code>caption</code>', (site / "2_data/tweets.html").read_text())
 
 
 def test_a_line_in_italics_is_the_caption_of_the_figure_above(site):
@@ -98,10 +100,64 @@ def test_links_of_the_readme_lead_somewhere():
     assert text.count("```") % 2 == 0 and "```" not in "".join(re.findall(r"(?ms)^```python\n(.*?)^```$", text))
 
 
+@pytest.mark.parametrize("name", ["SECURITY", "CONTRIBUTING", "CHANGELOG", "LICENCES"])
+def test_links_of_the_other_pages_lead_somewhere(name):
+    text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    found = [m.partition("#")[0] for m in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", m)]
+    assert not [m for m in found if not (ROOT / m).is_file()]
+    assert name != "SECURITY" or len(found) >= 4
+
+
+def test_the_moves_of_the_changelog_lead_to_modules():
+    "Every module that is named as new is there, with the names that it is said to have; every module is named."
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(\w+)` \| `([\w.]+)` \| (.*) ?\|$", text[text.index("## 0.2.0"):text.index("## 0.1.0")])
+    assert len(rows) == 48 and len({old for old, *_ in rows}) == len({new for _, new, _ in rows}) == 48
+    for _, module, names in rows:
+        path = ROOT / "behaviour_sim" / (module.replace(".", "/") + ".py")
+        held = {t.id if isinstance(t, ast.Name) else getattr(n, "name", "") for n in ast.parse(path.read_text(encoding="utf-8")).body for t in getattr(n, "targets", [n])}
+        assert {new for new in re.findall(r"→ `(\w+)`", names)} <= held, module
+
+
 def test_every_notebook_is_on_the_map():
     "A person finds each from the front page."
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert not [p.as_posix() for p in docs.notebooks(ROOT / "nbs") if p.name != "index.ipynb" and f"(nbs/{p.as_posix()})" not in text]
+
+
+def prose_of(path) -> str:
+    "The Markdown of a notebook."
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    return "\n\n".join(docs.text_of(c) for c in nb["cells"] if c["cell_type"] == "markdown")
+
+
+def tables(text: str) -> list[str]:
+    "The tables of a Markdown text."
+    return re.findall(r"(?m)(?:^\|.*(?:\n|\Z))+", text)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_pages():
+    "Each of its tables of figures stands word for word on a page of results; a change in one place only fails."
+    mine = [t for t in tables(prose_of(ROOT / "nbs" / "index.ipynb")) if "| folder |" not in t]
+    theirs = "\n".join(prose_of(p) for p in sorted((ROOT / "nbs" / "pages").glob("*.ipynb")))
+    assert len(mine) == 2 and all(t.strip() in theirs for t in mine)
+
+
+@pytest.mark.parametrize("name", ["quality", "speed", "writing", "pictures"])
+def test_a_page_of_results_names_the_command_that_makes_its_figures(name):
+    text = prose_of(ROOT / "nbs" / "pages" / f"{name}.ipynb")
+    targets = re.findall(r"(?m)^make (bench-[\w-]+)$", text)
+    assert len(targets) == 1 and f"\n{targets[0]}: setup\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert tables(text) and text.index(targets[0]) < text.index(tables(text)[0])
+
+
+def test_the_readme_uses_the_front_door_only():
+    "Its code imports the package and nothing below it, and every name that it takes is there."
+    import behaviour_sim
+    code = "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert "import behaviour_sim as bs\n" in code and not re.search(r"behaviour_sim\.", code)
+    used = set(re.findall(r"\bbs\.(\w+)", code))
+    assert {"sample_tweets", "LikesSimulator"} <= used <= set(dir(behaviour_sim))
 
 
 @pytest.mark.parametrize("name", ["report", "app"])
@@ -137,6 +193,8 @@ def test_checker_is_content_with_a_good_site(small):
     ('src="data:image/png;base64,AA"', 'src="https://cdn.example/x.png"', "from the web"),
     ('src="data:image/png;base64,AA"', 'src="gone.png"', "leads nowhere"),
     ('alt="a dot"', 'alt=""', "without alt text"),
+    ('<a href="b.html#end">b</a>', '<a href="b.html"><code><a href="b.html#end">b</a></code></a>', "the link to b.html holds another link"),
+    ("</body>", "<p>[<code>fit</code>](b.html)</p></body>", "a link inside a link"),
     ("</body>", '<script src="//cdn.example/x.js"></script></body>', "from the web"),
     ("<body>", '<body><link rel="stylesheet" href="https://fonts.example/f.css">', "from the web"),
 ])
@@ -155,10 +213,10 @@ def test_checker_reads_style_sheets(small, rule):
 def test_a_broken_link_fails_the_build(site, tmp_path):
     copy = tmp_path / "site"
     shutil.copytree(site, copy)
-    page = copy / "data.html"
+    page = copy / "2_data/tweets.html"
     page.write_text(page.read_text().replace('id="read_tweets"', 'id="read_twits"'))
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "docs.py"), "--check", str(copy)], capture_output=True, text=True)
-    assert done.returncode == 1 and "data.html#read_tweets has no such place" in done.stderr
+    assert done.returncode == 1 and "tweets.html#read_tweets has no such place" in done.stderr
 
 
 @pytest.mark.parametrize("link, ok", [("00_core.ipynb#one", True), ("00_core.ipynb#gone", False), ("09_gone.ipynb", False)])
@@ -181,13 +239,48 @@ def test_a_link_written_in_a_notebook_is_followed(tmp_path, link, ok):
 
 # ---- the parts
 
-def test_sidebar_groups_by_number_and_takes_in_new_notebooks():
-    names = ["index", "00_core", "07_download", "47_simulator", "51_metrics", "40_sdxl_lora", "70_ray_data", "83_cli", "90_new", "tutorials/x"]
+def test_sidebar_follows_the_folders():
+    names = ["index", "00_core", "02_new", "1_corpus/10_pictures", "4_likes/47_simulator", "4_likes/49_new", "5_text/51_metrics", "6_images/60_models",
+             "7_scale/70_ray_data", "8_apps/83_cli", "9_bench/90_audit", "tutorials/x", "pages/quality"]
     got = docs.sidebar([Path(f"{n}.ipynb") for n in names])
     assert got[0] == "index.ipynb"
     assert {s["section"]: len(s["contents"]) for s in got[1:]} == {
-        "Tutorials": 1, "Data": 2, "Likes": 1, "Text": 1, "Pictures": 1, "Scale": 1, "Command line": 1, "More": 1}
-    assert got[1]["section"] == "Tutorials"
+        "Tutorials": 1, "Results": 1, "Core": 2, "Corpus": 1, "Likes": 2, "Text": 1, "Images": 1, "Scale": 1, "Apps": 1, "Benchmarks": 1}
+    assert [s["section"] for s in got[1:4]] == ["Tutorials", "Results", "Core"]
+    assert sorted(c for s in got[1:] for c in s["contents"]) == sorted(f"{n}.ipynb" for n in names[1:])
+
+
+def test_a_folder_without_a_sentence_stops_the_build():
+    with pytest.raises(SystemExit, match="nbs/a_new has no name and sentence"):
+        docs.folder_of(Path("a_new/99_x.ipynb"))
+
+
+def test_every_folder_says_what_happens_in_it(site):
+    "One sentence each, on the API page and on the map of the README."
+    folders = {docs.folder_of(p) for p in docs.notebooks(ROOT / "nbs")}
+    assert folders == set(docs.FOLDERS), "a folder without a notebook, or the other way round"
+    text, readme = re.sub(r"<[^>]+>", "", (site / "api.html").read_text()), (ROOT / "README.md").read_text(encoding="utf-8")
+    for folder, (name, sentence) in docs.FOLDERS.items():
+        assert re.fullmatch(r"[A-Z].*[^.]\.", sentence) and ". " not in sentence
+        assert sentence in readme, sentence
+        if folder not in ("tutorials", "pages"):
+            assert html.unescape(text).count(sentence.replace("`", "")) == 1, sentence
+
+
+def test_the_api_page_names_modules_in_full(site):
+    text = (site / "api.html").read_text()
+    headings = re.findall(r'<h3[^>]*>\s*<a href="([\w/]+)\.html">([\w.]+)</a>', text)
+    assert ("2_data/tweets", "data.tweets") in headings and ("4_likes/simulator", "likes.simulator") in headings
+    assert ("5_text/simulator", "text.simulator") in headings and len({m for _, m in headings}) == len(headings) > 35
+
+
+def test_two_pages_of_one_name_are_two_pages(site):
+    "likes.simulator and text.simulator: a link to a class leads to its own."
+    text = (site / "api.html").read_text()
+    assert 'href="4_likes/simulator.html#likessimulator"' in text and 'href="5_text/simulator.html#contentsimulator"' in text
+    lesson = (site / "tutorials" / "draft_a_tweet.html").read_text()
+    assert 'href="../4_likes/simulator.html#likessimulator"' in lesson and 'href="../5_text/simulator.html#contentsimulator"' in lesson
+    assert 'href="simulator.html#likessimulator"' in (site / "4_likes" / "explain.html").read_text()
 
 
 def test_sidebar_for_quarto_is_fresh():
@@ -206,9 +299,9 @@ def test_an_output_cannot_restyle_the_page():
 
 
 def test_numbers_in_tables_stand_right():
-    html = ("<table border='1' class='dataframe'><thead><tr style='x'><th></th><th>name</th><th>rmse</th></tr></thead><tbody>"
-            "<tr><th>0</th><td>a</td><td>-0.51</td></tr><tr><th>1</th><td>2</td><td>NaN</td></tr></tbody></table>")
-    got = docs.align(html)
+    frame = ("<table border='1' class='dataframe'><thead><tr style='x'><th></th><th>name</th><th>rmse</th></tr></thead><tbody>"
+             "<tr><th>0</th><td>a</td><td>-0.51</td></tr><tr><th>1</th><td>2</td><td>NaN</td></tr></tbody></table>")
+    got = docs.align(frame)
     assert got.count('class="n"') == 3 and '<th class="n">rmse' in got and "<td>a</td>" in got and "<td>2</td>" in got
 
 
@@ -247,7 +340,7 @@ def test_search_finds_a_function_and_leads_there(browser, home):
     box.send_keys("read_tweets")
     wait(browser, "return document.querySelectorAll('.search-result').length > 0")
     results = browser.execute_script("return [...document.querySelectorAll('.search-result')].map(a => [a.getAttribute('href'), a.textContent])")
-    at = [i for i, (href, _) in enumerate(results) if href.endswith("data.html#read_tweets")]
+    at = [i for i, (href, _) in enumerate(results) if href.endswith("2_data/tweets.html#read_tweets")]
     assert at and at[0] < 3, results[:5]
     browser.find_elements("css selector", ".search-result")[at[0]].click()
     wait(browser, "return location.hash == '#read_tweets' && document.getElementById('read_tweets')")
@@ -262,7 +355,7 @@ def test_search_that_finds_nothing_says_so(browser, home):
 
 def test_figures_show(browser, home):
     emulate(browser)
-    for name in ("eda.html", "corpus.html", "tutorials/reproduce_team83.html", "tutorials/draft_a_tweet.html"):
+    for name in ("2_data/eda.html", "1_corpus/synthetic.html", "tutorials/reproduce_team83.html", "tutorials/draft_a_tweet.html"):
         browser.get(home + name)
         images = browser.execute_script("return [...document.querySelectorAll('main img')].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
         assert len(images) >= 3
@@ -286,7 +379,7 @@ def test_figures_of_the_tutorials_have_captions(browser, home):
 
 
 def test_formulas_are_set(browser, home):
-    browser.get(home + "history.html")
+    browser.get(home + "4_likes/history.html")
     assert wait(browser, "return document.querySelectorAll('.katex-html').length") > 3
     assert browser.execute_script("return document.querySelectorAll('.katex-error').length") == 0
     assert browser.execute_script("return document.fonts.ready.then(() => [...document.fonts].some(f => f.family.includes('KaTeX') && f.status == 'loaded'))")
@@ -315,8 +408,8 @@ def test_no_page_is_wider_than_a_phone(browser, site, home):
 
 def test_the_sidebar_opens_on_a_phone(browser, home):
     emulate(browser, width=390, height=844)
-    browser.get(home + "data.html")
-    shown = "const r = document.querySelector('#quarto-sidebar a[href=\"core.html\"]').getBoundingClientRect(); return r.width > 0 && r.left >= 0 && r.right <= 390"
+    browser.get(home + "2_data/tweets.html")
+    shown = "const r = document.querySelector('#quarto-sidebar a[href=\"cleaning.html\"]').getBoundingClientRect(); return r.width > 0 && r.left >= 0 && r.right <= 390"
     assert not browser.execute_script(shown)
     browser.find_element("css selector", ".quarto-btn-toggle").click()
     assert wait(browser, shown)
@@ -342,7 +435,7 @@ def test_text_can_be_read(browser, home, scheme):
     "WCAG 2.2 AA: a contrast of 4.5 to 1, of 3 to 1 for large text."
     emulate(browser, scheme)
     low = {}
-    for name in ("index.html", "data.html", "api.html", "eda.html", "history.html", "tutorials/reproduce_team83.html", "tutorials/your_own_tweets.html"):
+    for name in ("index.html", "2_data/tweets.html", "api.html", "2_data/eda.html", "4_likes/history.html", "tutorials/reproduce_team83.html", "tutorials/your_own_tweets.html"):
         browser.get(home + name)
         assert browser.execute_script("return document.documentElement.classList.contains('quarto-dark')") == (scheme == "dark")
         low[name] = browser.execute_script(CONTRAST)
@@ -364,7 +457,7 @@ def test_the_toggle_changes_the_scheme_and_is_remembered(browser, home):
     browser.find_element("css selector", ".quarto-color-scheme-toggle").click()
     wait(browser, "return document.documentElement.classList.contains('quarto-dark')")
     dark = wait(browser, f"const c = (() => {{ {ground} }})(); return c != '{before}' && c")
-    browser.get(home + "data.html")
+    browser.get(home + "2_data/tweets.html")
     assert browser.execute_script(ground) == dark
     browser.execute_script("localStorage.clear()")
 
