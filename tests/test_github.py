@@ -62,7 +62,7 @@ def test_actionlint():
 
 
 def test_the_workflows_are_there():
-    assert [p.name for p in WORKFLOWS] == ["docs.yml", "release.yml", "test.yml"] and len(FORMS) >= 3
+    assert [p.name for p in WORKFLOWS] == ["docs.yml", "long.yml", "release.yml", "test.yml"] and len(FORMS) >= 3
     assert (GITHUB / "pull_request_template.md").is_file()
 
 
