@@ -64,7 +64,11 @@ def naive_urls(t):
         out, i = out + t[i:a] + ' ', last
     return out + t[i:]
 
-NAIVE = dict(html=html.unescape, urls=naive_urls,
+def naive_html(t):
+    for _ in range(8): t = html.unescape(t)
+    return t
+
+NAIVE = dict(html=naive_html, urls=naive_urls,
     placeholders=lambda t: t.replace('<hyperlink>', ' ').replace('<mention>', ' '), emoji=lambda t: naive_emoji(t, False),
     emoji_words=lambda t: naive_emoji(t, True), spelling=naive_spelling, lower=str.lower, punctuation=naive_punctuation,
     stop_words=naive_stop_words, whitespace=lambda t: re.sub(WS+'+', ' ', t).strip(' '))
@@ -175,3 +179,5 @@ def test_an_address_ends_where_it_ends(text, want):
 def test_time_since_the_last_tweet_of_the_company():
     t = pd.DataFrame(dict(username=['a', 'b', 'a'], company='acme', date=pd.to_datetime(['2020-01-01 00:00', '2020-01-01 02:00', '2020-01-01 05:00'])))
     assert time_since_last_tweet(t, by='company').dropna().tolist() == [2, 3] and time_since_last_tweet(t).dropna().tolist() == [5]
+
+def test_an_entity_of_an_entity(): assert clean_text('a &amp;amp;amp; b', 'html')[0] == 'a & b'

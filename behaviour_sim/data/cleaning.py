@@ -31,12 +31,19 @@ def _on_column(texts, *steps):
     return pd.Series(out.to_arrow(), index=texts.index, name=texts.name, dtype='str')
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #01f624c7
+def _plain_html(t):
+    "`t` without entities, nor entities of entities (at most eight deep)."
+    for _ in range(8):
+        t, before = html.unescape(t), t
+        if t == before: break
+    return t
+
 def _unescape_html(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
-    "Turn HTML entities into the characters they stand for."
+    "Turn HTML entities into the characters they stand for, until none is left."
     has = texts.str.contains('&', regex=False)
-    return texts.mask(has, texts[has].map(html.unescape)) if has.any() else texts
+    return texts.mask(has, texts[has].map(_plain_html)) if has.any() else texts
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #447c6971
 _url_char, _in_brackets = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]", r"\([A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]*\)"
