@@ -42,7 +42,33 @@ def naive_punctuation(t):
     t = t.replace("'", '').replace('’', '')
     return ''.join(' ' if unicodedata.category(c).startswith('P') or c in string.punctuation+'£€¥' else c for c in t)
 
-NAIVE = dict(html=html.unescape, urls=lambda t: re.sub(r'(?i)(?:https?://|www\.|pic\.twitter\.com/)[^\s\x00-\x1f]+', ' ', t),
+def naive_urls(t):
+    "Addresses one after the other: up to the first character that none holds, brackets in pairs, without the sentence's marks."
+    out, i, safe = '', 0, set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$&'*+,;=%")
+    start = re.compile(r'(?i)https?://|www\.|pic\.twitter\.com/')
+    while m := start.search(t, i):
+        a = b = last = m.end()
+        while b < len(t):
+            if t[b] == '(':
+                e = b+1
+                while e < len(t) and t[e] in safe: e += 1
+                if e == len(t) or t[e] != ')': break
+                b = last = e+1
+            elif t[b] in safe:
+                b += 1
+                if t[b-1] not in ".:?!',;": last = b
+            else: break
+        if t[last:last+1] == '…': last += 1
+        a = m.start()
+        if a > i and t[a-1] == '(' and t[last:last+1] == ')': a, last = a-1, last+1
+        out, i = out + t[i:a] + ' ', last
+    return out + t[i:]
+
+def naive_html(t):
+    for _ in range(8): t = html.unescape(t)
+    return t
+
+NAIVE = dict(html=naive_html, urls=naive_urls,
     placeholders=lambda t: t.replace('<hyperlink>', ' ').replace('<mention>', ' '), emoji=lambda t: naive_emoji(t, False),
     emoji_words=lambda t: naive_emoji(t, True), spelling=naive_spelling, lower=str.lower, punctuation=naive_punctuation,
     stop_words=naive_stop_words, whitespace=lambda t: re.sub(WS+'+', ' ', t).strip(' '))
@@ -143,3 +169,15 @@ def test_temporal_features_are_the_calendar_s(dates):
 def test_the_zone_is_utc():
     out = temporal_features(pd.DataFrame({'date': pd.to_datetime(['2020-01-01 01:00+05:30', '2020-01-01 01:00+05:30'])}))
     assert out.hour.tolist() == [19, 19] and out.weekday.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('text,want', [('see (https://en.example.org/wiki/Foo_(bar)), ok', 'see , ok'), ('see https://a.example.com/b, ok', 'see , ok'),
+    ('https://t.co/abc日本語', '日本語'), ('at www.example.com.', 'at .'), ('(see https://a.example.com/b)', '(see )'), ('https://t.co/ab… more', 'more')])
+def test_an_address_ends_where_it_ends(text, want):
+    assert clean_text(text, ('urls', 'whitespace'))[0] == want
+
+def test_time_since_the_last_tweet_of_the_company():
+    t = pd.DataFrame(dict(username=['a', 'b', 'a'], company='acme', date=pd.to_datetime(['2020-01-01 00:00', '2020-01-01 02:00', '2020-01-01 05:00'])))
+    assert time_since_last_tweet(t, by='company').dropna().tolist() == [2, 3] and time_since_last_tweet(t).dropna().tolist() == [5]
+
+def test_an_entity_of_an_entity(): assert clean_text('a &amp;amp;amp; b', 'html')[0] == 'a & b'

@@ -31,21 +31,32 @@ def _on_column(texts, *steps):
     return pd.Series(out.to_arrow(), index=texts.index, name=texts.name, dtype='str')
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #01f624c7
+def _plain_html(t):
+    "`t` without entities, nor entities of entities (at most eight deep)."
+    for _ in range(8):
+        t, before = html.unescape(t), t
+        if t == before: break
+    return t
+
 def _unescape_html(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
-    "Turn HTML entities into the characters they stand for."
+    "Turn HTML entities into the characters they stand for, until none is left."
     has = texts.str.contains('&', regex=False)
-    return texts.mask(has, texts[has].map(html.unescape)) if has.any() else texts
+    return texts.mask(has, texts[has].map(_plain_html)) if has.any() else texts
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #447c6971
-def _urls(s): return s.str.replace_all(r'(?i)(?:https?://|www\.|pic\.twitter\.com/)[^\s\x00-\x1f]+', ' ')
+_url_char, _in_brackets = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]", r"\([A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]*\)"
+_url_end = r"[A-Za-z0-9\-_~/#\[\]@$&*+=%]" # no full stop or comma: those belong to the sentence
+_A_URL = rf"(?:https?://|www\.|pic\.twitter\.com/)(?:(?:{_url_char}|{_in_brackets})*(?:{_url_end}|{_in_brackets}))?…?"
+
+def _urls(s): return s.str.replace_all(rf'(?i)\({_A_URL}\)|{_A_URL}', ' ')
 def _placeholders(s): return s.str.replace_all('<hyperlink>|<mention>', ' ')
 
 def _drop_urls(
     texts:pd.Series, # Text
 ) -> pd.Series: # Text, same index
-    "Put a space in place of web addresses."
+    "Put a space in place of web addresses, with the brackets around one."
     return _on_column(texts, _urls)
 
 def _drop_placeholders(
@@ -228,13 +239,16 @@ def temporal_features(
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #17746da4
 def time_since_last_tweet(
-    tweets:pd.DataFrame, # With columns `username` and `date`
+    tweets:pd.DataFrame, # With columns `date` and `by`
     history:pd.DataFrame|None=None, # Further tweets that may come before them, such as the training rows
-) -> pd.Series: # float64 hours, index of `tweets`; NaN when the account has no earlier tweet
-    "Hours since the same account's previous tweet, strictly from the past."
-    own = pd.DataFrame({'username': tweets['username'].to_numpy(), 'date': _dates(tweets).to_numpy()})
-    both = own if history is None else pd.concat([own, pd.DataFrame({'username': history['username'].to_numpy(), 'date': _dates(history).to_numpy()})])
-    moments = both.drop_duplicates().sort_values(['username', 'date'])
-    moments['hours'] = moments.groupby('username').date.diff()/pd.Timedelta(hours=1)
-    hours = own.merge(moments, on=['username', 'date'], how='left').hours
+    by:str='username', # Whose previous tweet? 'username' or 'company' (the report, section 3)
+) -> pd.Series: # float64 hours, index of `tweets`; NaN when there is no earlier tweet
+    "Hours since the previous tweet of the same account or company, strictly from the past."
+    whose = lambda t: pd.DataFrame({'whose': t[by].to_numpy(), 'date': _dates(t).to_numpy()})
+    own = whose(tweets)
+    both = own if history is None else pd.concat([own, whose(history)])
+    moments = both.drop_duplicates().sort_values(['whose', 'date'])
+    moments['hours'] = moments.groupby('whose').date.diff()/pd.Timedelta(hours=1)
+    hours = own.merge(moments, on=['whose', 'date'], how='left').hours
     return pd.Series(hours.to_numpy(dtype='float64'), index=tweets.index, name='since_last_tweet')
+

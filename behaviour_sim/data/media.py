@@ -52,6 +52,148 @@ def _lead(
     if gif_variants is None: return (2, 'photo', *_NOTHING)
     return (1, 'gif', nan, *_best(gif_variants), nan)
 
+# %% ../../nbs/2_data/21_media.ipynb #686c0e19
+_token = re.compile(r"""\s*(?:('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_][\w.]{0,80})|([0-9][0-9.e+-]*)|([\[\](){},:=]))""", re.A|re.S).match
+_escape = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.S).sub
+_number = re.compile(f'(?:{_FLOAT})|(?:{_INT})').fullmatch
+_WORDS = dict(None_=None, null=None, True_=True, true=True, False_=False, false=False)
+
+def _plain(quoted): # A quoted string without its quotes and escapes
+    "The text between the quotes."
+    if '\\' not in quoted: return quoted[1:-1]
+    return _escape(lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else dict(n='\n', t='\t', r='\r').get(m[3], m[3]), quoted[1:-1])
+
+# %% ../../nbs/2_data/21_media.ipynb #b791c8c1
+class _Reader:
+    "Reads `Name(key=value, ...)`, dicts, lists, strings and numbers; `ValueError` carries the place of anything else."
+    def __init__(self, s): self.s, self.pos, self.next = s, 0, None; self.step()
+
+    def step(self):
+        "The token now, after which the next one stands ready."
+        now, m = self.next, _token(self.s, self.pos)
+        if m is None and self.s[self.pos:].strip(): raise ValueError(f'character {self.pos+1}: not part of a list, a dict or an item')
+        self.at, self.pos, self.next = self.pos, m.end() if m else len(self.s), m
+        return now
+
+    def sign(self): return self.next[4] if self.next else None
+
+    def expect(self, *signs):
+        if self.sign() not in signs: raise ValueError(f"character {self.at+1}: expected {' or '.join(signs)}")
+        return self.step()[4]
+
+    def pairs(self, end, between, depth):
+        "Keys and values up to `end`."
+        out = {}
+        while self.sign() != end:
+            t = self.next
+            if not t or not (t[1] or t[2]): raise ValueError(f'character {self.at+1}: expected a key')
+            key = _plain(t[1]) if t[1] else t[2]
+            self.step(); self.expect(between)
+            out[key.replace('_', '').lower()] = self.value(depth+1)
+            if self.sign() != end: self.expect(',')
+        self.step()
+        return out
+
+    def value(self, depth=0):
+        "One value, whatever it is."
+        at, t = self.at, self.step()
+        if t is None or depth > 8: raise ValueError(f'character {at+1}: ' + ('nested too deeply' if t else 'the text ends too early'))
+        if t[1]: return _plain(t[1])
+        if t[3] and _number(t[3]): return float(t[3])
+        if t[2] and self.sign() == '(':
+            self.step()
+            return {'class': t[2].split('.')[-1]} | self.pairs(')', '=', depth)
+        if t[2] and (w := t[2] + '_' if t[2] in ('None', 'True', 'False') else t[2]) in _WORDS: return _WORDS[w]
+        if t[4] == '{': return self.pairs('}', ':', depth)
+        if t[4] != '[': raise ValueError(f'character {at+1}: not a value that media have')
+        out = []
+        while self.sign() != ']':
+            out.append(self.value(depth+1))
+            if self.sign() != ']': self.expect(',')
+        self.step()
+        return out
+
+def _tree(s): # A media string
+    "The text as lists, dicts, strings and numbers; a dict's keys are in small letters without `_`."
+    r = _Reader(s)
+    out = r.value()
+    if r.next: raise ValueError(f'character {r.at+1}: the text should end here')
+    return out
+
+# %% ../../nbs/2_data/21_media.ipynb #f2ed1e23
+_FORMS = dict(photo='photo', image='photo', picture='photo', video='video', gif='gif', animatedgif='gif')
+_PICTURES = ('thumbnailurl', 'fullurl', 'mediaurlhttps', 'mediaurl', 'previewimageurl', 'imageurl', 'url', 'src', 'previewurl')
+_film = re.compile(r'(?i)\.(?:mp4|m3u8|mov|webm)(?:[?#]|$)').search
+_address = re.compile(_URL).fullmatch
+
+def _link(url): # An address
+    "The address with `&amp;` read as `&`; `ValueError` for one that is not http(s)."
+    if not url: return ''
+    if not isinstance(url, str) or not (_address(f"'{url}'") or _address(f'"{url}"')): raise ValueError('an address that is not http(s)')
+    return url.replace('&amp;', '&')
+
+def _amount(d, *keys): # float, NaN where none of `keys` has a number
+    "The first number under `keys`."
+    return next((float(d[k]) for k in keys if isinstance(d.get(k), (int, float)) and 0 <= d[k] < 1e15), nan)
+
+def _kind_of(d): # 'photo', 'video' or 'gif'
+    "The kind that class or type name, else the one that the keys suggest."
+    name = next((d[k] for k in ('class', 'type', 'kind', 'mediatype') if isinstance(d.get(k), str)), None)
+    if name is None: return 'video' if {'variants', 'videoinfo', 'duration', 'durationms'} & set(d) else 'photo'
+    kind = _FORMS.get(name.split('.')[-1].replace('_', '').lower())
+    if kind is None: raise ValueError('an item that is no photo, video or gif')
+    return kind
+
+def _facts(
+    item, # A dict of a medium, an address, or the name of a kind
+) -> tuple: # address, then as `_lead`: rank, kind, duration (s), width, height (pixels), bitrate (bit/s), n_variants, views
+    "The facts of one item of any form."
+    if isinstance(item, str): 
+        if item.replace('_', '').lower() in _FORMS: item = {'type': item}
+        else: item = {'type': 'video'} if _film(_link(item)) else {'type': 'photo', 'url': item}
+    if not isinstance(item, dict) or not item: raise ValueError('an item that is no photo, video or gif')
+    kind, info = _kind_of(item), item.get('videoinfo')
+    d = item | (info if isinstance(info, dict) else {})
+    links = [u for u in (_link(d.get(k)) for k in _PICTURES) if u and not _film(u)]
+    url = links[0] if links else ''
+    if kind == 'photo': return url, 2, 'photo', *_NOTHING
+    variants = [v for v in d.get('variants') or [] if isinstance(v, dict)] if isinstance(d.get('variants'), list) else []
+    sizes = tuple(s for v in variants for s in _sizes(_link(v.get('url'))))
+    w, h, _, _ = _largest(sizes, ())
+    rate = max((r for v in variants if (r := _amount(v, 'bitrate', 'bitRate')) == r), default=nan)
+    seconds = _amount(d, 'duration', 'durationseconds')
+    if seconds != seconds: seconds = _amount(d, 'durationms', 'durationmillis')/1000
+    metrics = d.get('publicmetrics')
+    views = _amount(d | (metrics if isinstance(metrics, dict) else {}), 'views', 'viewcount')
+    size = (w, h) if sizes else (_amount(d, 'width'), _amount(d, 'height'))
+    return (url, 1, 'gif', nan, *size, rate, len(variants), nan) if kind == 'gif' else (url, 0, 'video', seconds, *size, rate, len(variants), views)
+
+# %% ../../nbs/2_data/21_media.ipynb #f6cbcceb
+_is_address = re.compile('(?i)https?://').match
+_GROUPS = dict(photos='photo', videos='video', animated='gif', gifs='gif')
+
+def _listed(tree): # What `_tree` returns
+    "The items of one text: those of a list, of a dict's `media`, or of its `photos`, `videos` and `animated`."
+    if not isinstance(tree, dict): return tree if isinstance(tree, list) else [tree]
+    if not tree: return []
+    if 'media' in tree: return _listed(tree['media'])
+    if not _GROUPS.keys() & tree: return [tree]
+    groups = [(kind, i) for k, kind in _GROUPS.items() for i in (tree.get(k) or [])]
+    return [{k: v for k, v in i.items() if k not in ('class', 'type')} | {'type': kind} if isinstance(i, dict) else i for kind, i in groups]
+
+def _any_form(s): # A media string, or the lists and dicts of one
+    "`_row` for the forms that the challenge doesn't print."
+    try:
+        if not isinstance(s, str): tree = _tree(repr(s))
+        elif s.replace('_', '').lower() in _FORMS: tree = s
+        elif _is_address(s): tree = [u for u in re.split(r'[\s,;|]+(?=https?://)|\s+', s) if u]
+        else: tree = _tree(s.replace('""', '"') if '=""http' in s else s)
+        items = [_facts(i) for i in _listed(tree) if i is not None]
+    except ValueError as e: return _error(str(e))
+    if not items: return ('none', 0, '', *_NOTHING, (), '')
+    lead, urls = min(items, key=lambda f: f[1]), tuple(f[0] for f in items if f[0])
+    return (lead[2], len(items), urls[0] if urls else '', *lead[3:], urls, '')
+
 # %% ../../nbs/2_data/21_media.ipynb #3f5f3183
 MAX_MEDIA = 20_000 # characters; the longest of 41,746 real strings has 2,452
 
@@ -59,24 +201,27 @@ def _error(why): return ('error', 0, '', *_NOTHING, (), why)
 
 def _row(s):
     "The facts of one media string, in the order of `MEDIA_COLUMNS`."
-    if isinstance(s, str): return _walk(s.strip()) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
+    if isinstance(s, str): return _walk(s.strip().lstrip('\ufeff')) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
     missing = s is None or s is pd.NA or s is pd.NaT or (isinstance(s, float) and s != s)
+    if hasattr(s, 'tolist'): s = s.tolist()
+    if isinstance(s, (list, dict)): return _any_form(s) if len(repr(s)) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
     return ('none', 0, '', *_NOTHING, (), '') if missing else _error('not a text')
 
 # %% ../../nbs/2_data/21_media.ipynb #2d2b4c97
+_EMPTY = ('', '[]', '{}', '-', 'none', 'null', 'nan', 'n/a', '<na>')
+
 def _walk(s):
     "`_row` for the general case: any number of items of any kind."
-    if s in ('', '[]'): return ('none', 0, '', *_NOTHING, (), '')
-    if s[0] != '[': return _error('does not start with [')
+    if s.lower() in _EMPTY: return ('none', 0, '', *_NOTHING, (), '')
+    if s[0] != '[': return _any_form(s)
     pos, items = 1, []
     while m := _item(s, pos):
         items.append(m)
         pos = m.end()
         if not s.startswith(', ', pos): break
         pos += 2
-    if not m: return _error(f'character {pos+1}: not a Photo, Video or Gif as the challenge prints it')
-    if s[pos:] != ']': return _error(f'character {pos+1}: the list should go on with a comma or end here')
-    urls = tuple((m[1] or m[2] or m[6])[1:-1] for m in items)
+    if not m or s[pos:] != ']': return _any_form(s)
+    urls = tuple((m[1] or m[2] or m[6])[1:-1].replace('&amp;', '&') for m in items)
     lead = _lead(m) if len(items) == 1 else min(map(_lead, items), key=lambda f: f[0])
     return (lead[1], len(items), urls[0], *lead[2:], urls, '')
 
@@ -102,7 +247,7 @@ def _columns(
     q = pl.LazyFrame({'s': strings}).with_columns(text.str.extract(p, 1).alias(k) for k, p in _USUAL.items())
     return q.select(
         kind=pl.coalesce(pl.when(c(k).is_not_null()).then(pl.lit(k)) for k in _USUAL), count=text.str.count_matches(', Photo(', literal=True).cast(pl.Int64) + 1,
-        url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1), duration=number('duration'), views=number('views'),
+        url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1).str.replace_all('&amp;', '&', literal=True), duration=number('duration'), views=number('views'),
         variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')).collect(engine='streaming' if len(strings) >= 20_000 else 'in-memory')
 
 # %% ../../nbs/2_data/21_media.ipynb #239a09ed
@@ -128,3 +273,12 @@ def media_table(
     table = pl.concat([usual.select('at', *_TABLE), rows.select(rest, *_TABLE)]).sort('at').drop('at')
     if not post_publication: table = table.with_columns(pl.lit(nan).alias(c) for c in POST_PUBLICATION)
     return pd.DataFrame({c: pd.array(s.to_arrow(), 'str') if s.dtype == pl.String else s.to_numpy() for c, s in zip(_TABLE, table)}, index=media.index)
+
+# %% ../../nbs/2_data/21_media.ipynb #b21bb4fe
+def _media_report(
+    table:pd.DataFrame, # What `media_table` returns
+) -> str|None: # One sentence, None where every medium was read
+    "How many media could not be read, and why the first could not."
+    bad = table['error'][table['kind'] == 'error']
+    if not len(bad): return None
+    return f'The media of {len(bad):,} of {len(table):,} tweets cannot be read and count as none (the first: {bad.iloc[0]}).'
