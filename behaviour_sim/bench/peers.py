@@ -123,7 +123,7 @@ def _peak_memory() -> float: # MB
 
 # %% ../../nbs/9_bench/91_peers.ipynb #7f365a4d
 #: Name → where the class is.
-_PEERS = dict(prior_baseline='behaviour_sim.bench.peers:_PriorBaseline', catboost='behaviour_sim.bench.peers:CatBoostPeer', skrub='behaviour_sim.bench.peers:SkrubPeer')
+_PEERS = dict(prior_baseline='behaviour_sim.bench.peers:_PriorBaseline', catboost='behaviour_sim.bench.peers:_CatBoostPeer', skrub='behaviour_sim.bench.peers:_SkrubPeer')
 
 def _peer_class(
     where:str, # 'module:name'
