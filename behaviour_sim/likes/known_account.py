@@ -18,7 +18,7 @@ from ..core import progress
 from ..data.splits import group_folds
 from ..features.table import _hide_text
 from .history import AccountHistory, _history_facts, history_features
-from .regressors import LightGBMModel, Regressor, XGBoostModel, load_parts, save_parts
+from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor, load_parts, save_parts
 from .new_company import _NEW_COMPANY_PARAMS, ContentPrior, _some_rows, posting_habits
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #48a5f8dc
@@ -94,6 +94,7 @@ class _HistoryModel(Regressor):
         V = self.training_examples(X, tweets, table, E, prior)
         error = self.grow(V, y[V.row.astype(int)] - V.level, table, quiet)
         scale = _scale_of_errors(V.design) if len(V) else error
+        self.background = V.design.sample(min(20, len(V)), random_state=0)
         self.names, self.oof_errors = list(V.design), V.about().assign(error=error, scale=scale)
         return self
 
@@ -120,12 +121,14 @@ def predict(self:_HistoryModel, Z:pd.DataFrame # From `design_matrix`
 @patch
 def _pack(self:_HistoryModel, folder):
     parts = {f'model_{i}': m for i, m in enumerate(self.models)}
-    return dict(names=self.names, settings=self.settings, parts=list(parts), inner=save_parts(folder, parts)), {}
+    facts = dict(names=self.names, settings=self.settings, parts=list(parts), inner=save_parts(folder, parts))
+    return facts, {'background.parquet': self.background.to_parquet(index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:_HistoryModel, facts, files, folder):
     self = cls(**facts['settings'])
     self.names, self.models = facts['names'], list(load_parts(folder, facts['parts'], facts['inner']).values())
+    self.background = pd.read_parquet(io.BytesIO(files['background.parquet']))
     return self
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #cdd8c7bd
@@ -134,7 +137,8 @@ class NewAccountModel(_HistoryModel):
     def __init__(self,
         k:int=4,     # Folds of accounts
         seed:int=42, # Random seed of the folds and the trees
-    ): self.k, self.seed, self.settings = k, seed, dict(k=k, seed=seed)
+        regressor=None, # Takes the place of the trees: anything with scikit-learn's fit and predict
+    ): self.k, self.seed, self.regressor, self.settings = k, seed, regressor, dict(k=k, seed=seed)
 
     def training_examples(self, X, tweets, table, E, prior) -> _TrainingExamples: # Empty where no company has two accounts
         "The training tweets, each as if its account were new to a known company, with and without text."
@@ -162,9 +166,10 @@ def grow(self:NewAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) erro
     for f in progress(pd.unique(V.fold), 'new accounts', quiet=quiet):
         out = V.fold == f
         train = ~out if not out.all() else out
-        m = LightGBMModel(**_NEW_COMPANY_PARAMS, seed=self.seed + int(f))
-        self.models.append(m.fit(V.design[train], left[train], weight=V.weight[train]))
-        error[out] = left[out] - m.predict(V.design[out])
+        trees = LightGBMModel(**_NEW_COMPANY_PARAMS, seed=self.seed + int(f))
+        spec = trees if self.regressor is None else self.regressor
+        self.models.append(_fit_regressor(spec, V.design[train], left[train], V.weight[train], self.seed + int(f)))
+        error[out] = left[out] - self.models[-1].predict(V.design[out])
     return error
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #09b2b11c
@@ -178,12 +183,12 @@ _EXAMPLE_WEIGHTS = dict(among=1., later=.25)
 _NO_TEXT_WEIGHT = .4
 
 def _correction(
-    kind:str, # 'lightgbm' or 'xgboost'
+    kind,     # 'lightgbm', 'xgboost', or anything with scikit-learn's fit and predict
     seed:int, # Random seed
-) -> Regressor: # Not fitted yet
-    "Trees for what the history leaves over."
+):
+    "A regressor for what the history leaves over, not fitted yet."
     if kind == 'lightgbm': return LightGBMModel(**_LGB_CORRECTION, seed=seed)
-    return XGBoostModel(**_XGB_CORRECTION, seed=seed)
+    return XGBoostModel(**_XGB_CORRECTION, seed=seed) if kind == 'xgboost' else kind
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #91e38923
 def _later_cuts(
@@ -197,10 +202,13 @@ def _later_cuts(
 class KnownAccountModel(_HistoryModel):
     "History of the accounts and the content prior → log1p_likes."
     def __init__(self,
-        kinds:Sequence=('lightgbm', 'xgboost'), # Trees whose mean is the correction
+        kinds:Sequence=('lightgbm', 'xgboost'), # Regressors whose mean is the correction
         k:int=8,                                # Folds in which the history is summed up
         seed:int=42,                            # Random seed; each kind of trees adds one
-    ): self.kinds, self.k, self.seed, self.settings = list(kinds), k, seed, dict(kinds=list(kinds), k=k, seed=seed)
+    ):
+        self.kinds, self.k, self.seed = list(kinds), k, seed
+        named = [k if isinstance(k, str) else getattr(k, '__name__', type(k).__name__) for k in self.kinds]
+        self.settings = dict(kinds=named, k=k, seed=seed)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #1eb018fc
 @patch
@@ -252,10 +260,15 @@ def grow(self:KnownAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) er
     for out, judged in progress(parts, 'errors of known accounts', quiet=quiet):
         at = out & judged
         if out.all() or not at.any(): continue
-        m = _correction(self.kinds[0], self.seed).fit(V.design[~out], left[~out], weight=V.weight[~out])
-        error[at] = left[at] - m.predict(V.design[at])
-    self.models = [_correction(kind, self.seed + i).fit(V.design, left, weight=V.weight) for i, kind in enumerate(self.kinds)]
+        error[at] = left[at] - self._corrected(0, V, left, ~out).predict(V.design[at])
+    self.models = [self._corrected(i, V, left) for i in range(len(self.kinds))]
     return error
+
+@patch
+def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
+    "The i-th regressor, fitted on some of the examples."
+    spec, seed = _correction(self.kinds[i], self.seed + i), self.seed + i
+    return _fit_regressor(spec, V.design[rows], left[rows], V.weight[rows], seed)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #0e021d74
 @patch

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..core import progress
 from ..data.splits import group_folds
 from ..features.table import TweetFeatures, _hide_text, _running_mean
-from .regressors import LightGBMModel, Regressor
+from .regressors import LightGBMModel, Regressor, _fit_regressor
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #2d4268b9
 _HABIT_COLUMNS = ('time.', 'media.', 'text.')
@@ -105,7 +105,10 @@ class NewCompanyModel(Regressor):
         preset:dict=_NEW_COMPANY_PARAMS, # Parameters of the trees
         k:int=5,                         # Folds of companies, at most
         seed:int=42,                     # Random seed of the folds and the trees
-    ): self.preset, self.k, self.seed, self.models, self.models_alone, self.names = preset, k, seed, [], [], None
+        regressor=None,                  # Takes the place of the trees: anything with scikit-learn's fit and predict
+    ):
+        self.preset, self.k, self.seed, self.regressor = preset, k, seed, regressor
+        self.models, self.models_alone, self.names = [], [], None
 
     def folds(self, tweets:pd.DataFrame # `username`, `inferred company`
              ) -> np.ndarray: # (n,) fold of each tweet
@@ -146,7 +149,7 @@ def fit(self:NewCompanyModel,
     habits = posting_habits(X, tweets), posting_habits(silent, tweets)
     self.models, self.prior = self._fit_folds(*habits, fold, y, weight, 'new companies', quiet)
     self.models_alone, self.prior_alone = self._fit_folds(X, silent, fold, y, weight, 'drafts alone', quiet)
-    self.names = list(habits[0])
+    self.names, self.background = list(habits[0]), habits[0].sample(min(20, len(y)), random_state=self.seed)
     return self
 
 @patch
@@ -158,7 +161,8 @@ def _fit_folds(self:NewCompanyModel, full, silent, fold, y, weight, title, quiet
     for f in progress(np.unique(fold), title, quiet=quiet):
         out, train = fold == f, fold2 != f
         if not train.any(): train = ~train
-        m = LightGBMModel(**self.preset, seed=self.seed + int(f)).fit(both[train], y2[train], weight=w[train])
+        spec = LightGBMModel(**self.preset, seed=self.seed + int(f)) if self.regressor is None else self.regressor
+        m = _fit_regressor(spec, both[train], y2[train], w[train], self.seed + int(f))
         prior.with_text[out], prior.without_text[out] = m.predict(full[out]), m.predict(silent[out])
         models.append(m)
     return models, prior
@@ -228,13 +232,14 @@ def _pack(self:NewCompanyModel, folder):
     for kind in ('models', 'models_alone'):
         for i, m in enumerate(getattr(self, kind)): m.save(folder/f'{kind}_{i}')
     facts = {k: getattr(self, k) for k in 'names fold_by fold_of seed'.split()}
-    return dict(facts, k=len(self.models)), {'context.parquet': self.context.to_parquet()}
+    return dict(facts, k=len(self.models)), {
+        'context.parquet': self.context.to_parquet(), 'background.parquet': self.background.to_parquet(index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:NewCompanyModel, facts, files, folder):
     self = cls(k=facts['k'], seed=facts['seed'])
     for k in 'names fold_by fold_of'.split(): setattr(self, k, facts[k])
-    self.context = pd.read_parquet(io.BytesIO(files['context.parquet']))
+    for k in ('context', 'background'): setattr(self, k, pd.read_parquet(io.BytesIO(files[f'{k}.parquet'])))
     for kind in ('models', 'models_alone'):
         setattr(self, kind, [Regressor.load(folder/f'{kind}_{i}') for i in range(facts['k'])])
     return self

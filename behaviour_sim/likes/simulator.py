@@ -7,6 +7,7 @@ __all__ = ['LikesSimulator', 'normalise_tweets', 'Evaluation']
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #42d602ff
 import io
+from collections.abc import Sequence
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -14,6 +15,7 @@ from fastcore.basics import patch
 import behaviour_sim
 from ..core import BadInput
 from ..html import html_row, html_table
+from ..presets import _preset_of
 from ..features.table import TweetFeatures, Compressor
 from .known_account import KnownAccountModel, NewAccountModel
 from .new_company import NewCompanyModel
@@ -27,17 +29,38 @@ _CASES = ('known', 'later', 'new_account', 'new_company')
 class LikesSimulator(Regressor):
     "Tweets → likes, with a 90 % interval."
     def __init__(self,
-        preset:str='laptop',         # 'tiny', 'laptop' or 'paper': which encoders
-        post_publication:bool=False, # Use what exists only after posting (a video's views)
+        preset='laptop',             # Name of a preset, or a `Preset`: which models
+        post_publication:bool=False, # Use post-publication features (a video's views)
         seed:int=42,                 # Random seed
-    ): self.preset, self.post_publication, self.seed, self.names = preset, post_publication, seed, None
+        text_encoder=None,           # In place of the preset's: a name, or an object with `encode(list) → array`
+        image_encoder=None,          # The same for pictures
+        features:Sequence=(),        # Own features: functions from tweets to a DataFrame
+        regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or anything with fit and predict
+        cold_start=None,             # The regressor for new accounts and companies; None: LightGBM
+    ):
+        self.preset, self.post_publication, self.seed, self.names = preset, post_publication, seed, None
+        self.text_encoder, self.image_encoder, self.features = text_encoder, image_encoder, features
+        self.regressors, self.cold_start = regressors, cold_start
 
-    def case(self, tweets:pd.DataFrame # `username`, `inferred company`, `date`
-            ) -> np.ndarray: # (n,) of `_CASES`
-        "Which of the four cases each tweet is."
-        known = [tweets[c].astype(str).isin(self.known[c]).to_numpy() for c in ('inferred company', 'username')]
-        late = (pd.to_datetime(tweets['date']) > self.last).to_numpy()
-        return np.select([~known[0], ~known[1], late], ['new_company', 'new_account', 'later'], 'known')
+    def get_params(self, deep:bool=True) -> dict: # Name → value, as given
+        "The settings, as scikit-learn's `clone` wants them."
+        names = 'preset post_publication seed text_encoder image_encoder features regressors cold_start'
+        return {k: getattr(self, k) for k in names.split()}
+
+    def set_params(self, **params): # See `__init__`
+        "Change settings; they take effect with the next `fit`."
+        if unknown := set(params) - set(self.get_params()): raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
+        for k, v in params.items(): setattr(self, k, v)
+        return self
+
+# %% ../../nbs/4_likes/47_simulator.ipynb #2e82c0b3
+@patch
+def case(self:LikesSimulator, tweets:pd.DataFrame # `username`, `inferred company`, `date`
+        ) -> np.ndarray: # (n,) of `_CASES`
+    "Which of the four cases each tweet is."
+    known = [tweets[c].astype(str).isin(self.known[c]).to_numpy() for c in ('inferred company', 'username')]
+    late = (pd.to_datetime(tweets['date']) > self.last).to_numpy()
+    return np.select([~known[0], ~known[1], late], ['new_company', 'new_account', 'later'], 'known')
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #36903a55
 _NEEDED = ('id', 'date', 'username', 'inferred company')
@@ -73,12 +96,13 @@ def fit(self:LikesSimulator,
     self.known = {c: set(t[c].astype(str)) for c in ('inferred company', 'username')}
     self.last, self.n = t['date'].max(), len(t)
     self.baselines = Baselines().fit(t)
-    self.features = TweetFeatures(self.preset, self.post_publication, profiles, self.seed).fit(t, quiet)
-    X, E = self.features.transform(t, quiet)
-    self.new_company = NewCompanyModel(seed=self.seed).fit(X, t, y, quiet)
+    own = dict(text_encoder=self.text_encoder, image_encoder=self.image_encoder, extra=self.features)
+    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own).fit(t, quiet)
+    X, E = self.table.transform(t, quiet)
+    self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     prior = self.new_company.prior
-    self.new_account = NewAccountModel(seed=self.seed).fit(X, t, E, y, prior, quiet)
-    self.known_account = KnownAccountModel(seed=self.seed).fit(X, t, E, y, prior, quiet)
+    self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(X, t, E, y, prior, quiet)
+    self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(X, t, E, y, prior, quiet)
     self._calibrate(t, y)
     self.names = list(X)
     return self
@@ -94,9 +118,16 @@ def _calibration_group(
     if alone is not None: group = np.where((group == 'new_company') & alone, group + ', alone', group)
     return np.where(text, group, group + ', no text').astype(str)
 
-#: Radii of 90 % on the challenge's training rows, in units of the error scale, assumed where a model has too few brands or accounts to measure its own.
+#: Radii of 90 % on the challenge's training rows, in units of the error scale.
 _PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4, 'new_account': 1.1, 'new_account, no text': 1.3,
     'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4, 'new_company, alone, no text': 3.6}
+
+def _prior_radii(
+    brands:int, # In the training tweets
+) -> dict: # Group → radius, in units of the error scale
+    "The radii to assume where there are too few brands or accounts to measure them; of new companies wider, the fewer brands are known."
+    widened = lambda g, r: r*np.sqrt(1 + 1/brands) if g.startswith('new_company') else r
+    return {g: float(widened(g, r)) for g, r in _PRIOR_RADII.items()}
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #9ef37d3e
 @patch
@@ -122,7 +153,8 @@ def _calibrate(self:LikesSimulator, t, y):
     company, account = t['inferred company'].to_numpy()[row], t['username'].to_numpy()[row]
     units = np.select([case == 'known', case == 'new_company'], [row.astype(str), company], account)
     group = _calibration_group(case, e['text'].to_numpy(), e['alone'].to_numpy())
-    self.intervals = ConformalIntervals(alpha=.1).fit(error, group, e['scale'].to_numpy(float), units, _PRIOR_RADII)
+    self.intervals = ConformalIntervals(alpha=.1).fit(error, group, e['scale'].to_numpy(float), units,
+        _prior_radii(t['inferred company'].nunique()))
     own = {k.replace('_', ' '): error[(case == k) & ~e['alone']] for k in _CASES} | {'new company, alone': error[e['alone']]}
     rmse = lambda e: f'{np.sqrt(np.mean(e**2)):.3f}' if len(e) else '–'
     self.figures = '\n'.join(['| case | RMSE |', '|---|---|', *[f'| {k} | {rmse(v)} |' for k, v in own.items()]])
@@ -135,14 +167,14 @@ def _context(self:LikesSimulator, context, quiet=None):
     "Published posts with their features, or None."
     if context is None or not len(context): return None
     c = normalise_tweets(context)
-    return pd.concat([c[['username', 'inferred company', 'date']], self.features.transform(c, quiet)[0]], axis=1)
+    return pd.concat([c[['username', 'inferred company', 'date']], self.table.transform(c, quiet)[0]], axis=1)
 
 @patch
 def _predict(self:LikesSimulator, tweets, context=None, in_order=False, quiet=None):
     "(n,) log1p_likes, lower, upper on the same scale, and the case."
     if self.names is None: raise BadInput("This simulator is not fitted yet")
     t = normalise_tweets(tweets)
-    (X, E), seen = self.features.transform(t, quiet), self._context(context, quiet)
+    (X, E), seen = self.table.transform(t, quiet), self._context(context, quiet)
     case, scale = self.case(t), np.ones(len(t))
     pred = self.new_company.predict(X, t, seen, in_order)
     for model, rows, Z in self.route(t, X, E, case, pred, seen, in_order): pred[rows], scale[rows] = model.predict(Z)
@@ -262,7 +294,7 @@ def card(self:LikesSimulator) -> str: # Markdown
     views = 'Nothing that exists only after posting is used.'
     if self.post_publication: views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
     return _CARD.format(n=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']),
-        first=t['date'].min().date(), last=self.last.date(), preset=self.preset, seed=self.seed, version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
+        first=t['date'].min().date(), last=self.last.date(), preset=self._preset_name, seed=self.seed, version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
 
 @patch
 def _assumed(self:LikesSimulator) -> str:
@@ -276,32 +308,36 @@ def _assumed(self:LikesSimulator) -> str:
 def _pack(self:LikesSimulator, folder):
     from safetensors.numpy import save
     parts = {k: getattr(self, k) for k in 'new_company new_account known_account baselines intervals'.split()}
-    arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k, c in self.features.compressors.items() for w in ('mean', 'components')}
+    arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k, c in self.table.compressors.items() for w in ('mean', 'components')}
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
-    if self.features.profiles is not None: files['profiles.parquet'] = self.features.profiles.to_parquet(index=False)
-    facts = {k: getattr(self, k) for k in 'names preset post_publication seed n smearing figures'.split()}
+    if self.table.profiles is not None: files['profiles.parquet'] = self.table.profiles.to_parquet(index=False)
+    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures'.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
-    return dict(facts, last=str(self.last), known=known, parts=sorted(parts), inner=save_parts(folder, parts)), files
+    return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts), inner=save_parts(folder, parts)), files
 
 @patch(cls_method=True)
 def _unpack(cls:LikesSimulator, facts, files, folder):
     from safetensors.numpy import load
-    self = cls(facts['preset'], facts['post_publication'], facts['seed'])
+    profiles = pd.read_parquet(io.BytesIO(files['profiles.parquet'])) if 'profiles.parquet' in files else None
+    table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
+    self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder, table.image_encoder, table.extra)
     for k in ('names', 'n', 'smearing', 'figures'): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
-    profiles = pd.read_parquet(io.BytesIO(files['profiles.parquet'])) if 'profiles.parquet' in files else None
-    self.features, A = TweetFeatures(self.preset, self.post_publication, profiles, self.seed), load(files['compression.safetensors'])
+    self.table = table
     names = dict.fromkeys(n.split('|')[0] for n in A)
-    self.features.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in names}
+    self.table.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in names}
     for name, part in load_parts(folder, facts['parts'], facts['inner']).items(): setattr(self, name, part)
     return self
+
+@patch(as_prop=True)
+def _preset_name(self:LikesSimulator): return _preset_of(self.preset).name
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #f6812cdb
 @patch
 def facts(self:LikesSimulator) -> dict: # preset, tweets, accounts, companies, first, last, views; preset alone before `fit`
     "What a simulator has learned from."
-    if self.names is None: return dict(preset=self.preset)
-    return dict(preset=self.preset, tweets=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']),
+    if self.names is None: return dict(preset=self._preset_name)
+    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']),
         first=self.new_company.context['date'].min().date(), last=self.last.date(), views='used' if self.post_publication else 'not used')
 
 @patch
