@@ -20,7 +20,7 @@ if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, and 300
 COST = dict(test_crash=150, test_ray=120, test_cli=90, test_images=80, test_content=80, test_app=70, test_site=60, test_scale=60, test_simulator=60,
     test_fuzz=50, test_language_models=40, test_speed=40, test_audit=25, test_notebooks=25, test_model_directories=15) | {
     '92_likes_quality': 55, '71_ray_train': 40, '94_image_quality': 40, '93_text_quality': 40, 'draft_a_tweet': 40, 'scale_out': 40, '70_ray_data': 35,
-    '56_simulator': 30, '61_sdxl_lora': 30, '53_bloom_lora': 30, '47_simulator': 30, '60_models': 30, 'your_own_tweets': 30, '83_cli': 26, '82_app': 25,
+    '56_simulator': 30, '61_sdxl_lora': 30, '53_bloom_lora': 30, '47_simulator': 30, '60_models': 30, 'your_own_tweets': 30, '84_cli': 26, '82_app': 25,
     '80_report': 25, '45_new_company': 20, '46_known_account': 20, '48_explain': 20, '72_out_of_core': 20, '95_growth': 20, '96_speed': 20, '52_language_models': 15,
     'reproduce_team83': 15, '90_audit': 10}
 

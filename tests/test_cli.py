@@ -256,7 +256,8 @@ def test_a_whole_model_of_the_kind_is_replaced(model):
 
 
 def test_a_model_that_cannot_be_moved_into_place_leaves_the_old_one(model, monkeypatch):
-    from behaviour_sim.apps.cli import _loaded, _save_model
+    from behaviour_sim.apps.cli import _loaded
+    from behaviour_sim.apps.terminal import _save_model
     sim, whole, move = _loaded(model/'m'), snapshot(model), Path.rename
     def fails(self, target):
         if self.name == 'model': raise OSError(28, 'No space left on device')
@@ -295,7 +296,7 @@ def test_a_terminal_of_ascii_will_do(model):
 
 @pytest.mark.parametrize('encoding, dash', [('ascii', '-'), ('utf-8', '–')])
 def test_a_table_in_any_encoding(encoding, dash, monkeypatch):
-    from behaviour_sim.apps.cli import _print_table, _write_anything
+    from behaviour_sim.apps.terminal import _print_table, _write_anything
     raw = io.BytesIO()
     monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(raw, encoding=encoding))
     _write_anything(), _print_table(pd.DataFrame(dict(model=['café'], spearman=[np.nan])), 'two — tables'), sys.stdout.flush()
@@ -316,7 +317,7 @@ def test_a_home_that_cannot_be_written_names_the_variable(model):
 @pytest.mark.parametrize('odd', ['\x1b[31mred', '\x1b]0;title\x07', '\u202egpj.exe', 'a\x9bz', '\u2066x', '\r overwritten'])
 def test_the_terminal_is_not_obeyed(odd, tmp_path, capsys):
     "Names and cells with what a terminal obeys are spelled out, on both streams."
-    from behaviour_sim.apps.cli import _echo, _print_table
+    from behaviour_sim.apps.terminal import _echo, _print_table
     refusal = told('predict', f'{odd}.csv', '--model', f'{odd}', '--out', 'p.csv', cwd=tmp_path)
     _echo(f'{odd}: done'); _print_table(pd.DataFrame({odd: [odd]}), odd)
     shown = capsys.readouterr().out + refusal[2]

@@ -84,7 +84,7 @@ def test_a_model_of_few_brands_says_that_it_assumes_its_intervals(brands):
     assert {'new_company', 'new_company, alone'} <= set(sim.intervals.assumed) and 'assumed' in sim.card()
     p = sim.predict(others, quiet=True)
     assert (p['case'] == 'new_company').all()
-    assert ((p['lower'] <= others['likes']) & (others['likes'] <= p['upper'])).mean() > .75
+    assert ((p['lower'] <= others['likes']) & (others['likes'] <= p['upper'])).mean() > .6 # the radii are those of the challenge's brands
     if brands > 1: assert sim.new_company.fold_by == 'inferred company'
 
 

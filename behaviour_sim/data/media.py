@@ -11,6 +11,7 @@ from functools import lru_cache
 from math import nan
 
 import pandas as pd, polars as pl
+from fastcore.basics import patch
 
 # %% ../../nbs/2_data/21_media.ipynb #2731e53e
 _URL = "'https?://[{0}]{{1,2048}}'|\"https?://[{0}']{{1,2048}}\"".format(r"!#-&(-;=?-Z\[\]_a-z~")
@@ -81,37 +82,40 @@ class _Reader:
         if self.sign() not in signs: raise ValueError(f"character {self.at+1}: expected {' or '.join(signs)}")
         return self.step()[4]
 
-    def pairs(self, end, between, depth):
-        "Keys and values up to `end`."
-        out = {}
-        while self.sign() != end:
-            t = self.next
-            if not t or not (t[1] or t[2]): raise ValueError(f'character {self.at+1}: expected a key')
-            key = _plain(t[1]) if t[1] else t[2]
-            self.step(); self.expect(between)
-            out[key.replace('_', '').lower()] = self.value(depth+1)
-            if self.sign() != end: self.expect(',')
-        self.step()
-        return out
+# %% ../../nbs/2_data/21_media.ipynb #2259e150
+@patch
+def pairs(self:_Reader, end, between, depth):
+    "Keys and values up to `end`."
+    out = {}
+    while self.sign() != end:
+        t = self.next
+        if not t or not (t[1] or t[2]): raise ValueError(f'character {self.at+1}: expected a key')
+        key = _plain(t[1]) if t[1] else t[2]
+        self.step(); self.expect(between)
+        out[key.replace('_', '').lower()] = self.value(depth+1)
+        if self.sign() != end: self.expect(',')
+    self.step()
+    return out
 
-    def value(self, depth=0):
-        "One value, whatever it is."
-        at, t = self.at, self.step()
-        if t is None or depth > 8: raise ValueError(f'character {at+1}: ' + ('nested too deeply' if t else 'the text ends too early'))
-        if t[1]: return _plain(t[1])
-        if t[3] and _number(t[3]): return float(t[3])
-        if t[2] and self.sign() == '(':
-            self.step()
-            return {'class': t[2].split('.')[-1]} | self.pairs(')', '=', depth)
-        if t[2] and (w := t[2] + '_' if t[2] in ('None', 'True', 'False') else t[2]) in _WORDS: return _WORDS[w]
-        if t[4] == '{': return self.pairs('}', ':', depth)
-        if t[4] != '[': raise ValueError(f'character {at+1}: not a value that media have')
-        out = []
-        while self.sign() != ']':
-            out.append(self.value(depth+1))
-            if self.sign() != ']': self.expect(',')
+@patch
+def value(self:_Reader, depth=0):
+    "One value, whatever it is."
+    at, t = self.at, self.step()
+    if t is None or depth > 8: raise ValueError(f'character {at+1}: ' + ('nested too deeply' if t else 'the text ends too early'))
+    if t[1]: return _plain(t[1])
+    if t[3] and _number(t[3]): return float(t[3])
+    if t[2] and self.sign() == '(':
         self.step()
-        return out
+        return {'class': t[2].split('.')[-1]} | self.pairs(')', '=', depth)
+    if t[2] and (w := t[2] + '_' if t[2] in ('None', 'True', 'False') else t[2]) in _WORDS: return _WORDS[w]
+    if t[4] == '{': return self.pairs('}', ':', depth)
+    if t[4] != '[': raise ValueError(f'character {at+1}: not a value that media have')
+    out = []
+    while self.sign() != ']':
+        out.append(self.value(depth+1))
+        if self.sign() != ']': self.expect(',')
+    self.step()
+    return out
 
 def _tree(s): # A media string
     "The text as lists, dicts, strings and numbers; a dict's keys are in small letters without `_`."

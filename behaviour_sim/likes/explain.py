@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..core import BadInput
 from ..features.table import feature_group, upload_lag
 from ..data.media import media_table
-from .regressors import LightGBMModel, Regressor, _as_matrix
+from .regressors import LightGBMModel, Regressor, XGBoostModel, _as_matrix
 from .evaluation import to_likes, to_log1p
 from .simulator import LikesSimulator, normalise_tweets
 

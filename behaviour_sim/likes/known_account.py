@@ -273,8 +273,8 @@ def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
 # %% ../../nbs/4_likes/46_known_account.ipynb #0e021d74
 @patch
 def _pack(self:KnownAccountModel, folder):
-    facts, _ = super(KnownAccountModel, self)._pack(folder)
-    files = {'history.parquet': self.history.table.to_parquet(), 'texts.safetensors': save({'E': self.history.E.astype('float16')})}
+    facts, files = super(KnownAccountModel, self)._pack(folder)
+    files |= {'history.parquet': self.history.table.to_parquet(), 'texts.safetensors': save({'E': self.history.E.astype('float16')})}
     return dict(facts, variances=self.history.variances), files
 
 @patch(cls_method=True)
