@@ -34,7 +34,7 @@ def _image_likes(
     rows = np.repeat(np.arange(len(tweets)), n)
     many = tweets.drop(columns='caption', errors='ignore').iloc[rows].reset_index(drop=True)
     many = many.assign(image_path=[str(p) for p in paths], id=np.arange(len(many)))
-    return sim.predict_log1p(many, quiet).reshape(len(tweets), n)
+    return sim.predict_log1p(many, quiet=quiet).reshape(len(tweets), n)
 
 def _best_images(
     likes:np.ndarray, # From `_image_likes`

@@ -68,8 +68,8 @@ def judge(
     preset:str='laptop',    # Encoders
     post_publication:bool=False, # Use `views`
     quiet:bool|None=None,   # No progress bar
-) -> dict: # rmse_log1p, spearman, account_mean, constant, coverage_90, width, between, within, rmse_likes, rmse_likes_expm1, pairs, right
-    "Fit, predict, and hold against what came."
+) -> dict: # Of each tweet alone, and `in_order_…` of each with the earlier judged tweets as its earlier posts
+    "Fit, predict, and evaluate against observed likes: errors of log1p, likes, intervals and pairs."
     sim = _fitted(simulators, known, preset, post_publication, quiet)
     e = sim.evaluate(judged, quiet=quiet)
     p = sim.predict(judged, quiet=quiet)
@@ -77,7 +77,9 @@ def judge(
     baselines = {k: e['baselines'][k]['rmse_log1p'] for k in ('account_mean', 'constant')}
     error = to_log1p(judged['likes']) - np.log1p(p['likes'].to_numpy())
     width = float(np.mean(np.log1p(p['upper']) - np.log1p(p['lower'])))
-    return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **baselines,
+    o = sim.evaluate(judged, in_order=True, quiet=quiet)
+    in_order = {f'in_order_{k}': o[k] for k in ('rmse_log1p', 'spearman', 'coverage_90')}
+    return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **in_order, **baselines,
         coverage_90=e['coverage_90'], width=width, **_error_parts(judged, error), rmse_likes=e['rmse_likes'],
         rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
 
@@ -89,7 +91,7 @@ def _interval_table(
 ) -> pd.DataFrame: # One row for each case: n, coverage_90, width, account_free_coverage, account_free_width
     "Coverage and mean width (log1p_likes) of the intervals, case by case, beside those that know no account."
     t, y = normalise_tweets(judged), to_log1p(judged['likes'])
-    pred, low, high, case = sim._predict(t, quiet)
+    pred, low, high, case = sim._predict(t, quiet=quiet)
     word = np.maximum(sim.new_company.predict(sim.table.transform(t, quiet)[0], t), 0)
     free = sim.intervals.interval(word, _calibration_group(np.full(len(t), 'new_company'), (t['content'] != '').to_numpy()), np.ones(len(t)))
     inside = lambda a, b: ((y >= a) & (y <= b)).astype(float)

@@ -99,7 +99,7 @@ def _closing_table(
     drafts = writer.drafts(new.drop(columns='content'), n, quiet)
     table = drafts.table[drafts.table['source'] == 'lm'].reset_index(drop=True)
     row, wanted, rng = table['row'].to_numpy(), to_log1p(new['likes']), np.random.default_rng(seed)
-    graded = grader.predict_log1p(new.iloc[row].assign(content=table['content'].to_numpy()), quiet)
+    graded = grader.predict_log1p(new.iloc[row].assign(content=table['content'].to_numpy()), quiet=quiet)
     first = pd.Series(range(len(table))).groupby(row).first().to_numpy()
     chooser, rows, weights = copy.copy(writer), {}, _SCORE | dict(likeness=0., likes=1.)
     chooser.likes = ranker

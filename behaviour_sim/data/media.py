@@ -148,6 +148,7 @@ def _kind_of(d): # 'photo', 'video' or 'gif'
     if kind is None: raise ValueError('an item that is no photo, video or gif')
     return kind
 
+# %% ../../nbs/2_data/21_media.ipynb #eec01869
 def _facts(
     item, # A dict of a medium, an address, or the name of a kind
 ) -> tuple: # address, then as `_lead`: rank, kind, duration (s), width, height (pixels), bitrate (bit/s), n_variants, views

@@ -169,7 +169,7 @@ def choose(self:ContentSimulator,
     out['score'] = w['likeness']*out['likeness'] - w['copy']*out['copied'] - w['degenerate']*out['degenerate']
     if self.likes is not None and likes != 'ignore':
         asked = tweets.iloc[out['row']].assign(content=out['content'].to_numpy())
-        out['predicted'] = self.likes.predict_log1p(asked, quiet)
+        out['predicted'] = self.likes.predict_log1p(asked, quiet=quiet)
         wanted = to_log1p(tweets['likes'])[out['row']] if likes == 'wanted' and 'likes' in tweets else None
         if wanted is not None: out['score'] -= w['likes']*np.abs(out['predicted'] - wanted)
         elif likes == 'most': out['score'] += w['likes']*out['predicted']
