@@ -1,4 +1,4 @@
-"""Prompts: strangers' text stays text, the report's wording is kept to the letter, generated text is made to fit."""
+"""Prompts: text from outside stays text, the report's wording is kept to the letter, generated text is made to fit."""
 import html, re, time, unicodedata
 
 import numpy as np, pandas as pd, pytest

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim.likes import new_company as stranger
+from behaviour_sim.likes import new_company
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.history import AccountHistory, _history_facts
 from behaviour_sim.likes.simulator import LikesSimulator
@@ -88,9 +88,9 @@ def test_trees_grow_on_a_part_of_very_many_tweets(monkeypatch):
     known, new = tweets.iloc[:1200], tweets.iloc[1200:]
     full = LikesSimulator('tiny').fit(known, quiet=True).evaluate(new, quiet=True)
     seen = []
-    monkeypatch.setattr(stranger._some_rows, '__defaults__', (500,))
-    grow = stranger.LightGBMModel.fit
-    monkeypatch.setattr(stranger.LightGBMModel, 'fit', lambda self, X, *a, **k: (seen.append(len(X)), grow(self, X, *a, **k))[1])
+    monkeypatch.setattr(new_company._some_rows, '__defaults__', (500,))
+    grow = new_company.LightGBMModel.fit
+    monkeypatch.setattr(new_company.LightGBMModel, 'fit', lambda self, X, *a, **k: (seen.append(len(X)), grow(self, X, *a, **k))[1])
     part = LikesSimulator('tiny').fit(known, quiet=True)
     # five models of new companies with habits, five alone, four of new accounts; each tweet with and without text
     assert len(part.new_company.prior.with_text) == 1200 and max(seen[:14]) <= 1000

@@ -137,8 +137,8 @@ def _fix_spelling(
     fixes = {t: _spelt(t) for t in tokens['token'].unique(maintain_order=True) if t.islower() or _WORD.fullmatch(t)}
     fixes = {t: f for t, f in fixes.items() if f is not None}
     judged = tokens.filter(pl.col('token').is_in(list(fixes)))
-    unknown, mended = [t for t, f in fixes.items() if f != t], {t for t, f in fixes.items() if f and f != t}
-    rows = judged.group_by('row').agg(pl.col('token').is_in(unknown).mean().alias('unknown'), pl.col('token').is_in(list(mended)).any().alias('mend'))
+    unknown, corrected = [t for t, f in fixes.items() if f != t], {t for t, f in fixes.items() if f and f != t}
+    rows = judged.group_by('row').agg(pl.col('token').is_in(unknown).mean().alias('unknown'), pl.col('token').is_in(list(corrected)).any().alias('mend'))
     rows = rows.filter(pl.col('mend') & (pl.col('unknown') <= .5))['row'].to_numpy()
     out = texts.to_numpy(dtype=object).copy()
     for i in rows: out[i] = re.sub(r'[^\s\x1c-\x1f]+', lambda m: fixes.get(m[0]) or m[0], out[i])

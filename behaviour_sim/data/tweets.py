@@ -143,14 +143,14 @@ def check_accounts(self:TweetFile) -> pd.DataFrame:
 @patch
 def check_extras(self:TweetFile) -> pd.DataFrame:
     "Optional text: never NaN. The caller's own columns: numbers where all their cells are numbers or empty."
-    mended = {}
+    read = {}
     for c, text in self.tweets.items():
-        if c in _OPTIONAL_TEXT: mended[c] = text.fillna('')
+        if c in _OPTIONAL_TEXT: read[c] = text.fillna('')
         elif c not in TWEET_COLUMNS and pd.api.types.is_string_dtype(text):
             empty = (text == '') | text.isna()
             numbers = pd.to_numeric(text.mask(empty), errors='coerce')
-            if not empty.all() and (numbers.notna() | empty).all(): mended[c] = numbers.astype('float64')
-    return self.tweets.assign(**mended)
+            if not empty.all() and (numbers.notna() | empty).all(): read[c] = numbers.astype('float64')
+    return self.tweets.assign(**read)
 
 # %% ../../nbs/2_data/20_tweets.ipynb #d47bd64f
 _CHECKS = ('columns', 'cells', 'ids', 'dates', 'likes', 'accounts', 'extras') # In this order
