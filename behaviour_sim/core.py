@@ -55,7 +55,8 @@ def cache_dir(
 ) -> Path: # An existing folder
     "A folder of the cache, made if needed; `BadInput` where it cannot be made."
     own, base = os.environ.get('BEHAVIOUR_SIM_CACHE'), os.environ.get('XDG_CACHE_HOME', '')
-    if not os.path.isabs(base): base = os.path.expanduser('~/.cache') # relative ones are ignored: XDG specification
+    # relative ones are ignored: XDG specification
+    if not os.path.isabs(base): base = os.path.expanduser('~/.cache')
     path = Path(own or Path(base)/'behaviour_sim', *parts)
     try: path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -116,7 +117,9 @@ def content_key(
     for p in parts:
         if isinstance(p, np.ndarray): b = f'{p.dtype}{p.shape}'.encode() + np.ascontiguousarray(p).tobytes()
         elif isinstance(p, bytes): b = p
-        else: b = (p if isinstance(p, str) else json.dumps(_to_json(p), sort_keys=True)).encode('utf-8', 'surrogatepass')
+        else:
+            b = (p if isinstance(p, str) else json.dumps(_to_json(p), sort_keys=True)).encode('utf-8',
+                'surrogatepass')
         h.update(f'{type(p).__name__}{len(b)}:'.encode()); h.update(b)
     return h.hexdigest()
 
@@ -142,13 +145,19 @@ def progress(
     return tqdm(items, desc=desc, total=total, disable=quiet, leave=False)
 
 # %% ../nbs/00_core.ipynb #341c412d
-PALETTE = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', purple='#CC79A7', sky='#56B4E9', black='#333333', yellow='#F0E442')
+PALETTE = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', purple='#CC79A7',
+    sky='#56B4E9', black='#333333', yellow='#F0E442')
 
 def plot_style():
     "Set matplotlib to the project's style."
     import matplotlib as mpl
-    mpl.rcParams.update({'axes.prop_cycle': mpl.cycler(color=list(PALETTE.values())), 'figure.figsize': (7, 3.2),
-        'figure.dpi': 80, 'savefig.dpi': 80, 'figure.constrained_layout.use': True, 'font.size': 10, 'axes.titlesize': 11,
-        'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False,
-        'axes.grid': True, 'axes.axisbelow': True, 'grid.color': '#e6e6e6', 'grid.linewidth': .8, 'legend.frameon': False,
-        'axes.edgecolor': '#888888', 'xtick.color': '#555555', 'ytick.color': '#555555', 'text.color': '#222222'})
+    mpl.rcParams.update({'axes.prop_cycle': mpl.cycler(color=list(PALETTE.values())),
+        'figure.figsize': (7, 3.2),
+        'figure.dpi': 80, 'savefig.dpi': 80, 'figure.constrained_layout.use': True, 'font.size': 10,
+        'axes.titlesize': 11,
+        'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False,
+        'axes.spines.right': False,
+        'axes.grid': True, 'axes.axisbelow': True, 'grid.color': '#e6e6e6', 'grid.linewidth': .8,
+        'legend.frameon': False,
+        'axes.edgecolor': '#888888', 'xtick.color': '#555555', 'ytick.color': '#555555',
+        'text.color': '#222222'})

@@ -11,7 +11,8 @@ from importlib import import_module
 # %% ../nbs/02_front_door.ipynb #5f1c17a8
 _NAMES = dict(
     read_tweets='data.tweets', sample_tweets='corpus.synthetic', four_splits='data.splits',
-    download='features.download', clean_text='data.cleaning', embed='features.embeddings', caption='features.captioning',
+    download='features.download', clean_text='data.cleaning', embed='features.embeddings',
+    caption='features.captioning',
     LikesSimulator='likes.explain', ContentSimulator='text.simulator',
     fit_image_lora='images.sdxl_lora', imagine='images.sdxl_lora', BadInput='core')
 
@@ -24,7 +25,8 @@ def _resolve(
 ):
     "The object behind a name of the front door."
     if name not in _NAMES: raise AttributeError(f"module 'behaviour_sim' has no attribute {name!r}")
-    for module in filter(None, (_FIRST.get(name), _NAMES[name])): found = import_module(f'behaviour_sim.{module}')
+    for module in filter(None, (_FIRST.get(name), _NAMES[name])):
+        found = import_module(f'behaviour_sim.{module}')
     return getattr(found, name)
 
 # %% ../nbs/02_front_door.ipynb #d83f083a

@@ -37,7 +37,8 @@ def html_table(
     name = lambda x: safe_html(x).replace('_', ' ')
     head = ''.join(f'<th scope="col">{name(c)}</th>' for c in [corner, *table])
     rows = zip(table.index, zip(*[table[c].tolist() for c in table]))
-    body = ''.join(f'<tr><th scope="row">{name(i)}</th>{"".join(f"<td>{_in_words(v)}</td>" for v in r)}</tr>' for i, r in rows)
+    body = ''.join(f'<tr><th scope="row">{name(i)}</th>{"".join(f"<td>{_in_words(v)}</td>" for v in r)}</tr>'
+        for i, r in rows)
     return f'<div class="wide"><table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 # %% ../nbs/01_html.ipynb #499b687d

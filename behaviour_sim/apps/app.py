@@ -30,7 +30,8 @@ from .app_page import _LOOK, _MARKUP, _SCRIPT
 # %% ../../nbs/8_apps/82_app.ipynb #bff020d3
 _MOST = dict(company=100, username=50, content=2000, date=20, media=10, caption=500, picture=64) # characters
 _thing = 'https://pbs.example.com/draft'
-_MEDIA = dict(none='[]', photo=f"[Photo(previewUrl='{_thing}', fullUrl='{_thing}')]", gif=f"[Gif(thumbnailUrl='{_thing}', variants=[])]",
+_MEDIA = dict(none='[]', photo=f"[Photo(previewUrl='{_thing}', fullUrl='{_thing}')]",
+    gif=f"[Gif(thumbnailUrl='{_thing}', variants=[])]",
     video=f"[Video(thumbnailUrl='{_thing}', variants=[], duration=None, views=None)]")
 
 _STANDS_FOR = {'<hyperlink>': re.compile(r'https?://\S+'), '<mention>': re.compile(r'(?<![\w@/])@\w{1,50}')}
@@ -57,16 +58,23 @@ def _read_draft(
     folder:Path|None=None, # Where pictures are
 ) -> pd.DataFrame: # One tweet without likes, its id 'draft'
     "What was typed, as a tweet; `BadInput` says what cannot be used."
-    if not isinstance(form, dict) or (bad := set(form) - set(_MOST)): raise BadInput(f"A draft has the parts {', '.join(_MOST)} and no others")
-    if bad := [k for k, v in form.items() if not isinstance(v, str)]: raise BadInput(f"The {bad[0]} of a draft is a text")
-    if bad := [k for k, v in form.items() if len(v) > _MOST[k]]: raise BadInput(f"The {bad[0]} is longer than {_MOST[bad[0]]:,} characters")
-    d = {k: form.get(k, '').encode('utf-8', 'replace').decode().strip() for k in _MOST} # half a surrogate pair is no character
+    if not isinstance(form, dict) or (bad := set(form) - set(_MOST)):
+        raise BadInput(f"A draft has the parts {', '.join(_MOST)} and no others")
+    if bad := [k for k, v in form.items() if not isinstance(v, str)]:
+        raise BadInput(f"The {bad[0]} of a draft is a text")
+    if bad := [k for k, v in form.items() if len(v) > _MOST[k]]:
+        raise BadInput(f"The {bad[0]} is longer than {_MOST[bad[0]]:,} characters")
+    # half a surrogate pair is no character
+    d = {k: form.get(k, '').encode('utf-8', 'replace').decode().strip() for k in _MOST}
     if not d['company']: raise BadInput("Which brand posts it?")
     try: date = pd.Timestamp(d['date'])
     except ValueError: date = pd.NaT
-    if pd.isna(date) or date.tz is not None or not 2006 <= date.year <= 2100: raise BadInput("When is it posted? A day from 2006 to 2100 is needed")
-    if (media := d['media'] or 'none') not in _MEDIA: raise BadInput(f"The medium is one of {', '.join(_MEDIA)}")
-    tweet = dict(id='draft', date=date, content=_as_posted(d['content']), username=d['username'] or d['company'], media=_MEDIA[media], caption=d['caption'])
+    if pd.isna(date) or date.tz is not None or not 2006 <= date.year <= 2100:
+        raise BadInput("When is it posted? A day from 2006 to 2100 is needed")
+    if (media := d['media'] or 'none') not in _MEDIA:
+        raise BadInput(f"The medium is one of {', '.join(_MEDIA)}")
+    tweet = dict(id='draft', date=date, content=_as_posted(d['content']),
+        username=d['username'] or d['company'], media=_MEDIA[media], caption=d['caption'])
     if d['picture']: tweet['image_path'] = str(_found_picture(folder, d['picture']))
     return pd.DataFrame([tweet | {'inferred company': d['company']}])
 
@@ -75,7 +83,9 @@ def _found_picture(
     name:str,    # From `_keep_picture`
 ) -> Path:
     "A picture that was sent before; `BadInput` if there is none of that name."
-    if folder is None or not re.fullmatch(r'[0-9a-f]{32}\.(jpg|png|gif|webp)', name) or not (folder/name).is_file(): raise BadInput("There is no such picture; choose it again")
+    if folder is None or not re.fullmatch(r'[0-9a-f]{32}\.(jpg|png|gif|webp)',
+            name) or not (folder/name).is_file():
+        raise BadInput("There is no such picture; choose it again")
     return folder/name
 
 # %% ../../nbs/8_apps/82_app.ipynb #bae07b79
@@ -127,7 +137,8 @@ class AppSession:
         writer:ContentSimulator=None,  # Fitted; None: drafts are edited, not written
         synthetic:bool=False,          # Were the tweets invented?
     ):
-        if sim.post_publication: raise BadInput("This model was fitted with views, which a draft does not have yet: fit one without --post-publication")
+        if sim.post_publication:
+            raise BadInput("This model was fitted with views, which a draft does not have yet: fit one without --post-publication")
         self.sim, self.writer, self.synthetic, self.lock = sim, writer, synthetic, threading.Lock()
         self._pictures = tempfile.TemporaryDirectory(prefix='behaviour_sim-')
         self.folder = Path(self._pictures.name)
@@ -143,9 +154,12 @@ def about(self:AppSession) -> dict: # accounts, cases, day, lead, how, note
     known, f = self.sim.new_company.context, self.sim.facts()
     names = known.groupby(['inferred company', 'username']).size().sort_values(ascending=False).reset_index()
     learned = f"The simulator has learned from {f['tweets']:,} {'invented ' if self.synthetic else ''}tweets of {f['companies']:,} brands, {f['first']} to {f['last']}."
-    return dict(accounts=names.groupby('inferred company')['username'].agg(list).to_dict(), cases=_CASES_TOLD, day=str(f['last']),
+    return dict(accounts=names.groupby('inferred company')['username'].agg(list).to_dict(),
+        cases=_CASES_TOLD, day=str(f['last']),
         lead='Type a draft; see what to expect of it before it is posted.',
-        how='Edits of the words that are there' + (', and what a language model writes after reading the draft and old tweets of the brand' if self.writer and self.writer.lm else '') + ', ranked by the likes that the simulator expects.',
+        how='Edits of the words that are there'
+        + (', and what a language model writes after reading the draft and old tweets of the brand'
+        if self.writer and self.writer.lm else '') + ', ranked by the likes that the simulator expects.',
         note=f"{learned}{' They are synthetic: bring your own with --model.' if self.synthetic else ''} Its word is an expectation, not a promise. Nothing that is typed here leaves this machine.")
 
 # %% ../../nbs/8_apps/82_app.ipynb #fd807e69
@@ -156,13 +170,16 @@ def predict(self:AppSession, form:dict # See `_read_draft`
     with self.lock:
         t = _read_draft(form, self.folder)
         why = self.sim.explain(t, 'draft', quiet=True).iloc[:-1] # the last row is the prediction
-        return dict(self.sim.predict(t, quiet=True).iloc[0][['likes', 'lower', 'upper']], case=self.sim.case(normalise_tweets(t))[0], factors=why[why['group'] != 'base'][['group', 'factor']].to_dict('records'))
+        return dict(self.sim.predict(t, quiet=True).iloc[0][['likes', 'lower', 'upper']],
+            case=self.sim.case(normalise_tweets(t))[0],
+            factors=why[why['group'] != 'base'][['group', 'factor']].to_dict('records'))
 
 @patch
 def hours(self:AppSession, form:dict # See `_read_draft`
          ) -> list: # hour, likes, lower, upper; the best first
     "The draft at every hour of its day."
-    with self.lock: return self.sim.best_time(_read_draft(form, self.folder), 'draft', quiet=True).to_dict('records')
+    with self.lock:
+        return self.sim.best_time(_read_draft(form, self.folder), 'draft', quiet=True).to_dict('records')
 
 @patch
 def picture(self:AppSession, data:bytes # A file
@@ -170,7 +187,9 @@ def picture(self:AppSession, data:bytes # A file
     "Keep a picture, and say what it shows."
     with self.lock:
         name = _keep_picture(data, self.folder)
-        try: said = caption(pd.DataFrame(dict(id=['draft'], image_path=[str(self.folder/name)])), _preset_of(self.sim.preset).captioner, quiet=True).iloc[0]
+        try:
+            said = caption(pd.DataFrame(dict(id=['draft'], image_path=[str(self.folder/name)])),
+                _preset_of(self.sim.preset).captioner, quiet=True).iloc[0]
         except BadInput: said = '' # no captioner on this machine
         return dict(picture=name, caption=said)
 
@@ -184,7 +203,8 @@ def written(self:AppSession,
     "Variations of a draft from the language model."
     if not (self.writer and self.writer.lm): return []
     old = self.writer.examples(normalise_tweets(t), self.writer.k, quiet=True)[0]['content'][:self.writer.k]
-    prompt = build_prompts(t.assign(likes=wanted), examples=[[x for x in (t['content'][0], *old) if x]], k=self.writer.k + 1)
+    prompt = build_prompts(t.assign(likes=wanted), examples=[[x for x in (t['content'][0], *old) if x]],
+        k=self.writer.k + 1)
     return [tidy_text(texts[0]) for texts in self.writer.write(prompt, n, quiet=True)]
 
 @patch
@@ -195,34 +215,45 @@ def rewrite(self:AppSession, form:dict # See `_read_draft`
         t = _read_draft(form, self.folder)
         now = self.sim.predict(t, quiet=True).iloc[0]
         typed = form.get('content', '').strip()
-        made = {_restored(text, typed): 'written by a language model' for text in self.written(t, now['upper']) if not is_degenerate([text])[0]}
+        made = {_restored(text, typed): 'written by a language model'
+            for text in self.written(t, now['upper']) if not is_degenerate([text])[0]}
         made |= {text: how for how, text in _own_words(typed).items()}
         made.pop(typed, None)
         if not made: return []
-        p = self.sim.predict(pd.concat([t.assign(content=_as_posted(x)) for x in made], ignore_index=True), quiet=True)
-        table = p.assign(content=list(made), how=list(made.values()), change=(p['likes'] + 1)/(now['likes'] + 1)).drop(columns='id')
+        p = self.sim.predict(pd.concat([t.assign(content=_as_posted(x)) for x in made], ignore_index=True),
+            quiet=True)
+        table = p.assign(content=list(made), how=list(made.values()),
+            change=(p['likes'] + 1)/(now['likes'] + 1)).drop(columns='id')
         return table.sort_values('likes', ascending=False, kind='stable').to_dict('records')
 
 # %% ../../nbs/8_apps/82_app.ipynb #b491e4e8
 _HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cross-Origin-Resource-Policy': 'same-origin', 'Cross-Origin-Opener-Policy': 'same-origin', 'Cache-Control': 'no-store'}
+    'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer',
+    'Cross-Origin-Resource-Policy': 'same-origin', 'Cross-Origin-Opener-Policy': 'same-origin',
+    'Cache-Control': 'no-store'}
 
 class _Guard:
     "ASGI middleware: no question from another page, and headers that let the browser trust nothing else."
     def __init__(self, app): self.app = app
 
     def why_not(self, h): # Headers → why a question is refused, or ''
-        if h.get('origin', own := f"http://{h.get('host')}") != own or h.get('sec-fetch-site', 'same-origin') not in ('same-origin', 'none'): return 'Only this page may ask'
-        if h.get('content-type', '').split(';')[0] not in ('application/json', 'application/octet-stream'): return 'A question is JSON, and a picture is bytes'
+        if h.get('origin', own := f"http://{h.get('host')}") != own or h.get('sec-fetch-site',
+                'same-origin') not in ('same-origin', 'none'):
+            return 'Only this page may ask'
+        if h.get('content-type', '').split(';')[0] not in ('application/json', 'application/octet-stream'):
+            return 'A question is JSON, and a picture is bytes'
         return ''
 
     async def __call__(self, scope, receive, send):
         from starlette.responses import JSONResponse
         async def told(message):
-            if message['type'] == 'http.response.start': message['headers'] = [*message['headers'], *((k.encode(), v.encode()) for k, v in _HEADERS.items())]
+            if message['type'] == 'http.response.start':
+                message['headers'] = [*message['headers'],
+                    *((k.encode(), v.encode()) for k, v in _HEADERS.items())]
             await send(message)
         if scope['type'] != 'http': return await self.app(scope, receive, send)
-        why = scope['method'] not in ('GET', 'HEAD') and self.why_not({k.decode('latin-1'): v.decode('latin-1') for k, v in scope['headers']})
+        why = scope['method'] not in ('GET',
+            'HEAD') and self.why_not({k.decode('latin-1'): v.decode('latin-1') for k, v in scope['headers']})
         await (JSONResponse({'error': why}, 403) if why else self.app)(scope, receive, told)
 
 # %% ../../nbs/8_apps/82_app.ipynb #56b77ac0
@@ -260,17 +291,23 @@ def make_app(
     def text(what, kind): return lambda request: Response(what, media_type=kind)
     def answer(ask, read=_read_form, most=100_000):
         async def handler(request):
-            try: return JSONResponse(_to_json(await run_in_threadpool(lambda data: ask(read(data)), await _read_body(request, most))))
+            try:
+                return JSONResponse(_to_json(await run_in_threadpool(lambda data: ask(read(data)),
+                    await _read_body(request, most))))
             except BadInput as e: return JSONResponse({'error': str(e)}, 400)
             except Exception as e:
                 print(f'behaviour-sim: {type(e).__name__}: {e}', file=sys.stderr)
                 return JSONResponse({'error': 'Something failed; the terminal says what.'}, 500)
         return handler
-    pages = {'/': (_MARKUP, 'text/html'), '/look.css': (_LOOK, 'text/css'), '/script.js': (_SCRIPT, 'text/javascript')}
-    questions = {'/predict': answer(desk.predict), '/hours': answer(desk.hours), '/rewrite': answer(desk.rewrite), '/picture': answer(desk.picture, bytes, _MAX_PICTURE)}
-    routes = [Route(at, text(*page)) for at, page in pages.items()] + [Route(at, f, methods=['POST']) for at, f in questions.items()]
+    pages = {'/': (_MARKUP, 'text/html'), '/look.css': (_LOOK, 'text/css'),
+        '/script.js': (_SCRIPT, 'text/javascript')}
+    questions = {'/predict': answer(desk.predict), '/hours': answer(desk.hours),
+        '/rewrite': answer(desk.rewrite), '/picture': answer(desk.picture, bytes, _MAX_PICTURE)}
+    routes = [Route(at, text(*page)) for at, page in pages.items()] + [Route(at, f, methods=['POST']) for at,
+        f in questions.items()]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=['127.0.0.1', 'localhost'], www_redirect=False)
-    return Starlette(routes=[*routes, Route('/about', lambda r: JSONResponse(_to_json(desk.about())))], middleware=[Middleware(_Guard), hosts])
+    return Starlette(routes=[*routes, Route('/about', lambda r: JSONResponse(_to_json(desk.about())))],
+        middleware=[Middleware(_Guard), hosts])
 
 # %% ../../nbs/8_apps/82_app.ipynb #938b3cc8
 def serve(
@@ -283,7 +320,8 @@ def serve(
     import uvicorn, webbrowser
     app = make_app(desk)
     try: place = socket.create_server(('127.0.0.1', port))
-    except (OSError, OverflowError) as e: raise BadInput(f"Port {port} cannot be used ({getattr(e, 'strerror', None) or e}); name another with --port") from None
+    except (OSError, OverflowError) as e:
+        raise BadInput(f"Port {port} cannot be used ({getattr(e, 'strerror', None) or e}); name another with --port") from None
     address = f'http://127.0.0.1:{place.getsockname()[1]}/'
     print(f'{address} (this machine only; Ctrl-C ends it)', flush=True)
     if opened: webbrowser.open(address)
@@ -299,9 +337,11 @@ def _demo_desk(
     quiet:bool|None=None, # No progress bar
 ) -> AppSession:
     "A desk that knows the embedded corpus."
-    place = cache_dir('app')/content_key(behaviour_sim.__version__, preset, n, steps, seed, _language_model_of(preset))[:16]
+    place = cache_dir('app')/content_key(behaviour_sim.__version__, preset, n, steps, seed,
+        _language_model_of(preset))[:16]
     def make(folder):
         tweets = sample_tweets(n, seed, image_dir=cache_dir('app', 'images'))
-        ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None, steps=steps, rows=400, quiet=quiet).save(folder)
+        ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None,
+            steps=steps, rows=400, quiet=quiet).save(folder)
     writer = ContentSimulator.load(_made_once(place, make))
     return AppSession(writer.likes, writer, synthetic=True)

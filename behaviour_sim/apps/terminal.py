@@ -17,7 +17,8 @@ def _printable(
 ) -> str: # The same with control, format and surrogate characters spelled out, such as \x1b
     "Text that a terminal shows and does not obey."
     from unicodedata import category
-    odd = lambda c: category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') and c not in '\u200c\u200d' # joiners are part of emoji and of words
+    # joiners are part of emoji and of words
+    odd = lambda c: category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') and c not in '\u200c\u200d'
     return ''.join(c.encode('unicode_escape').decode() if odd(c) else c for c in text)
 
 def _echo(
@@ -25,7 +26,8 @@ def _echo(
     err:bool=False, # To standard error
 ):
     "Print a line."
-    print(_printable(text), file=sys.stderr if err else sys.stdout, flush=True) # click's own echo turns ASCII streams into UTF-8
+    # click's own echo turns ASCII streams into UTF-8
+    print(_printable(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 def _write_anything():
     "Let both standard streams spell out the characters that their encoding lacks."
@@ -40,12 +42,15 @@ def _read_table(
     "A table beside the tweets; `BadInput` if it cannot be read."
     if path is None: return None
     import pandas as pd
-    readers = {'.csv': lambda p: pd.read_csv(p, keep_default_na=False, low_memory=False), '.xlsx': pd.read_excel, '.parquet': pd.read_parquet}
-    if (suffix := path.suffix.lower()) not in readers: raise BadInput(f"{path}: {suffix or 'no suffix'} cannot be read; use .csv, .xlsx or .parquet")
+    readers = {'.csv': lambda p: pd.read_csv(p, keep_default_na=False, low_memory=False),
+        '.xlsx': pd.read_excel, '.parquet': pd.read_parquet}
+    if (suffix := path.suffix.lower()) not in readers:
+        raise BadInput(f"{path}: {suffix or 'no suffix'} cannot be read; use .csv, .xlsx or .parquet")
     if not path.is_file(): raise BadInput(f"{path}: there is no such file")
     try: table = readers[suffix](path)
     except Exception as e: raise BadInput(f"{path}: this is no readable {suffix} file") from e
-    if missing := [c for c in columns if c not in table]: raise BadInput(f"{path}: the column {', '.join(missing)} is missing")
+    if missing := [c for c in columns if c not in table]:
+        raise BadInput(f"{path}: the column {', '.join(missing)} is missing")
     return table
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00004
@@ -56,7 +61,8 @@ def _named_files(
     import json
     try:
         card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
-        return str(card['kind']), {'model.json', *card.get('files', ()), *card.get('facts', {}).get('inner', ())}
+        return str(card['kind']), {'model.json', *card.get('files', ()),
+            *card.get('facts', {}).get('inner', ())}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return '', set()
 
 def _check_place(
@@ -70,10 +76,13 @@ def _check_place(
     files = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_symlink() or not p.is_dir()}
     other = sorted(f for f in files - named - set(more) if not Path(f).name.startswith('.') or not more)
     if not held and other: raise BadInput(f"{folder}: this directory holds something else; name a new one")
-    if held not in ('', kind): raise BadInput(f"{folder}: this directory holds another model ({held}, not {kind}); name a new one")
-    if other: raise BadInput(f"{folder}: {other[0]} is no part of the {kind} there; move it away, or name a new directory")
+    if held not in ('', kind):
+        raise BadInput(f"{folder}: this directory holds another model ({held}, not {kind}); name a new one")
+    if other:
+        raise BadInput(f"{folder}: {other[0]} is no part of the {kind} there; move it away, or name a new directory")
     home = next(p for p in folder.absolute().parents if p.exists())
-    if not home.is_dir() or not os.access(home, os.W_OK): raise BadInput(f"{folder}: nothing can be written in {home}")
+    if not home.is_dir() or not os.access(home, os.W_OK):
+        raise BadInput(f"{folder}: nothing can be written in {home}")
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00006
 def _check_out(
@@ -83,8 +92,10 @@ def _check_out(
     "`BadInput` where an output would replace an input or lie in the directory of a model."
     for p in inputs:
         if out is None or p is None or not p.exists(): continue
-        if p.is_dir() and out.resolve().is_relative_to(p.resolve()): raise BadInput(f"{out}: this lies in the model directory {p}; name a place outside it")
-        if p.is_file() and out.exists() and out.samefile(p): raise BadInput(f"{out}: this is an input of the command; name another file")
+        if p.is_dir() and out.resolve().is_relative_to(p.resolve()):
+            raise BadInput(f"{out}: this lies in the model directory {p}; name a place outside it")
+        if p.is_file() and out.exists() and out.samefile(p):
+            raise BadInput(f"{out}: this is an input of the command; name another file")
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #5a2e25c1
 def _save_model(
@@ -115,8 +126,11 @@ def _print_table(
     from rich.table import Table
     from rich.text import Text
     shown = Table(title=Text(_printable(title)), title_justify='left')
-    for c in table: shown.add_column(Text(_printable(str(c).replace('_', ' '))), justify='left' if c == table.columns[0] else 'right')
+    for c in table:
+        shown.add_column(Text(_printable(str(c).replace('_', ' '))),
+            justify='left' if c == table.columns[0] else 'right')
     dash = '–' if (getattr(sys.stdout, 'encoding', None) or 'utf-8').lower().startswith('utf') else '-'
-    cell = lambda v: (dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}') if isinstance(v, float) else str(v)
+    cell = lambda v: (dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}') if isinstance(v,
+        float) else str(v)
     for row in table.itertuples(index=False): shown.add_row(*[Text(_printable(cell(v))) for v in row])
     Console(width=None if sys.stdout.isatty() else 140).print(shown)

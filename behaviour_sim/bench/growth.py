@@ -31,7 +31,8 @@ def _timed(
 
 # %% ../../nbs/9_bench/95_growth.ipynb #51000007
 #: LightGBM for very many rows: the default with a longer step, fewer rounds and 63 bins.
-_LGB_LARGE = dict(params=_LGB_DEFAULT['params'] | dict(learning_rate=.1, max_bin=63), rounds=200, early_stopping=0)
+_LGB_LARGE = dict(params=_LGB_DEFAULT['params'] | dict(learning_rate=.1, max_bin=63), rounds=200,
+    early_stopping=0)
 #: The exponents of growth may not exceed this.
 _GROWTH_GOAL = 1.1
 
@@ -122,5 +123,6 @@ def plot_growth(
     for ax, c, said, colour in zip(axes, ('seconds', 'gib'), ('time', 'memory'), ('blue', 'orange')):
         ax.loglog(table['n'], table[c], 'o-', color=PALETTE[colour])
         ax.loglog(table['n'], table[c].iloc[0]*table['n']/table['n'].iloc[0], '--', color='#999999', lw=1)
-        ax.set(xlabel='tweets', ylabel=dict(seconds='seconds', gib='GiB')[c], title=f"{said}: exponent {_exponent(table['n'], table[c]):.2f}")
+        ax.set(xlabel='tweets', ylabel=dict(seconds='seconds', gib='GiB')[c],
+            title=f"{said}: exponent {_exponent(table['n'], table[c]):.2f}")
     return axes

@@ -28,8 +28,10 @@ def _holdouts(
     captions = pd.read_csv(folder/'train_captions.csv', keep_default_na=False)
     train = normalise_tweets(train, captions)
     held = train.sample(2000, random_state=0).index
-    judged = {'unseen time': 'content_simulation_test_time.csv', 'unseen company': 'content_simulation_test_company.csv'}
-    return {'random': (train.drop(held), train.loc[held])} | {k: (train, read_tweets(folder/f, need_likes=True)) for k, f in judged.items()}
+    judged = {'unseen time': 'content_simulation_test_time.csv',
+        'unseen company': 'content_simulation_test_company.csv'}
+    return {'random': (train.drop(held), train.loc[held])} | {k: (train,
+        read_tweets(folder/f, need_likes=True)) for k, f in judged.items()}
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a1c30002
 def _simulator_key(
@@ -38,7 +40,8 @@ def _simulator_key(
     post_publication:bool=False, # Use `views`
 ) -> str: # 64 hexadecimal digits
     "What determines a fitted simulator."
-    return content_key(list(known), pd.util.hash_pandas_object(known, index=False).to_numpy(), preset, post_publication)
+    return content_key(list(known), pd.util.hash_pandas_object(known, index=False).to_numpy(),
+        preset, post_publication)
 
 def _fitted(
     simulators:dict,     # From `_simulator_key` to a fitted simulator; filled as needed
@@ -49,7 +52,8 @@ def _fitted(
 ) -> LikesSimulator:
     "The simulator of these training tweets, fitted at the first call."
     key = _simulator_key(known, preset, post_publication)
-    if key not in simulators: simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
+    if key not in simulators:
+        simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
     return simulators[key]
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #15157d4c
@@ -59,7 +63,8 @@ def _error_parts(
 ) -> dict: # between, within: root mean squares
     "The part of the error that an account's tweets share, and the rest."
     shared = pd.Series(error, index=tweets.index).groupby(tweets['username']).transform('mean').to_numpy()
-    return dict(between=float(np.sqrt(np.mean(shared**2))), within=float(np.sqrt(np.mean((error - shared)**2))))
+    return dict(between=float(np.sqrt(np.mean(shared**2))),
+        within=float(np.sqrt(np.mean((error - shared)**2))))
 
 def judge(
     simulators:dict,        # From `_simulator_key` to a fitted simulator; filled as needed
@@ -93,9 +98,11 @@ def _interval_table(
     t, y = normalise_tweets(judged), to_log1p(judged['likes'])
     pred, low, high, case = sim._predict(t, quiet=quiet)
     word = np.maximum(sim.new_company.predict(sim.table.transform(t, quiet)[0], t), 0)
-    free = sim.intervals.interval(word, _calibration_group(np.full(len(t), 'new_company'), (t['content'] != '').to_numpy()), np.ones(len(t)))
+    free = sim.intervals.interval(word,
+        _calibration_group(np.full(len(t), 'new_company'), (t['content'] != '').to_numpy()), np.ones(len(t)))
     inside = lambda a, b: ((y >= a) & (y <= b)).astype(float)
-    rows = pd.DataFrame(dict(n=1, coverage_90=inside(low, high), width=high - low, account_free_coverage=inside(*free), account_free_width=free[1] - free[0]))
+    rows = pd.DataFrame(dict(n=1, coverage_90=inside(low, high), width=high - low,
+        account_free_coverage=inside(*free), account_free_width=free[1] - free[0]))
     return rows.groupby(case).agg({c: 'sum' if c == 'n' else 'mean' for c in rows}).rename_axis('case')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #67cfb8d8
@@ -108,7 +115,8 @@ def quality_table(
     rows, simulators = {}, {} if simulators is None else simulators
     for post in (False, True):
         for name, (known, judged) in tests.items():
-            rows[name, 'with views' if post else 'before posting'] = judge(simulators, known, judged, post_publication=post, **kwargs)
+            rows[name, 'with views' if post else 'before posting'] = judge(simulators, known,
+                judged, post_publication=post, **kwargs)
     return pd.DataFrame(rows).T.rename_axis(['hold-out', 'input'])
 
 def _ablation(
@@ -118,7 +126,8 @@ def _ablation(
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # One row for each thing taken away, one column for each hold-out: RMSE of log1p_likes
     "What each source of knowledge is worth: the error with it taken away from known and judged tweets alike."
-    gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''), 'upload lag': dict(upload_lag=np.nan)}
+    gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''),
+        'upload lag': dict(upload_lag=np.nan)}
     rows, fitted = {}, dict(simulators or {})
     for name, columns in gone.items():
         for k, (known, judged) in tests.items():
@@ -135,7 +144,8 @@ def _two_judges(
 ) -> tuple: # Two fitted simulators: the ranker and the grader
     "A simulator on either half of the tweets."
     half = np.random.default_rng(seed).permutation(len(tweets)) % 2
-    return tuple(LikesSimulator(preset, seed=seed).fit(tweets[half == h].reset_index(drop=True), quiet=quiet) for h in (0, 1))
+    return tuple(LikesSimulator(preset, seed=seed).fit(tweets[half == h].reset_index(drop=True), quiet=quiet)
+        for h in (0, 1))
 
 def _mean_gain(
     gain:np.ndarray, # (n,) in log1p likes, one for each tweet
@@ -149,7 +159,8 @@ def _mean_gain(
 def _results_folder() -> Path: # `nbs/results` of the repository that the current folder lies in
     "Where results are kept; `BadInput` outside the repository."
     here = Path.cwd().resolve()
-    root = next((p for p in (here, *here.parents) if (p/'settings.ini').is_file() and (p/'nbs').is_dir()), None)
+    root = next((p for p in (here, *here.parents) if (p/'settings.ini').is_file()
+        and (p/'nbs').is_dir()), None)
     if root is None: raise BadInput("Results are kept in the repository; start the benchmark in its folder")
     return root/'nbs'/'results'
 
@@ -157,8 +168,10 @@ def _commit_of(
     folder:Path, # In a repository
 ) -> str: # 40 hexadecimal digits, and + where files differ from them; '' outside a repository
     "The commit that is checked out."
-    git = lambda *a: subprocess.run(['git', '-C', str(folder), *a], capture_output=True, text=True).stdout.strip()
-    return (git('rev-parse', 'HEAD') + '+'*bool(git('status', '--porcelain', '--untracked-files=no'))) if folder.is_dir() else ''
+    git = lambda *a: subprocess.run(['git', '-C', str(folder), *a], capture_output=True,
+        text=True).stdout.strip()
+    return (git('rev-parse', 'HEAD')
+        + '+'*bool(git('status', '--porcelain', '--untracked-files=no'))) if folder.is_dir() else ''
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
 def _write_results(
@@ -169,9 +182,11 @@ def _write_results(
 ) -> Path: # The JSON file
     "Keep the tables of a benchmark with their command and commit."
     folder = folder or _results_folder()
-    plain = {k: dict(index=t.index.tolist(), names=list(t.index.names), columns=list(t), rows=t.to_numpy(object).tolist())
+    plain = {k: dict(index=t.index.tolist(), names=list(t.index.names), columns=list(t),
+        rows=t.to_numpy(object).tolist())
         for k, t in tables.items()}
-    return write_json(dict(command=command, commit=_commit_of(folder.parent), tables=plain), folder/f'{name}.json')
+    return write_json(dict(command=command, commit=_commit_of(folder.parent), tables=plain),
+        folder/f'{name}.json')
 
 def _read_results(
     name:str,         # Of the benchmark
@@ -183,7 +198,8 @@ def _read_results(
     kept, tables = json.loads(path.read_text(encoding='utf-8')), {}
     for title, t in kept['tables'].items():
         many = len(t['names']) > 1
-        index = pd.MultiIndex.from_tuples(map(tuple, t['index']), names=t['names']) if many else pd.Index(t['index'], name=t['names'][0])
+        index = pd.MultiIndex.from_tuples(map(tuple, t['index']),
+            names=t['names']) if many else pd.Index(t['index'], name=t['names'][0])
         tables[title] = pd.DataFrame(t['rows'], index, t['columns']).infer_objects()
     return tables, kept['command'], kept['commit']
 

@@ -25,9 +25,11 @@ def _raw_table(
 ) -> pd.DataFrame: # content, username, company, kind (text); hour, weekday, month, days, count, duration (numbers, NaN where there is none)
     "A tweet as a row of plain columns, nothing learned and nothing from after posting."
     media, moment = media_table(tweets['media']), temporal_features(tweets)
-    text = {c: tweets[o].astype(str).to_numpy(dtype=object) for c, o in dict(content='content', username='username', company='inferred company').items()}
+    text = {c: tweets[o].astype(str).to_numpy(dtype=object) for c,
+        o in dict(content='content', username='username', company='inferred company').items()}
     numbers = {c: moment[c].to_numpy(float) for c in ('hour', 'weekday', 'month', 'days')}
-    return pd.DataFrame(dict(**text, kind=media['kind'].astype(object).to_numpy(), **numbers, count=media['count'].to_numpy(float), duration=media['duration'].to_numpy(float)))
+    return pd.DataFrame(dict(**text, kind=media['kind'].astype(object).to_numpy(), **numbers,
+        count=media['count'].to_numpy(float), duration=media['duration'].to_numpy(float)))
 
 # %% ../../nbs/9_bench/91_peers.ipynb #778b6aaa
 class _PriorBaseline:
@@ -50,10 +52,13 @@ class _PriorBaseline:
         lgb, raw = _require('lightgbm', 'cpu'), _raw_table(tweets)
         self.seen, self.y = raw[['username', 'company']], to_log1p(tweets['likes'])
         self.tfidf = TfidfVectorizer(min_df=3, sublinear_tf=True).fit(raw['content'])
-        self.svd = TruncatedSVD(min(64, len(self.tfidf.vocabulary_) - 1), random_state=self.seed).fit(self.tfidf.transform(raw['content']))
-        params = dict(objective='regression', learning_rate=.03, num_leaves=31, min_child_samples=30, feature_fraction=.7, bagging_fraction=.8, bagging_freq=1)
+        self.svd = TruncatedSVD(min(64, len(self.tfidf.vocabulary_) - 1),
+            random_state=self.seed).fit(self.tfidf.transform(raw['content']))
+        params = dict(objective='regression', learning_rate=.03, num_leaves=31, min_child_samples=30,
+            feature_fraction=.7, bagging_fraction=.8, bagging_freq=1)
         data = lgb.Dataset(np.column_stack([self._means(self.seen.iloc[:0]), self._numbers(raw)]), self.y)
-        self.trees = lgb.train(dict(params, seed=self.seed, num_threads=self.n_threads, deterministic=True, force_col_wise=True, verbosity=-1), data, 600)
+        self.trees = lgb.train(dict(params, seed=self.seed, num_threads=self.n_threads,
+            deterministic=True, force_col_wise=True, verbosity=-1), data, 600)
         return self
 
     def _means(self, raw):
@@ -67,7 +72,8 @@ class _PriorBaseline:
                ) -> np.ndarray: # (n,) log1p_likes
         "The trees' answer."
         raw = _raw_table(tweets)
-        return self.trees.predict(np.column_stack([self._means(raw), self._numbers(raw)]), num_threads=self.n_threads) if len(raw) else np.zeros(0)
+        return self.trees.predict(np.column_stack([self._means(raw), self._numbers(raw)]),
+            num_threads=self.n_threads) if len(raw) else np.zeros(0)
 
 # %% ../../nbs/9_bench/91_peers.ipynb #8ee0ceb4
 class _CatBoostPeer:
@@ -81,8 +87,10 @@ class _CatBoostPeer:
     def fit(self, tweets:pd.DataFrame # With likes
            ):
         "Fit with the library's own defaults."
-        self.model = _require('catboost', 'bench').CatBoostRegressor(iterations=self.iterations, random_seed=self.seed, thread_count=self.n_threads,
-            cat_features=['username', 'company', 'kind'], text_features=['content'], allow_writing_files=False, verbose=False)
+        self.model = _require('catboost', 'bench').CatBoostRegressor(iterations=self.iterations,
+            random_seed=self.seed, thread_count=self.n_threads,
+            cat_features=['username', 'company', 'kind'], text_features=['content'],
+            allow_writing_files=False, verbose=False)
         self.model.fit(_raw_table(tweets), to_log1p(tweets['likes']))
         return self
 
@@ -119,11 +127,13 @@ def _peak_memory() -> float: # MB
     try: return float(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])/1024
     except (OSError, IndexError):
         import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1024**2)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024
+            if sys.platform != 'darwin' else 1024**2)
 
 # %% ../../nbs/9_bench/91_peers.ipynb #7f365a4d
 #: Name → where the class is.
-_PEERS = dict(prior_baseline='behaviour_sim.bench.peers:_PriorBaseline', catboost='behaviour_sim.bench.peers:_CatBoostPeer', skrub='behaviour_sim.bench.peers:_SkrubPeer')
+_PEERS = dict(prior_baseline='behaviour_sim.bench.peers:_PriorBaseline',
+    catboost='behaviour_sim.bench.peers:_CatBoostPeer', skrub='behaviour_sim.bench.peers:_SkrubPeer')
 
 def _peer_class(
     where:str, # 'module:name'
@@ -144,7 +154,8 @@ def _run_peer(
     for f in sorted(folder.glob('test_*.parquet')):
         p = getattr(model, 'predict_log1p', model.predict)(pd.read_parquet(f))
         np.save(f.with_suffix('.npy'), np.asarray(p, float))
-    write_json(dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted, peak_mb=_peak_memory()), folder/'cost.json')
+    write_json(dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted,
+        peak_mb=_peak_memory()), folder/'cost.json')
 
 # %% ../../nbs/9_bench/91_peers.ipynb #5c9c9255
 def measure_peer(
@@ -156,12 +167,18 @@ def measure_peer(
     "Fit and predict in a process of its own, without showing it a test file's likes."
     with tempfile.TemporaryDirectory() as d:
         train.reset_index(drop=True).to_parquet(Path(d, 'train.parquet'))
-        for n, t in tests.items(): t.drop(columns='likes', errors='ignore').reset_index(drop=True).to_parquet(Path(d, f'test_{n}.parquet'))
-        env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(importlib.util.find_spec('behaviour_sim').origin).parents[1]), os.environ.get('PYTHONPATH', '')]), PYTHONWARNINGS='ignore')
+        for n, t in tests.items():
+            t.drop(columns='likes',
+                errors='ignore').reset_index(drop=True).to_parquet(Path(d, f'test_{n}.parquet'))
+        env = dict(os.environ,
+            PYTHONPATH=os.pathsep.join([str(Path(importlib.util.find_spec('behaviour_sim').origin).parents[1]), os.environ.get('PYTHONPATH', '')]), PYTHONWARNINGS='ignore')
         code = 'import sys; from behaviour_sim.bench.peers import _run_peer; _run_peer(*sys.argv[1:])'
-        done = subprocess.run([sys.executable, '-c', code, where, d], env=env, capture_output=True, text=True, timeout=timeout)
-        if done.returncode: raise BadInput(f"{where} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        return {n: np.load(Path(d, f'test_{n}.npy')) for n in tests}, json.loads(Path(d, 'cost.json').read_text())
+        done = subprocess.run([sys.executable, '-c', code, where, d], env=env, capture_output=True,
+            text=True, timeout=timeout)
+        if done.returncode:
+            raise BadInput(f"{where} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        return {n: np.load(Path(d, f'test_{n}.npy'))
+            for n in tests}, json.loads(Path(d, 'cost.json').read_text())
 
 # %% ../../nbs/9_bench/91_peers.ipynb #90be9234
 def compare_peers(
@@ -171,7 +188,8 @@ def compare_peers(
 ) -> pd.DataFrame: # Index: peer; columns: rmse_TEST, spearman_TEST, …, fit_seconds, predict_seconds, peak_mb, note
     "The means and the peers on the same rows; a peer that cannot run says why in `note`."
     known, rows = Baselines().fit(train), {}
-    line = lambda answers: {f'{k}_{n}': likes_metrics(t['likes'], answers[n])[m] for n, t in tests.items() for k, m in dict(rmse='rmse_log1p', spearman='spearman').items()}
+    line = lambda answers: {f'{k}_{n}': likes_metrics(t['likes'], answers[n])[m] for n,
+        t in tests.items() for k, m in dict(rmse='rmse_log1p', spearman='spearman').items()}
     means = {n: known.predict(t) for n, t in tests.items()}
     for b in ('constant', 'company_mean', 'account_mean'): rows[b] = line({n: m[b] for n, m in means.items()})
     for name, where in (_PEERS if peers is None else peers).items():
@@ -191,13 +209,15 @@ def _real_rows(
     folder:str|Path=None, # The folder with the real rows; None: `data_dir()`
 ) -> tuple: # Training tweets; name → test tweets
     "The training rows without the hold-out, and the three tests."
-    if (folder := folder or data_dir()) is None: raise BadInput("The challenge's rows are not here: set BEHAVIOUR_SIM_DATA to their folder")
+    if (folder := folder or data_dir()) is None:
+        raise BadInput("The challenge's rows are not here: set BEHAVIOUR_SIM_DATA to their folder")
     read = lambda name: read_tweets(Path(folder)/f'{name}.csv', need_likes=True).reset_index(drop=True)
     tweets = read('behaviour_simulation_train')
     captions = pd.read_csv(Path(folder)/'train_captions.csv').set_index('id')['caption']
     tweets['caption'] = tweets['id'].map(captions).fillna('')
     held = tweets.sample(2000, random_state=0)
-    return tweets.drop(held.index), dict(random=held, unseen_time=read('content_simulation_test_time'), unseen_company=read('content_simulation_test_company'))
+    return tweets.drop(held.index), dict(random=held, unseen_time=read('content_simulation_test_time'),
+        unseen_company=read('content_simulation_test_company'))
 
 def _peers_table(
     folder:str|Path=None, # The folder with the real rows; None: `data_dir()`

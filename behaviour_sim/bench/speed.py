@@ -34,10 +34,13 @@ from ..likes.simulator import LikesSimulator
 #: Work → what it is held against, and how many times as fast it should be on two cores.
 _GOALS = {
     'cleaning': ('a pandas `apply` for each step', 10), 'media strings': ('a whitelisted `ast` walk', 8),
-    'text embedding': ("the report's loop: sentence-transformers, 8 at a time", 4), 'text embedding, again': ('the first run', 50),
+    'text embedding': ("the report's loop: sentence-transformers, 8 at a time", 4),
+    'text embedding, again': ('the first run', 50),
     'image embedding': ('one picture at a time', 2),
-    'FAISS, same predictions': ("the report's query loop", 12), 'FAISS, default index': ('exact search in the same loop', 200),
-    'training': ("the report's XGBoost settings", 10), 'predicting': ("the report's 30 s, on a T4", 1), 'generating': ('one prompt at a time', 5)}
+    'FAISS, same predictions': ("the report's query loop", 12),
+    'FAISS, default index': ('exact search in the same loop', 200),
+    'training': ("the report's XGBoost settings", 10), 'predicting': ("the report's 30 s, on a T4", 1),
+    'generating': ('one prompt at a time', 5)}
 
 # %% ../../nbs/9_bench/96_speed.ipynb #6bbed77e
 def _row(
@@ -48,7 +51,8 @@ def _row(
 ) -> dict: # A row of the table
     "One row."
     against, goal = _GOALS[work]
-    return dict(work=work, against=against, n=n, ratio=float(ratio), goal=goal, reached=bool(ratio >= goal), agreement=agreement)
+    return dict(work=work, against=against, n=n, ratio=float(ratio), goal=goal, reached=bool(ratio >= goal),
+        agreement=agreement)
 
 # %% ../../nbs/9_bench/96_speed.ipynb #c6cce46f
 def _markdown(
@@ -56,7 +60,8 @@ def _markdown(
 ) -> str: # A table of Markdown
     "The rows, ready to be pasted."
     lines = [f"| {r['work']} | {r['against']} | {r['n']:,} | {r['ratio']:.1f} | ≥ {r['goal']} | {'yes' if r['reached'] else 'no'} | {r['agreement']} |" for r in rows]
-    return '\n'.join(['| work | against | n | ratio | goal | reached | asserted |', '|---|---|--:|--:|--:|---|---|', *lines])
+    return '\n'.join(['| work | against | n | ratio | goal | reached | asserted |',
+        '|---|---|--:|--:|--:|---|---|', *lines])
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000008
 def _side_by_side(
@@ -75,7 +80,8 @@ def _side_by_side(
 @lru_cache(1)
 def _punctuation_table() -> dict: # For `str.translate`
     "Punctuation and currency to a space, apostrophes to nothing."
-    marks = [c for c in range(sys.maxunicode) if unicodedata.category(chr(c))[0] == 'P'] + [*map(ord, '$+<=>^`|~£€¥')]
+    marks = [c for c in range(sys.maxunicode)
+        if unicodedata.category(chr(c))[0] == 'P'] + [*map(ord, '$+<=>^`|~£€¥')]
     return dict.fromkeys(marks, ' ') | {ord("'"): None, ord('’'): None}
 
 # %% ../../nbs/9_bench/96_speed.ipynb #2460bc58
@@ -111,7 +117,8 @@ def _ast_items(
     def walk(n):
         if isinstance(n, ast.List): return [walk(e) for e in n.elts]
         if isinstance(n, ast.Constant): return n.value
-        if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in ('Photo', 'Video', 'Gif', 'VideoVariant') and not n.args:
+        if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in ('Photo', 'Video', 'Gif',
+                'VideoVariant') and not n.args:
             return n.func.id, {k.arg: walk(k.value) for k in n.keywords}
         raise ValueError('not a media string')
     return walk(ast.parse(s, mode='eval').body)
@@ -122,15 +129,18 @@ def _ast_row(
 ) -> dict: # The keys of `MEDIA_COLUMNS`, but for `urls`
     "The facts of a tweet's media, from the syntax tree."
     items = _ast_items(s or '[]')
-    r = dict.fromkeys(('duration', 'width', 'height', 'bitrate', 'views'), nan) | dict(kind='none', count=len(items), url='', n_variants=0, error='')
+    r = dict.fromkeys(('duration', 'width', 'height', 'bitrate', 'views'), nan) | dict(kind='none',
+        count=len(items), url='', n_variants=0, error='')
     if not items: return r
     r['url'] = items[0][1].get('fullUrl') or items[0][1]['thumbnailUrl']
     kind, lead = min(items, key=lambda i: ('Video', 'Gif', 'Photo').index(i[0]))
     r['kind'] = kind.lower()
     if kind == 'Photo': return r
     variants, number = [v for _, v in lead['variants']], lambda x: nan if x is None else float(x)
-    rates, sizes = [v['bitrate'] for v in variants if v['bitrate'] is not None], [tuple(map(float, m)) for v in variants for m in re.findall(r'/(\d{2,5})x(\d{2,5})/', v['url'])]
-    r |= dict(n_variants=len(variants), bitrate=number(max(rates, default=None)), duration=number(lead.get('duration')), views=number(lead.get('views')))
+    rates, sizes = [v['bitrate'] for v in variants if v['bitrate'] is not None], [tuple(map(float, m))
+        for v in variants for m in re.findall(r'/(\d{2,5})x(\d{2,5})/', v['url'])]
+    r |= dict(n_variants=len(variants), bitrate=number(max(rates, default=None)),
+        duration=number(lead.get('duration')), views=number(lead.get('views')))
     if sizes: r['width'], r['height'] = max(sizes, key=lambda wh: wh[0]*wh[1])
     return r
 
@@ -142,9 +152,11 @@ def _media_row(
 ) -> dict: # A row
     "The grammar against the syntax tree."
     some = media.head(max(1, int(share*len(media))))
-    ratio, a, b = _side_by_side(lambda: media_table(media, post_publication=True), lambda: pd.DataFrame([_ast_row(s) for s in some]), len(some)/len(media), repeats)
+    ratio, a, b = _side_by_side(lambda: media_table(media, post_publication=True),
+        lambda: pd.DataFrame([_ast_row(s) for s in some]), len(some)/len(media), repeats)
     columns = [c for c in MEDIA_COLUMNS if c != 'urls']
-    pd.testing.assert_frame_equal(a.head(len(some))[columns].reset_index(drop=True), b[columns], check_dtype=False)
+    pd.testing.assert_frame_equal(a.head(len(some))[columns].reset_index(drop=True), b[columns],
+        check_dtype=False)
     return _row('media strings', len(media), ratio, f'the same table, all {len(some):,} rows')
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000011
@@ -159,7 +171,8 @@ def _eight_at_a_time(
     texts:list, # Texts
 ) -> np.ndarray: # (n, 384) float32
     "The report's loop."
-    return np.concatenate([_sentence_transformer().encode(texts[i:i + 8], show_progress_bar=False) for i in range(0, len(texts), 8)])
+    return np.concatenate([_sentence_transformer().encode(texts[i:i + 8], show_progress_bar=False)
+        for i in range(0, len(texts), 8)])
 
 # %% ../../nbs/9_bench/96_speed.ipynb #4e31a238
 @contextmanager
@@ -183,7 +196,8 @@ def _text_rows(
     "`embed` against the report's loop, and its second run against its first."
     some = texts[:max(8, int(share*len(texts)))]
     embed(texts[:2], 'minilm', cache=False, quiet=True), _eight_at_a_time(some[:8])
-    ratio, a, b = _side_by_side(lambda: embed(texts, 'minilm', cache=False, quiet=True), lambda: _eight_at_a_time(some), len(some)/len(texts), repeats)
+    ratio, a, b = _side_by_side(lambda: embed(texts, 'minilm', cache=False, quiet=True),
+        lambda: _eight_at_a_time(some), len(some)/len(texts), repeats)
     cosine = (a[:len(some)]*b).sum(1)
     assert cosine.min() > .99
     with _empty_cache():
@@ -191,7 +205,8 @@ def _text_rows(
         _shards.cache_clear() # it must come from disk
         second, d = _timed(lambda: embed(texts, 'minilm', quiet=True))
     np.testing.assert_array_equal(c, d)
-    return [_row('text embedding', len(texts), ratio, f'cosine ≥ {cosine.min():.4f}'), _row('text embedding, again', len(texts), first/second, 'the same vectors')]
+    return [_row('text embedding', len(texts), ratio, f'cosine ≥ {cosine.min():.4f}'),
+        _row('text embedding, again', len(texts), first/second, 'the same vectors')]
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000014
 def _one_at_a_time(
@@ -217,7 +232,8 @@ def _image_row(
 ) -> dict: # A row
     "`embed` against one picture at a time."
     embed(paths[:1], 'efficientnet-lite0', cache=False, quiet=True), _one_at_a_time(paths[:1])
-    ratio, a, b = _side_by_side(lambda: embed(paths, 'efficientnet-lite0', cache=False, quiet=True), lambda: _one_at_a_time(paths), repeats=repeats)
+    ratio, a, b = _side_by_side(lambda: embed(paths, 'efficientnet-lite0', cache=False, quiet=True),
+        lambda: _one_at_a_time(paths), repeats=repeats)
     cosine = (a*b).sum(1)/np.linalg.norm(a, axis=1)/np.linalg.norm(b, axis=1)
     assert cosine.min() > .99, cosine.min()
     return _row('image embedding', len(paths), ratio, f'cosine ≥ {cosine.min():.4f}')
@@ -249,13 +265,16 @@ def _faiss_rows(
     V, Q = X[:n], X[n:]
     report = NeighbourModel(**REPORT_FAISS).fit(V, y)
     report.predict(Q[:10])
-    ratio, a, b = _side_by_side(lambda: report.predict(Q), lambda: _loop_predict(report, Q[:looped]), looped/queries, repeats)
+    ratio, a, b = _side_by_side(lambda: report.predict(Q), lambda: _loop_predict(report, Q[:looped]),
+        looped/queries, repeats)
     same = float(np.mean(np.abs(a[:looped] - b) < 1e-4))
     assert same >= .999, same # rounding may swap two neighbours that are equally far
     one = _row('FAISS, same predictions', queries, ratio, f'{same:.1%} of the predictions within 1e-4')
-    exact, fast = (NeighbourModel(i, k=15, weighting='uniform', outliers=True).fit(V, y) for i in ('flat', index))
+    exact, fast = (NeighbourModel(i, k=15, weighting='uniform', outliers=True).fit(V, y)
+        for i in ('flat', index))
     few = Q[:max(20, looped//5)]
-    ratio, *_ = _side_by_side(lambda: fast.predict(Q), lambda: _loop_predict(exact, few), len(few)/queries, repeats)
+    ratio, *_ = _side_by_side(lambda: fast.predict(Q), lambda: _loop_predict(exact, few),
+        len(few)/queries, repeats)
     W = exact._vectors(Q[:looped])
     found = [m._search(W, 15)[0] for m in (exact, fast)]
     recall = float(np.mean([len(set(p) & set(q))/15 for p, q in zip(*found)]))
@@ -268,7 +287,8 @@ def _wide_table(
     E:np.ndarray,        # (n, d) embeddings of their text, d ≤ 384
 ) -> tuple: # (n, d + 16) float32 features, (n,) log1p_likes
     "Embedding and facts."
-    facts = pd.concat([time_features(tweets), media_features(tweets), text_features(tweets)], axis=1).to_numpy('float32')[:, :16]
+    facts = pd.concat([time_features(tweets), media_features(tweets), text_features(tweets)],
+        axis=1).to_numpy('float32')[:, :16]
     return np.hstack([E.astype('float32'), facts]), np.log1p(tweets['likes'].to_numpy())
 
 # %% ../../nbs/9_bench/96_speed.ipynb #f6e64709
@@ -296,7 +316,8 @@ def _training_row(
     report, many = COMPUTED_XGB['params'], rng.choice(known, n)
     rate, rounds = _same_path(report['learning_rate'], COMPUTED_XGB['rounds'], cap)
     error = lambda m: float(np.sqrt(np.mean((m.fit(X[known], y[known]).predict(X[held]) - y[held])**2)))
-    ours, theirs = error(LightGBMModel(**_LGB_LARGE)), error(XGBoostModel(report | dict(learning_rate=rate), rounds, 0))
+    ours, theirs = error(LightGBMModel(**_LGB_LARGE)), error(XGBoostModel(report | dict(learning_rate=rate),
+        rounds, 0))
     assert ours < theirs, (ours, theirs)
     Xn, yn = X[many], y[many]
     start, slope, straight = _rounds_of(lambda k: XGBoostModel(report, k, 0).fit(Xn, yn), lengths)
@@ -311,12 +332,14 @@ def _predicting_row(
     seconds:float=30.,     # What the report says
 ) -> dict: # A row
     "Read nothing from a cache, embed, predict; twice the same."
-    with _empty_cache(): (took, p), q = _timed(lambda: sim.predict(tweets, quiet=True)), sim.predict(tweets, quiet=True)
+    with _empty_cache():
+        (took, p), q = _timed(lambda: sim.predict(tweets, quiet=True)), sim.predict(tweets, quiet=True)
     assert len(p) == len(tweets) and np.isfinite(p[['likes', 'lower', 'upper']]).all(axis=None)
     assert ((p['lower'] <= p['likes']) & (p['likes'] <= p['upper'])).all()
     far = float(np.abs(np.log1p(q['likes']) - np.log1p(p['likes'])).max())
     assert far < 1e-3, far
-    return _row('predicting', len(tweets), seconds/took, f'{took:.0f} s; again from the cache the same within {far:.3f}')
+    return _row('predicting', len(tweets), seconds/took,
+        f'{took:.0f} s; again from the cache the same within {far:.3f}')
 
 # %% ../../nbs/9_bench/96_speed.ipynb #0d2f6c52
 def _generating_row(
@@ -328,7 +351,8 @@ def _generating_row(
     "One batch against one prompt at a time, by tokens a second."
     t = speed_table(build_prompts(tweets), name, max_new_tokens=max_new_tokens, loops=loops)
     assert t['same_text']['batched'] >= .9
-    return _row('generating', len(tweets), t['ratio']['batched'], f"{t['same_text']['batched']:.0%} of the texts the same")
+    return _row('generating', len(tweets), t['ratio']['batched'],
+        f"{t['same_text']['batched']:.0%} of the texts the same")
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000022
 def _large_enough(
@@ -350,7 +374,8 @@ def _speed_report(
     yield _media_row(many['media'], .1)
     texts = tweets['content'][tweets['content'] != ''].drop_duplicates().tolist()[:small]
     yield from _text_rows(texts, .1, 2)
-    with tempfile.TemporaryDirectory() as d: yield _image_row(sample_tweets(100, image_dir=d)['image_path'].tolist())
+    with tempfile.TemporaryDirectory() as d:
+        yield _image_row(sample_tweets(100, image_dir=d)['image_path'].tolist())
     with _empty_cache():
         E = embed(tweets['content'], 'minilm', quiet=True)
         yield from _faiss_rows(E, 50_000, small)
@@ -372,6 +397,8 @@ def bench_speed():
     print(f'\n{_markdown(rows)}\n')
     kept = {'Speed': pd.DataFrame(rows).set_index('work'), 'Growth': table.set_index('n')}
     print(f"The figures are in nbs/results/{_write_results('speed', kept, 'make bench-speed').name}")
-    print('| tweets | seconds | GiB over what was held | GiB in all |\n|--:|--:|--:|--:|\n' + '\n'.join(f'| {r.n:,.0f} | {r.seconds:.1f} | {r.gib:.2f} | {r.peak:.2f} |' for r in table.itertuples()))
+    print('| tweets | seconds | GiB over what was held | GiB in all |\n|--:|--:|--:|--:|\n'
+        + '\n'.join(f'| {r.n:,.0f} | {r.seconds:.1f} | {r.gib:.2f} | {r.peak:.2f} |'
+        for r in table.itertuples()))
     print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory {_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
     print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4\n{time.perf_counter() - start:.0f} seconds in all")

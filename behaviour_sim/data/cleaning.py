@@ -18,10 +18,12 @@ from ..core import BadInput
 # %% ../../nbs/2_data/22_cleaning.ipynb #d205f961
 def _texts(texts):
     "`texts` as a Series of str, missing cells empty."
-    s = texts if isinstance(texts, pd.Series) else pd.Series([texts] if isinstance(texts, str) else list(texts), dtype=object)
+    s = texts if isinstance(texts,
+        pd.Series) else pd.Series([texts] if isinstance(texts, str) else list(texts), dtype=object)
     try: return s.astype('str').where(s.notna(), '') if len(s) else s.astype('str')
     except UnicodeEncodeError:
-        return s.map(lambda t: str(t).encode('utf-8', 'replace').decode(), na_action='ignore').astype('str').where(s.notna(), '')
+        return s.map(lambda t: str(t).encode('utf-8', 'replace').decode(),
+            na_action='ignore').astype('str').where(s.notna(), '')
 
 def _on_column(texts, *steps):
     "Apply `steps`, each from a polars column to a polars column, one after the other, and come back. A long column is cut, and worked on by all cores."
@@ -84,7 +86,8 @@ def _emoji_words(run, words):
 def _each_run(texts, words):
     has = pl.Series(texts.to_numpy(dtype=object), dtype=pl.String).str.contains(_emoji_run()).to_numpy()
     run = re.compile(_emoji_run()).sub
-    return texts.mask(has, texts[has].map(lambda t: run(lambda m: _emoji_words(m[0], words), t))) if has.any() else texts
+    return texts.mask(has,
+        texts[has].map(lambda t: run(lambda m: _emoji_words(m[0], words), t))) if has.any() else texts
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #9a154672
 def _drop_emoji(
@@ -113,7 +116,8 @@ def _symspell():
 
 def _known(word, words):
     "Is it in the dictionary, itself or as a plural or in American spelling?"
-    return any(w in words for w in (word, word.removesuffix('s'), word.replace('or', 'our'), word.replace('ter', 'tre')))
+    return any(w in words for w in (word, word.removesuffix('s'), word.replace('or', 'our'),
+        word.replace('ter', 'tre')))
 
 @lru_cache(1<<18)
 def _spelt(token):
@@ -123,7 +127,8 @@ def _spelt(token):
     if not m: return None
     sym = _symspell()
     if _known(m[2], sym.words): return token
-    found = [s.term for s in sym.lookup(m[2], Verbosity.CLOSEST, max_edit_distance=1) if re.fullmatch('[a-z]+', s.term)]
+    found = [s.term for s in sym.lookup(m[2], Verbosity.CLOSEST, max_edit_distance=1)
+        if re.fullmatch('[a-z]+', s.term)]
     return m[1]+found[0]+m[3] if found else ''
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #69012962
@@ -132,13 +137,17 @@ def _fix_spelling(
 ) -> pd.Series: # Text, same index
     "Correct English words that are one edit away from a known one."
     if not len(texts): return texts
-    tokens = pl.DataFrame({'row': np.arange(len(texts)), 'token': pl.Series(texts.to_numpy(dtype=object), dtype=pl.String)})
+    tokens = pl.DataFrame({'row': np.arange(len(texts)),
+        'token': pl.Series(texts.to_numpy(dtype=object), dtype=pl.String)})
     tokens = tokens.with_columns(pl.col('token').str.extract_all(r'[^\s\x1c-\x1f]+')).explode('token').drop_nulls()
-    fixes = {t: _spelt(t) for t in tokens['token'].unique(maintain_order=True) if t.islower() or _WORD.fullmatch(t)}
+    fixes = {t: _spelt(t) for t in tokens['token'].unique(maintain_order=True) if t.islower()
+        or _WORD.fullmatch(t)}
     fixes = {t: f for t, f in fixes.items() if f is not None}
     judged = tokens.filter(pl.col('token').is_in(list(fixes)))
-    unknown, corrected = [t for t, f in fixes.items() if f != t], {t for t, f in fixes.items() if f and f != t}
-    rows = judged.group_by('row').agg(pl.col('token').is_in(unknown).mean().alias('unknown'), pl.col('token').is_in(list(corrected)).any().alias('mend'))
+    unknown, corrected = [t for t, f in fixes.items() if f != t], {t for t,
+        f in fixes.items() if f and f != t}
+    rows = judged.group_by('row').agg(pl.col('token').is_in(unknown).mean().alias('unknown'),
+        pl.col('token').is_in(list(corrected)).any().alias('mend'))
     rows = rows.filter(pl.col('mend') & (pl.col('unknown') <= .5))['row'].to_numpy()
     out = texts.to_numpy(dtype=object).copy()
     for i in rows: out[i] = re.sub(r'[^\s\x1c-\x1f]+', lambda m: fixes.get(m[0]) or m[0], out[i])
@@ -164,10 +173,13 @@ def _drop_punctuation(
 @lru_cache(1)
 def _stop_pattern():
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-    word, space = '(?i-u:' + '|'.join(sorted(ENGLISH_STOP_WORDS, key=lambda w: (-len(w), w))) + ')', r'[\s\x1c-\x1f]'
-    return f'{space}{word}(?:{space}+{word})*{space}' # a run at once, and nothing captured: that is what is quick
+    word, space = '(?i-u:' + '|'.join(sorted(ENGLISH_STOP_WORDS,
+        key=lambda w: (-len(w), w))) + ')', r'[\s\x1c-\x1f]'
+    # a run at once, and nothing captured: that is what is quick
+    return f'{space}{word}(?:{space}+{word})*{space}'
 
-def _stop_words(s): return (' ' + s + ' ').str.replace_all(_stop_pattern(), ' ').str.strip_prefix(' ').str.strip_suffix(' ')
+def _stop_words(s):
+    return (' ' + s + ' ').str.replace_all(_stop_pattern(), ' ').str.strip_prefix(' ').str.strip_suffix(' ')
 
 def _drop_stop_words(
     texts:pd.Series, # Text
@@ -186,13 +198,17 @@ def _squeeze_whitespace(
     return _on_column(texts, _whitespace)
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #b7f9c7ec
-CLEAN_STEPS = dict(html=_unescape_html, urls=_drop_urls, placeholders=_drop_placeholders, emoji=_drop_emoji, emoji_words=_emoji_to_words,
-                   spelling=_fix_spelling, lower=_lower_case, punctuation=_drop_punctuation, stop_words=_drop_stop_words,
+CLEAN_STEPS = dict(html=_unescape_html, urls=_drop_urls, placeholders=_drop_placeholders,
+    emoji=_drop_emoji, emoji_words=_emoji_to_words,
+                   spelling=_fix_spelling, lower=_lower_case, punctuation=_drop_punctuation,
+                   stop_words=_drop_stop_words,
                    whitespace=_squeeze_whitespace)
-REPORT_STEPS = ('html', 'urls', 'placeholders', 'emoji', 'spelling', 'lower', 'punctuation', 'stop_words', 'whitespace')
+REPORT_STEPS = ('html', 'urls', 'placeholders', 'emoji', 'spelling', 'lower', 'punctuation',
+    'stop_words', 'whitespace')
 LIGHT_STEPS = ('html', 'urls', 'placeholders', 'whitespace')
 DEFAULT_STEPS = LIGHT_STEPS
-_COLUMN = dict(urls=_urls, placeholders=_placeholders, lower=_lower, punctuation=_punctuation, stop_words=_stop_words, whitespace=_whitespace)
+_COLUMN = dict(urls=_urls, placeholders=_placeholders, lower=_lower, punctuation=_punctuation,
+    stop_words=_stop_words, whitespace=_whitespace)
 
 def clean_text(
     texts,               # A Series, list or single str of text; missing cells count as empty
@@ -201,10 +217,13 @@ def clean_text(
     "Run `texts` through the named `steps`."
     steps = (steps,) if isinstance(steps, str) else tuple(steps)
     unknown = [s for s in steps if s not in CLEAN_STEPS]
-    if unknown: raise BadInput(f"Unknown cleaning step {unknown[0]!r}; the known ones are {', '.join(CLEAN_STEPS)}.")
+    if unknown:
+        raise BadInput(f"Unknown cleaning step {unknown[0]!r}; the known ones are {', '.join(CLEAN_STEPS)}.")
     texts = _texts(texts)
-    for column, group in groupby(steps, _COLUMN.__contains__): # neighbours that polars can do go over the column together
-        texts = _on_column(texts, *map(_COLUMN.get, group)) if column else reduce(lambda t, s: CLEAN_STEPS[s](t), group, texts)
+    # neighbours that polars can do go over the column together
+    for column, group in groupby(steps, _COLUMN.__contains__):
+        texts = _on_column(texts, *map(_COLUMN.get, group)) if column else reduce(lambda t,
+            s: CLEAN_STEPS[s](t), group, texts)
     return texts
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #70405bcd
@@ -215,7 +234,8 @@ def append_company(
     "`text`, then the company's name; a missing part is left out."
     if isinstance(text, str): return append_company(pd.Series([text]), '' if company is None else company)[0]
     text = _texts(text)
-    name = _texts(company.reindex(text.index)) if isinstance(company, pd.Series) else pd.Series(str(company), index=text.index, dtype='str')
+    name = _texts(company.reindex(text.index)) if isinstance(company, pd.Series) else pd.Series(str(company),
+        index=text.index, dtype='str')
     return (text + ' ' + name).str.strip().rename(text.name)
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #25e08fa6
@@ -233,7 +253,8 @@ def temporal_features(
     "What the moment of posting says."
     date = _dates(tweets)
     angle = 2*np.pi*(date.dt.hour*60 + date.dt.minute)/1440
-    return pd.DataFrame(dict(hour=date.dt.hour, time_sin=np.sin(angle), time_cos=np.cos(angle), weekday=date.dt.day_of_week,
+    return pd.DataFrame(dict(hour=date.dt.hour, time_sin=np.sin(angle), time_cos=np.cos(angle),
+        weekday=date.dt.day_of_week,
         month=date.dt.month, year=date.dt.year, is_weekend=(date.dt.day_of_week >= 5).astype('int32'),
         days=(date-_EPOCH)/pd.Timedelta(days=1)), index=tweets.index)
 

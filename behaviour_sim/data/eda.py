@@ -52,7 +52,9 @@ _WEEKDAYS = ('Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday',
 _PAUSES = {'first here': -1, 'under 1 h': 0, '1 to 6 h': 1, '6 to 24 h': 6, '1 to 3 days': 24, '3 to 7 days': 72, '1 to 4 weeks': 168, '4 weeks or more': 672} # Hours from which each counts
 
 def _among(values, names): return values.astype(pd.CategoricalDtype(list(names)))
-def _pause(t): return pd.cut(time_since_last_tweet(t).fillna(-1), [*_PAUSES.values(), np.inf], right=False, labels=list(_PAUSES))
+def _pause(t):
+    return pd.cut(time_since_last_tweet(t).fillna(-1), [*_PAUSES.values(), np.inf], right=False,
+        labels=list(_PAUSES))
 
 def _text_length(tweets:pd.DataFrame, # With `content`
 ) -> pd.Series: # float64 characters, NaN without a text
@@ -61,15 +63,19 @@ def _text_length(tweets:pd.DataFrame, # With `content`
 def _media(t):
     m = media_table(t['media'])
     return m['kind'].mask((m['kind'] == 'photo') & (m['count'] > 1), 'photos, 2 or more').astype('str')
-_GROUPINGS = {'account': lambda t: t['username'], 'company': lambda t: t['inferred company'], 'media': _media, 'text length': lambda t: _text_length(t)//20*20,
-    'weekday': lambda t: _among(t['date'].dt.day_name(), _WEEKDAYS), 'hour': lambda t: _among(t['date'].dt.hour, range(24)), 'pause': _pause,
-    'year': lambda t: t['date'].dt.year, 'quarter': lambda t: t['date'].dt.to_period('Q').dt.start_time, 'month': lambda t: t['date'].dt.to_period('M').dt.start_time}
+_GROUPINGS = {'account': lambda t: t['username'], 'company': lambda t: t['inferred company'],
+    'media': _media, 'text length': lambda t: _text_length(t)//20*20,
+    'weekday': lambda t: _among(t['date'].dt.day_name(), _WEEKDAYS),
+    'hour': lambda t: _among(t['date'].dt.hour, range(24)), 'pause': _pause,
+    'year': lambda t: t['date'].dt.year, 'quarter': lambda t: t['date'].dt.to_period('Q').dt.start_time,
+    'month': lambda t: t['date'].dt.to_period('M').dt.start_time}
 
 def _grouping(tweets:pd.DataFrame, # In the challenge's columns
     name:str, # A key of `_GROUPINGS`
 ) -> pd.Series: # The group of each tweet; weekday, hour and pause are categories in their order
     "Which group each tweet belongs to."
-    if name not in _GROUPINGS: raise BadInput(f'There is no grouping {name!r}; use one of {", ".join(_GROUPINGS)}.')
+    if name not in _GROUPINGS:
+        raise BadInput(f'There is no grouping {name!r}; use one of {", ".join(_GROUPINGS)}.')
     return _GROUPINGS[name](tweets).rename(name)
 
 # %% ../../nbs/2_data/24_eda.ipynb #087c8500
@@ -86,16 +92,21 @@ def likes_by(tweets:pd.DataFrame, # With `likes` and what the grouping needs
 ) -> pd.DataFrame: # A row for each group: its names, tweets, share, mean, q25, median, q75, within_account [, *_low, *_high]
     "Likes in each group, as they are and as a factor against the account's own level."
     names = [by] if isinstance(by, str) else list(by)
-    d = pd.concat([_grouping(tweets, n) for n in names], axis=1).assign(likes_=_likes_of(tweets), r_=_within_account(tweets))
+    d = pd.concat([_grouping(tweets, n) for n in names], axis=1).assign(likes_=_likes_of(tweets),
+        r_=_within_account(tweets))
     g = d.groupby(names if len(names) > 1 else names[0], observed=False)
-    out = pd.DataFrame({'tweets': g.size(), 'share': g.size()/max(len(d), 1), 'mean': g.likes_.mean(), 'q25': g.likes_.quantile(.25),
-                        'median': g.likes_.median(), 'q75': g.likes_.quantile(.75), 'within_account': np.exp(g.r_.mean())})
-    stats = dict(mean=('likes_', np.mean), median=('likes_', np.median), within_account=('r_', lambda x: np.exp(x.mean())))
+    out = pd.DataFrame({'tweets': g.size(), 'share': g.size()/max(len(d), 1), 'mean': g.likes_.mean(),
+        'q25': g.likes_.quantile(.25),
+                        'median': g.likes_.median(), 'q75': g.likes_.quantile(.75),
+                        'within_account': np.exp(g.r_.mean())})
+    stats = dict(mean=('likes_', np.mean), median=('likes_', np.median),
+        within_account=('r_', lambda x: np.exp(x.mean())))
     for name, (col, stat) in stats.items() if interval else ():
         ends = {k: _bootstrap(x.to_numpy(), stat) for k, x in g[col]}
         out[[f'{name}_low', f'{name}_high']] = [ends.get(k, (np.nan, np.nan)) for k in out.index]
     out = out.reset_index()
-    return _sourced(out.astype({n: out[n].cat.categories.dtype for n in names if out[n].dtype == 'category'}), tweets)
+    return _sourced(out.astype({n: out[n].cat.categories.dtype for n in names
+        if out[n].dtype == 'category'}), tweets)
 
 # %% ../../nbs/2_data/24_eda.ipynb #fed80112
 def _axes_for(table:pd.DataFrame, # To be drawn
@@ -120,7 +131,8 @@ def _say(ax, # Axes with a drawing
     ax.set(**kw)
     lines = textwrap.wrap('; '.join(filter(None, [table.attrs.get('source', ''), note])), 100)
     ax.set_title(title, loc='left', pad=9+11*len(lines))
-    grey = ax.annotate('\n'.join(lines), (0, 1), (0, 5), 'axes fraction', 'offset points', fontsize=8.5, color='#666666')
+    grey = ax.annotate('\n'.join(lines), (0, 1), (0, 5), 'axes fraction', 'offset points',
+        fontsize=8.5, color='#666666')
     grey.set_in_layout(False)
     if ax.figure.axes[0] is ax and ax.get_subplotspec() and ax.get_gridspec().ncols == 1:
         ax.figure.draw_without_rendering()
@@ -149,21 +161,26 @@ def _small(ax, # Axes with a drawing
     from IPython.display import Image
     from PIL import Image as Picture
     ax.figure.savefig(f := io.BytesIO(), format='png', dpi=70); plt.close(ax.figure)
-    Picture.open(f).convert('RGB').quantize(colours, kmeans=4, dither=Picture.Dither.NONE).save(g := io.BytesIO(), 'PNG', optimize=True)
+    Picture.open(f).convert('RGB').quantize(colours, kmeans=4,
+        dither=Picture.Dither.NONE).save(g := io.BytesIO(), 'PNG', optimize=True)
     return Image(g.getvalue(), alt=ax.get_title(loc='left'))
 
 # %% ../../nbs/2_data/24_eda.ipynb #e923f331
-_REPORT_FIGURES = {'tweets': 300_000, 'accounts': 2449, 'companies': 220, 'likes: mean': 773.36, 'likes: standard deviation': 4931.46,
-          'likes: lower quartile': 3, 'likes: median': 76, 'likes: upper quartile': 364, 'likes: maximum': 560_193,
+_REPORT_FIGURES = {'tweets': 300_000, 'accounts': 2449, 'companies': 220, 'likes: mean': 773.36,
+    'likes: standard deviation': 4931.46,
+          'likes: lower quartile': 3, 'likes: median': 76, 'likes: upper quartile': 364,
+          'likes: maximum': 560_193,
           'likes: Sunday mean': 889.72, 'likes: Thursday mean': 675.12, 'text length: mean': 147.5} # The challenge's full training data
 
 def _beside_report(tweets:pd.DataFrame, # In the challenge's columns
 ) -> pd.DataFrame: # statistic, the report's value, the value here, their ratio
     "The report's published figures beside those of `tweets`."
     y, day = _likes_of(tweets), tweets['date'].dt.day_name()
-    here = [len(tweets), tweets['username'].nunique(), tweets['inferred company'].nunique(), y.mean(), y.std(), *y.quantile([.25, .5, .75]),
+    here = [len(tweets), tweets['username'].nunique(), tweets['inferred company'].nunique(),
+        y.mean(), y.std(), *y.quantile([.25, .5, .75]),
             y.max(), y[day == 'Sunday'].mean(), y[day == 'Thursday'].mean(), _text_length(tweets).mean()]
-    out = pd.DataFrame({'statistic': list(_REPORT_FIGURES), "the report's full 300,000": list(_REPORT_FIGURES.values()), 'here': np.array(here, float)})
+    out = pd.DataFrame({'statistic': list(_REPORT_FIGURES),
+        "the report's full 300,000": list(_REPORT_FIGURES.values()), 'here': np.array(here, float)})
     name = 'this synthetic corpus' if 'synthetic' in _source_of(tweets) else 'these tweets'
     return _sourced(out.assign(ratio=out.here/out.iloc[:, 1]).rename(columns={'here': name}), tweets)
 
@@ -177,7 +194,8 @@ def likes_tail(tweets:pd.DataFrame, # With `likes`
     l = np.log1p(y if len(y) else [0])
     z = (l.mean()-np.log(edges[:-1]+.5))/max(l.std(), 1e-9)
     def above(x): return x[::-1].cumsum()[::-1]/max(x.sum(), 1)
-    return _sourced(dict(low=edges[:-1], high=edges[1:], tweets=n, share=n/max(len(y), 1), tweets_above=above(n), likes_above=above(held), lognormal=ndtr(z)), tweets)
+    return _sourced(dict(low=edges[:-1], high=edges[1:], tweets=n, share=n/max(len(y), 1),
+        tweets_above=above(n), likes_above=above(held), lognormal=ndtr(z)), tweets)
 
 # %% ../../nbs/2_data/24_eda.ipynb #7c70ccfa
 def plot_likes_histogram(table:pd.DataFrame, # From `likes_tail`
@@ -187,11 +205,15 @@ def plot_likes_histogram(table:pd.DataFrame, # From `likes_tail`
     ax, t = _axes_for(table, ax, 'share')
     if not t.tweets.sum(): return _nothing_to_show(ax, table)
     left = np.where(t.low > 0, np.log2(t.low.clip(lower=1)), -1.6)
-    ax.bar(left, t.share, width=.94, align='edge', color=np.where(t.low > 0, PALETTE['blue'], PALETTE['orange']))
+    ax.bar(left, t.share, width=.94, align='edge',
+        color=np.where(t.low > 0, PALETTE['blue'], PALETTE['orange']))
     ticks = [k for k in (1, 10, 100, 1000, 10**4, 10**5, 10**6) if k <= t.high.max()]
-    ax.set_xticks([-1.13, *np.log2(ticks)], ['none', *map('{:,}'.format, ticks)]); _percent(ax.yaxis); ax.grid(axis='x', visible=False)
-    return _say(ax, table, f'{t.share[t.low == 0].sum():.0%} of the tweets have no likes, {t.share[t.low >= 1024].sum():.0%} have 1,024 or more',
-                'each bar is twice as wide as the one before', xlabel='likes (log axis)', ylabel='share of tweets', xlim=(-2, np.log2(t.high.max())+.2))
+    ax.set_xticks([-1.13, *np.log2(ticks)], ['none', *map('{:,}'.format, ticks)])
+    _percent(ax.yaxis); ax.grid(axis='x', visible=False)
+    return _say(ax, table,
+        f'{t.share[t.low == 0].sum():.0%} of the tweets have no likes, {t.share[t.low >= 1024].sum():.0%} have 1,024 or more',
+                'each bar is twice as wide as the one before', xlabel='likes (log axis)',
+                ylabel='share of tweets', xlim=(-2, np.log2(t.high.max())+.2))
 
 # %% ../../nbs/2_data/24_eda.ipynb #9c6524c2
 def plot_likes_tail(table:pd.DataFrame, # From `likes_tail`
@@ -201,11 +223,14 @@ def plot_likes_tail(table:pd.DataFrame, # From `likes_tail`
     ax, t = _axes_for(table, ax, 'tweets_above')
     t = t[(t.low > 0) & (t.tweets_above > 0)]
     if not len(t): return _nothing_to_show(ax, table)
-    for col, label, kw in (('lognormal', 'a log-normal', dict(color='#999999', lw=5, alpha=.45)), ('tweets_above', 'share of tweets', dict(marker='o')), ('likes_above', 'share of all likes', dict(marker='o'))):
+    for col, label, kw in (('lognormal', 'a log-normal', dict(color='#999999', lw=5, alpha=.45)),
+            ('tweets_above', 'share of tweets', dict(marker='o')),
+            ('likes_above', 'share of all likes', dict(marker='o'))):
         ax.loglog(t.low, t[col], ms=4, **{'lw': 1.8} | kw, label=label)
     ax.legend(loc='lower left'); ax.xaxis.set_major_formatter('{x:,.0f}'); _percent(ax.yaxis)
     top = np.interp(np.log(.01), np.log(t.tweets_above[::-1]), t.likes_above[::-1])
-    return _say(ax, table, f'The most liked 1% of the tweets hold {top:.0%} of all likes', xlabel='at least so many likes (log axis)',
+    return _say(ax, table, f'The most liked 1% of the tweets hold {top:.0%} of all likes',
+        xlabel='at least so many likes (log axis)',
                 ylabel='share (log axis)', ylim=(t.tweets_above.min()/2, 1.5))
 
 # %% ../../nbs/2_data/24_eda.ipynb #7726e42b
@@ -214,11 +239,14 @@ def explained_variance(tweets:pd.DataFrame, # In the challenge's columns
     "The share of the variance that the means of each grouping explain, in-sample."
     def r2(y, by):
         total = ((y-y.mean())**2).sum()
-        return 1-((y-y.groupby(by, observed=True).transform('mean'))**2).sum()/total if total > 1e-9 else np.nan
+        return 1-((y-y.groupby(by,
+            observed=True).transform('mean'))**2).sum()/total if total > 1e-9 else np.nan
     y = np.log1p(_likes_of(tweets))
-    rows = [dict(factor=k, groups=by.nunique(), r2_log1p=r2(y, by), r2_likes=r2(_likes_of(tweets), by)) for k in _GROUPINGS for by in [_grouping(tweets, k)]]
+    rows = [dict(factor=k, groups=by.nunique(), r2_log1p=r2(y, by), r2_likes=r2(_likes_of(tweets), by))
+        for k in _GROUPINGS for by in [_grouping(tweets, k)]]
     out = pd.DataFrame(rows).sort_values('r2_log1p', ascending=False, ignore_index=True)
-    out.insert(3, 'adjusted_r2_log1p', 1-(1-out.r2_log1p)*(len(y)-1)/(len(y)-out.groups).where(len(y) > out.groups))
+    out.insert(3, 'adjusted_r2_log1p',
+        1-(1-out.r2_log1p)*(len(y)-1)/(len(y)-out.groups).where(len(y) > out.groups))
     return _sourced(out, tweets)
 
 def plot_explained_variance(table:pd.DataFrame, # From `explained_variance`
@@ -229,12 +257,18 @@ def plot_explained_variance(table:pd.DataFrame, # From `explained_variance`
     if not len(t): return _nothing_to_show(ax, table)
     names = [f'{f} ({g:,})' for f, g in zip(t.factor, t.groups)]
     ax.barh(names, t.r2_log1p, color=PALETTE['sky'], label='in-sample R²')
-    ax.plot(t.adjusted_r2_log1p, names, '|', ms=15, mew=2.5, color=PALETTE['black'], label='adjusted for the number of groups')
-    for n, r in zip(names, t.r2_log1p): ax.annotate(f'{r:.0%}' if r >= .1 else f'{r:.1%}', (max(r, 0), n), (6, 0), textcoords='offset points', va='center', fontsize=8.5)
+    ax.plot(t.adjusted_r2_log1p, names, '|', ms=15, mew=2.5, color=PALETTE['black'],
+        label='adjusted for the number of groups')
+    for n, r in zip(names, t.r2_log1p):
+        ax.annotate(f'{r:.0%}' if r >= .1 else f'{r:.1%}', (max(r, 0), n), (6, 0),
+            textcoords='offset points', va='center', fontsize=8.5)
     ax.invert_yaxis(); ax.grid(axis='y', visible=False); ax.legend(loc='lower right'); _percent(ax.xaxis)
     r = t.set_index('factor').r2_log1p
-    return _say(ax, table, f'In-sample, {r.index[0]} explains {r.iloc[0]:.0%} of the variance, hour {r["hour"]:.1%}', 'in brackets: number of groups',
-                xlabel='share of the variance of log1p likes explained', xlim=(min(0, t.adjusted_r2_log1p.min()*1.1), 1))
+    return _say(ax, table,
+        f'In-sample, {r.index[0]} explains {r.iloc[0]:.0%} of the variance, hour {r["hour"]:.1%}',
+        'in brackets: number of groups',
+                xlabel='share of the variance of log1p likes explained',
+                xlim=(min(0, t.adjusted_r2_log1p.min()*1.1), 1))
 
 # %% ../../nbs/2_data/24_eda.ipynb #93b5e37e
 def plot_accounts(table:pd.DataFrame, # From `likes_by(tweets, ['company', 'account'])`
@@ -247,13 +281,17 @@ def plot_accounts(table:pd.DataFrame, # From `likes_by(tweets, ['company', 'acco
     t = t[t.company.isin(t.groupby('company').tweets.sum().nlargest(top).index)]
     c = t.groupby('company')['median'].median().sort_values(ascending=False)
     place = dict(zip(c.index, range(len(c))))
-    ax.scatter(t['median']+1, t.company.map(place), s=12+500*t.tweets/t.tweets.max(), color=PALETTE['blue'], alpha=.55, lw=0)
+    ax.scatter(t['median']+1, t.company.map(place), s=12+500*t.tweets/t.tweets.max(),
+        color=PALETTE['blue'], alpha=.55, lw=0)
     ax.plot(c+1, range(len(c)), '|', ms=14, mew=2.5, color=PALETTE['black'])
-    ax.set_xscale('log'); ax.invert_yaxis(); ax.set_yticks(range(len(c)), [textwrap.shorten(x, 24, placeholder='…') for x in c.index])
+    ax.set_xscale('log')
+    ax.invert_yaxis()
+    ax.set_yticks(range(len(c)), [textwrap.shorten(x, 24, placeholder='…') for x in c.index])
     ax.xaxis.set_major_formatter('{x:,.0f}'); ax.grid(axis='y', visible=False)
     g = t[t.tweets >= 5].groupby('company')['median']
     wide = (g.max() >= 10*(g.min()+1)).sum()
-    return _say(ax, table, f'Accounts of one company differ tenfold in {wide} of {len(c)} companies', 'circle: an account, by number of tweets; line: the middle one', xlabel='median likes + 1 (log axis)')
+    return _say(ax, table, f'Accounts of one company differ tenfold in {wide} of {len(c)} companies',
+        'circle: an account, by number of tweets; line: the middle one', xlabel='median likes + 1 (log axis)')
 
 # %% ../../nbs/2_data/24_eda.ipynb #f220d8dd
 def plot_likes_by_hour(table:pd.DataFrame, # From `likes_by(tweets, 'weekday', interval=True)`, or 'hour'
@@ -262,7 +300,8 @@ def plot_likes_by_hour(table:pd.DataFrame, # From `likes_by(tweets, 'weekday', i
     "Mean, median and account-free likes, each relative to the average weekday or hour."
     unit, best, (ax, t) = table.columns[0], {}, _axes_for(table, ax, 'mean')
     if not len(t): return _nothing_to_show(ax, table)
-    looks = dict(mean=('mean', 'orange', '--'), median=('median', 'blue', '-'), within_account=("against the account's other tweets", 'green', '-'))
+    looks = dict(mean=('mean', 'orange', '--'), median=('median', 'blue', '-'),
+        within_account=("against the account's other tweets", 'green', '-'))
     for i, (col, (label, colour, style)) in enumerate(looks.items()):
         scale = (t[col]*t.tweets).sum()/max(t.tweets[t[col].notna()].sum(), 1) or np.nan
         if not np.isfinite(scale): continue
@@ -271,11 +310,14 @@ def plot_likes_by_hour(table:pd.DataFrame, # From `likes_by(tweets, 'weekday', i
         ax.plot(x, t[col]/scale, style, marker='o', ms=4.5, lw=1.6, color=PALETTE[colour], label=label)
         best[col] = t[unit][t[col].idxmax()]
     if not best: return _nothing_to_show(ax, table)
-    ax.axhline(1, color='#999999', lw=1, zorder=1); ax.legend(ncols=3, loc='upper left', bbox_to_anchor=(0, 1.02), fontsize=9); ax.margins(y=.22)
+    ax.axhline(1, color='#999999', lw=1, zorder=1)
+    ax.legend(ncols=3, loc='upper left', bbox_to_anchor=(0, 1.02), fontsize=9); ax.margins(y=.22)
     ax.set_xticks(t.index, [str(x)[:3] for x in t[unit]]); ax.grid(axis='x', visible=False)
-    says = ', '.join(f'{x} {dict(mean="by mean", median="by median").get(c, "with the account taken out")}' for c, x in best.items())
+    says = ', '.join(f'{x} {dict(mean="by mean", median="by median").get(c, "with the account taken out")}'
+        for c, x in best.items())
     if len(best) == 3 and len({*best.values()}) == 1: says = f'{best["mean"]}, whichever way it is counted'
-    return _say(ax, table, f'Best {unit}: {says}', f'1 = the average {unit}; bars: 90% bootstrap intervals', xlabel='hour (UTC)' if unit == 'hour' else '', ylabel='times the average')
+    return _say(ax, table, f'Best {unit}: {says}', f'1 = the average {unit}; bars: 90% bootstrap intervals',
+        xlabel='hour (UTC)' if unit == 'hour' else '', ylabel='times the average')
 
 # %% ../../nbs/2_data/24_eda.ipynb #c54aa4d2
 def plot_week(table:pd.DataFrame, # From `likes_by(tweets, ['weekday', 'hour'])`
@@ -285,17 +327,24 @@ def plot_week(table:pd.DataFrame, # From `likes_by(tweets, ['weekday', 'hour'])`
     "A heat map of the week."
     ax, t = _axes_for(table, ax, 'tweets', (6.6, 2.7))
     few = t.tweets < (1 if value == 'tweets' else 5)
-    grid = t.assign(**{value: t[value].mask(few)}).pivot(index='weekday', columns='hour', values=value).reindex(_WEEKDAYS)
+    grid = t.assign(**{value: t[value].mask(few)}).pivot(index='weekday', columns='hour',
+        values=value).reindex(_WEEKDAYS)
     if not np.isfinite(grid.to_numpy(dtype='float64')).any(): return _nothing_to_show(ax, table)
     ends = np.nanquantile(grid, [0, .5, 1])
     if value == 'within_account': ends = np.max(np.r_[1.1, ends, 1/ends])**np.array([-1, 0, 1])
-    kw = dict(cmap='PuOr_r', norm='log', vmin=ends[0], vmax=ends[-1]) if value == 'within_account' else dict(cmap='cividis')
-    bar = ax.figure.colorbar(ax.imshow(grid, aspect='auto', **kw), ax=ax, pad=.02, label=dict(within_account="multiple of the account's level", tweets='tweets', median='median likes')[value])
-    bar.outline.set_visible(False); bar.ax.minorticks_off(); bar.set_ticks(ends, labels=[f'{x:,.3g}' for x in ends])
+    kw = dict(cmap='PuOr_r', norm='log', vmin=ends[0],
+        vmax=ends[-1]) if value == 'within_account' else dict(cmap='cividis')
+    bar = ax.figure.colorbar(ax.imshow(grid, aspect='auto', **kw), ax=ax, pad=.02,
+        label=dict(within_account="multiple of the account's level", tweets='tweets',
+        median='median likes')[value])
+    bar.outline.set_visible(False)
+    bar.ax.minorticks_off(); bar.set_ticks(ends, labels=[f'{x:,.3g}' for x in ends])
     ax.set_yticks(range(7), [d[:3] for d in _WEEKDAYS]); ax.set_xticks(range(0, 24, 3)); ax.grid(False)
     top = t.loc[t[value].mask(few).idxmax()]
-    most = dict(tweets='Most tweets are posted', within_account='With the account taken out, most likes come', median='The highest median is')[value]
-    return _say(ax, table, f'{most} on {top.weekday} at {top.hour} h', '' if value == 'tweets' else 'white: fewer than five tweets', xlabel='hour (UTC)')
+    most = dict(tweets='Most tweets are posted', within_account='With the account taken out, most likes come',
+        median='The highest median is')[value]
+    return _say(ax, table, f'{most} on {top.weekday} at {top.hour} h',
+        '' if value == 'tweets' else 'white: fewer than five tweets', xlabel='hour (UTC)')
 
 # %% ../../nbs/2_data/24_eda.ipynb #c928d888
 def plot_likes_by(table:pd.DataFrame, # From `likes_by` with one grouping
@@ -309,15 +358,26 @@ def plot_likes_by(table:pd.DataFrame, # From `likes_by` with one grouping
     x = np.arange(len(t)) if named else t[col]
     def xy(y): return (y+1, x) if named else (x, y+1)
     if named: ax.hlines(x, t.q25+1, t.q75+1, color=PALETTE['sky'], lw=9, alpha=.4)
-    else: ax.fill_between(x, t.q25+1, t.q75+1, color=PALETTE['sky'], alpha=.3, lw=0); ax.plot(*xy(t['median']), lw=1.2)
-    ax.scatter(*xy(t['median']), s=15+(200 if named else 100)*t.share/t.share.max(), color=PALETTE['blue'], zorder=3)
+    else:
+        ax.fill_between(x, t.q25+1, t.q75+1, color=PALETTE['sky'], alpha=.3, lw=0)
+        ax.plot(*xy(t['median']), lw=1.2)
+    ax.scatter(*xy(t['median']), s=15+(200 if named else 100)*t.share/t.share.max(),
+        color=PALETTE['blue'], zorder=3)
     ax.scatter(*xy(t['mean']), s=24, marker='D', color=PALETTE['orange'], zorder=4)
-    (ax.set_xscale if named else ax.set_yscale)('log'); (ax.xaxis if named else ax.yaxis).set_major_formatter('{x:,.0f}')
-    if named: ax.set_yticks(x, [f'{g} ({s:.2g}%)' for g, s in zip(t[col], 100*t.share)]); ax.invert_yaxis(); ax.margins(y=.12)
+    (ax.set_xscale if named else ax.set_yscale)('log')
+    (ax.xaxis if named else ax.yaxis).set_major_formatter('{x:,.0f}')
+    if named:
+        ax.set_yticks(x, [f'{g} ({s:.2g}%)' for g, s in zip(t[col], 100*t.share)])
+        ax.invert_yaxis(); ax.margins(y=.12)
     for i, w in enumerate(t.within_account if named else ()):
-        if w > 0: ax.annotate(f'× {w:.2f}', (1.01, i), xycoords=('axes fraction', 'data'), color=PALETTE['green'], va='center')
+        if w > 0:
+            ax.annotate(f'× {w:.2f}', (1.01, i), xycoords=('axes fraction', 'data'),
+                color=PALETTE['green'], va='center')
     m = t.set_index(col)['median']
-    g = [f'{k:%b %Y}' if isinstance(k, pd.Timestamp) else k if named else f'{k:g}' for k in (m.idxmin(), m.idxmax())]
+    g = [f'{k:%b %Y}' if isinstance(k, pd.Timestamp) else k if named else f'{k:g}'
+        for k in (m.idxmin(), m.idxmax())]
     unit = {'hour': ' (UTC)', 'text length': ' (characters)'}.get(col, '')
-    return _say(ax, table, f'Median likes by {col}: {m.min():,.0f} ({g[0]}) to {m.max():,.0f} ({g[1]})', f'dot: median; diamond: mean; {"bar: middle half; green: within the account" if named else "band: middle half"}',
-                **{'xlabel' if named else 'ylabel': 'likes + 1 (log axis)', 'ylabel' if named else 'xlabel': '' if named else col+unit})
+    return _say(ax, table, f'Median likes by {col}: {m.min():,.0f} ({g[0]}) to {m.max():,.0f} ({g[1]})',
+        f'dot: median; diamond: mean; {"bar: middle half; green: within the account" if named else "band: middle half"}',
+                **{'xlabel' if named else 'ylabel': 'likes + 1 (log axis)',
+                'ylabel' if named else 'xlabel': '' if named else col+unit})

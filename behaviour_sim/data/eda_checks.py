@@ -20,26 +20,36 @@ def missing_values(tweets:pd.DataFrame, # Any frame of tweets
 ) -> pd.DataFrame: # column, missing, share, distinct
     "Empty cells in each column, and facts that the media string lacks."
     m = media_table(tweets['media']) if 'media' in tweets else pd.DataFrame(dict(kind=[], duration=[]))
-    cells = {c: tweets[c] for c in tweets} | {'media, readable': m['kind'].mask(m['kind'] == 'error'), "a video's duration": m['duration'][m['kind'] == 'video']}
-    rows = [dict(column=k, missing=int((x.isna() | (x.astype(object) == '')).sum()), of=len(x), distinct=x.nunique()) for k, x in cells.items()]
-    return _sourced(pd.DataFrame(rows).assign(share=lambda t: t.missing/t.of.clip(lower=1)), tweets, says='{share:.1%} of {what} is missing', none='No cell is missing')
+    cells = {c: tweets[c] for c in tweets} | {'media, readable': m['kind'].mask(m['kind'] == 'error'),
+        "a video's duration": m['duration'][m['kind'] == 'video']}
+    rows = [dict(column=k, missing=int((x.isna() | (x.astype(object) == '')).sum()), of=len(x),
+        distinct=x.nunique()) for k, x in cells.items()]
+    return _sourced(pd.DataFrame(rows).assign(share=lambda t: t.missing/t.of.clip(lower=1)),
+        tweets, says='{share:.1%} of {what} is missing', none='No cell is missing')
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #a7d70b9a
 def duplicated_tweets(tweets:pd.DataFrame, # In the challenge's columns
 ) -> pd.DataFrame: # same, tweets (that share it with another), share, groups, largest, spread
     "How many tweets have something in common with another tweet."
-    text, who, near = tweets['content'], tweets['username'], pd.Series(text_clusters(tweets['content']), tweets.index)
-    keys = {'id': [tweets['id']], 'account and second': [who, tweets['date']], 'media': [tweets['media']], 'text': [text],
-            'text, same account': [text, who], 'nearly the text': [near], 'nearly the text, same account': [near, who]}
+    text, who, near = tweets['content'], tweets['username'], pd.Series(text_clusters(tweets['content']),
+        tweets.index)
+    keys = {'id': [tweets['id']], 'account and second': [who, tweets['date']], 'media': [tweets['media']],
+        'text': [text],
+            'text, same account': [text, who], 'nearly the text': [near],
+            'nearly the text, same account': [near, who]}
     rows = []
     for name, by in keys.items():
-        d = pd.concat([k.set_axis(tweets.index).rename(i) for i, k in enumerate(by)], axis=1).assign(y=np.log1p(_likes_of(tweets)))
+        d = pd.concat([k.set_axis(tweets.index).rename(i) for i, k in enumerate(by)],
+            axis=1).assign(y=np.log1p(_likes_of(tweets)))
         g = d[(d != '').all(axis=1)].groupby(list(range(len(by)))).y.agg(['size', 'count', 'var'])
         g = g[g['size'] > 1]
         var = (g['var']*(g['count']-1)).sum()/max((g['count']-1).clip(lower=0).sum(), 1)
-        rows.append(dict(same=name, tweets=int(g['size'].sum()), share=g['size'].sum()/max(len(tweets), 1), groups=len(g),
-                         largest=int(g['size'].max()) if len(g) else 1, spread=np.sqrt(var) if len(g) else np.nan))
-    return _sourced(rows, tweets, says='{share:.1%} of the tweets share {what} with another', none='No tweet is there twice')
+        rows.append(dict(same=name, tweets=int(g['size'].sum()), share=g['size'].sum()/max(len(tweets), 1),
+            groups=len(g),
+                         largest=int(g['size'].max()) if len(g) else 1,
+                         spread=np.sqrt(var) if len(g) else np.nan))
+    return _sourced(rows, tweets, says='{share:.1%} of the tweets share {what} with another',
+        none='No tweet is there twice')
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #0a04510f
 def _plot_shares(table:pd.DataFrame, # From `missing_values` or `duplicated_tweets`
@@ -50,10 +60,14 @@ def _plot_shares(table:pd.DataFrame, # From `missing_values` or `duplicated_twee
     if not len(t): return _nothing_to_show(ax, table)
     top = t.loc[t.share.idxmax()]
     ax.barh(t.iloc[:, 0], t.share, color=PALETTE['blue'])
-    for n, k, s in zip(t.iloc[:, 0], t.iloc[:, 1], t.share): ax.annotate(f'{k:,}' if k else 'none', (s, n), (5, 0), textcoords='offset points', va='center', fontsize=8.5, color='#555555')
+    for n, k, s in zip(t.iloc[:, 0], t.iloc[:, 1], t.share):
+        ax.annotate(f'{k:,}' if k else 'none', (s, n), (5, 0), textcoords='offset points',
+            va='center', fontsize=8.5, color='#555555')
     ax.invert_yaxis(); ax.grid(axis='y', visible=False); _percent(ax.xaxis)
-    title = table.attrs['says'].format(share=top.share, what=top.iloc[0]) if top.share > 0 else table.attrs['none']
-    return _say(ax, table, title, 'beside the bar: how many', xlabel='share', xlim=(0, max(t.share.max()*1.15, .01)))
+    title = table.attrs['says'].format(share=top.share,
+        what=top.iloc[0]) if top.share > 0 else table.attrs['none']
+    return _say(ax, table, title, 'beside the bar: how many', xlabel='share',
+        xlim=(0, max(t.share.max()*1.15, .01)))
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #4e0ba27f
 def _psi(x, ref):
@@ -71,15 +85,22 @@ def _psi(x, ref):
 def monthly_drift(tweets:pd.DataFrame, # In the challenge's columns
 ) -> pd.DataFrame: # feature, measure (new: not seen in an earlier year), year, tweets, value, psi (against the first year)
     "What changes from year to year."
-    d, year, kind, who, brand = tweets['date'].dt, tweets['date'].dt.year, _grouping(tweets, 'media'), tweets['username'], tweets['inferred company']
+    d, year, kind, who, brand = tweets['date'].dt, tweets['date'].dt.year, _grouping(tweets,
+        'media'), tweets['username'], tweets['inferred company']
     def new(x): return (year.groupby(x).transform('min') == year).where(year > year.min())
-    looks = [('likes', 'median', _likes_of(tweets), _likes_of(tweets)), ('account', 'new, %', who, 100*new(who)),
-             ('company', 'new, %', brand, 100*new(brand)), ('media', 'videos, %', kind, 100*(kind == 'video')),
-             ('text length', 'median', _text_length(tweets), _text_length(tweets)), ('hour', 'median', d.hour, d.hour),
+    looks = [('likes', 'median', _likes_of(tweets), _likes_of(tweets)),
+        ('account', 'new, %', who, 100*new(who)),
+             ('company', 'new, %', brand, 100*new(brand)),
+             ('media', 'videos, %', kind, 100*(kind == 'video')),
+             ('text length', 'median', _text_length(tweets), _text_length(tweets)),
+             ('hour', 'median', d.hour, d.hour),
              ('weekday', 'weekend, %', d.day_name(), 100*(d.day_of_week > 4))]
-    rows = [dict(feature=f, measure=m, year=y, tweets=int((year == y).sum()), value=float((v.mean if '%' in m else v.median)()), psi=_psi(x[year == y], x[year == year.min()]))
-            for f, m, x, v_all in looks for y in sorted(year.unique()) for v in [v_all[year == y].astype('float64')]]
-    return _sourced(pd.DataFrame(rows, columns=['feature', 'measure', 'year', 'tweets', 'value', 'psi']), tweets)
+    rows = [dict(feature=f, measure=m, year=y, tweets=int((year == y).sum()),
+        value=float((v.mean if '%' in m else v.median)()), psi=_psi(x[year == y], x[year == year.min()]))
+            for f, m, x,
+            v_all in looks for y in sorted(year.unique()) for v in [v_all[year == y].astype('float64')]]
+    return _sourced(pd.DataFrame(rows,
+        columns=['feature', 'measure', 'year', 'tweets', 'value', 'psi']), tweets)
 
 def plot_drift(table:pd.DataFrame, # From `monthly_drift`
     ax=None, # Axes to draw on; new ones without
@@ -88,20 +109,30 @@ def plot_drift(table:pd.DataFrame, # From `monthly_drift`
     ax, t = _axes_for(table, ax, 'psi', (6.6, 2.8))
     if not len(t): return _nothing_to_show(ax, table)
     t = t.assign(row=t.feature+': '+t.measure)
-    psis, values = (t.pivot(index='row', columns='year', values=c).reindex(t.row.unique()) for c in ('psi', 'value'))
+    psis, values = (t.pivot(index='row', columns='year', values=c).reindex(t.row.unique())
+        for c in ('psi', 'value'))
     im = ax.imshow(psis, aspect='auto', cmap='Blues', vmin=0, vmax=.5)
-    for (i, j), v in np.ndenumerate(values): ax.text(j, i, '–' if np.isnan(v) else f'{v:,.0f}', ha='center', va='center', color='white' if psis.iat[i, j] > .3 else PALETTE['black'])
-    ax.set_xticks(range(psis.shape[1]), psis.columns); ax.set_yticks(range(len(psis)), psis.index); ax.grid(False)
-    bar = ax.figure.colorbar(im, ax=ax, label='PSI', pad=.02, extend='max', ticks=[0, .1, .25, .5]); bar.outline.set_visible(False)
+    for (i, j), v in np.ndenumerate(values):
+        ax.text(j, i, '–' if np.isnan(v) else f'{v:,.0f}', ha='center', va='center',
+            color='white' if psis.iat[i, j] > .3 else PALETTE['black'])
+    ax.set_xticks(range(psis.shape[1]), psis.columns)
+    ax.set_yticks(range(len(psis)), psis.index); ax.grid(False)
+    bar = ax.figure.colorbar(im, ax=ax, label='PSI', pad=.02, extend='max', ticks=[0, .1, .25, .5])
+    bar.outline.set_visible(False)
     top = t.loc[t.psi.idxmax()]
     says = 'nothing has shifted much: PSI at most' if top.psi < .1 else 'the largest shift has PSI'
-    return _say(ax, table, f'Since {t.year.min()} {says} {top.psi:.2f} ({top.feature}, {top.year})', 'figure: the measure; colour: shift of the whole distribution')
+    return _say(ax, table, f'Since {t.year.min()} {says} {top.psi:.2f} ({top.feature}, {top.year})',
+        'figure: the measure; colour: shift of the whole distribution')
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #a8d7c3f6
-_EDA = {'beside the report': (_beside_report, None), 'long tail': (likes_tail, plot_likes_tail), 'histogram': (likes_tail, plot_likes_histogram),
-    'explained variance': (explained_variance, plot_explained_variance), 'accounts': (partial(likes_by, by=['company', 'account']), plot_accounts),
-    'weekday': (partial(likes_by, by='weekday', interval=True), plot_likes_by_hour), 'hour': (partial(likes_by, by='hour', interval=True), plot_likes_by_hour),
-    'week': (partial(likes_by, by=['weekday', 'hour']), plot_week), **{k: (partial(likes_by, by=k), plot_likes_by) for k in ('text length', 'media', 'quarter', 'pause')},
+_EDA = {'beside the report': (_beside_report, None), 'long tail': (likes_tail, plot_likes_tail),
+    'histogram': (likes_tail, plot_likes_histogram),
+    'explained variance': (explained_variance, plot_explained_variance),
+    'accounts': (partial(likes_by, by=['company', 'account']), plot_accounts),
+    'weekday': (partial(likes_by, by='weekday', interval=True), plot_likes_by_hour),
+    'hour': (partial(likes_by, by='hour', interval=True), plot_likes_by_hour),
+    'week': (partial(likes_by, by=['weekday', 'hour']), plot_week),
+    **{k: (partial(likes_by, by=k), plot_likes_by) for k in ('text length', 'media', 'quarter', 'pause')},
     'missing values': (missing_values, _plot_shares), 'duplicates': (duplicated_tweets, _plot_shares), 'drift': (monthly_drift, plot_drift)} # name: (table, plot or None)
 
 def plot_eda(tweets:pd.DataFrame|None=None, # In the challenge's columns, with `likes`; None: 20,000 tweets of the embedded synthetic corpus

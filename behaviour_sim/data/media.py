@@ -62,7 +62,8 @@ _WORDS = dict(None_=None, null=None, True_=True, true=True, False_=False, false=
 def _plain(quoted): # A quoted string without its quotes and escapes
     "The text between the quotes."
     if '\\' not in quoted: return quoted[1:-1]
-    return _escape(lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else dict(n='\n', t='\t', r='\r').get(m[3], m[3]), quoted[1:-1])
+    return _escape(lambda m: chr(int(m[1] or m[2], 16)) if m[1]
+        or m[2] else dict(n='\n', t='\t', r='\r').get(m[3], m[3]), quoted[1:-1])
 
 # %% ../../nbs/2_data/21_media.ipynb #b791c8c1
 class _Reader:
@@ -72,7 +73,8 @@ class _Reader:
     def step(self):
         "The token now, after which the next one stands ready."
         now, m = self.next, _token(self.s, self.pos)
-        if m is None and self.s[self.pos:].strip(): raise ValueError(f'character {self.pos+1}: not part of a list, a dict or an item')
+        if m is None and self.s[self.pos:].strip():
+            raise ValueError(f'character {self.pos+1}: not part of a list, a dict or an item')
         self.at, self.pos, self.next = self.pos, m.end() if m else len(self.s), m
         return now
 
@@ -101,7 +103,8 @@ def pairs(self:_Reader, end, between, depth):
 def value(self:_Reader, depth=0):
     "One value, whatever it is."
     at, t = self.at, self.step()
-    if t is None or depth > 8: raise ValueError(f'character {at+1}: ' + ('nested too deeply' if t else 'the text ends too early'))
+    if t is None or depth > 8:
+        raise ValueError(f'character {at+1}: ' + ('nested too deeply' if t else 'the text ends too early'))
     if t[1]: return _plain(t[1])
     if t[3] and _number(t[3]): return float(t[3])
     if t[2] and self.sign() == '(':
@@ -126,14 +129,16 @@ def _tree(s): # A media string
 
 # %% ../../nbs/2_data/21_media.ipynb #f2ed1e23
 _FORMS = dict(photo='photo', image='photo', picture='photo', video='video', gif='gif', animatedgif='gif')
-_PICTURES = ('thumbnailurl', 'fullurl', 'mediaurlhttps', 'mediaurl', 'previewimageurl', 'imageurl', 'url', 'src', 'previewurl')
+_PICTURES = ('thumbnailurl', 'fullurl', 'mediaurlhttps', 'mediaurl', 'previewimageurl', 'imageurl',
+    'url', 'src', 'previewurl')
 _film = re.compile(r'(?i)\.(?:mp4|m3u8|mov|webm)(?:[?#]|$)').search
 _address = re.compile(_URL).fullmatch
 
 def _link(url): # An address
     "The address with `&amp;` read as `&`; `ValueError` for one that is not http(s)."
     if not url: return ''
-    if not isinstance(url, str) or not (_address(f"'{url}'") or _address(f'"{url}"')): raise ValueError('an address that is not http(s)')
+    if not isinstance(url, str) or not (_address(f"'{url}'") or _address(f'"{url}"')):
+        raise ValueError('an address that is not http(s)')
     return url.replace('&amp;', '&')
 
 def _amount(d, *keys): # float, NaN where none of `keys` has a number
@@ -143,7 +148,8 @@ def _amount(d, *keys): # float, NaN where none of `keys` has a number
 def _kind_of(d): # 'photo', 'video' or 'gif'
     "The kind that class or type name, else the one that the keys suggest."
     name = next((d[k] for k in ('class', 'type', 'kind', 'mediatype') if isinstance(d.get(k), str)), None)
-    if name is None: return 'video' if {'variants', 'videoinfo', 'duration', 'durationms'} & set(d) else 'photo'
+    if name is None:
+        return 'video' if {'variants', 'videoinfo', 'duration', 'durationms'} & set(d) else 'photo'
     kind = _FORMS.get(name.split('.')[-1].replace('_', '').lower())
     if kind is None: raise ValueError('an item that is no photo, video or gif')
     return kind
@@ -162,7 +168,8 @@ def _facts(
     links = [u for u in (_link(d.get(k)) for k in _PICTURES) if u and not _film(u)]
     url = links[0] if links else ''
     if kind == 'photo': return url, 2, 'photo', *_NOTHING
-    variants = [v for v in d.get('variants') or [] if isinstance(v, dict)] if isinstance(d.get('variants'), list) else []
+    variants = [v for v in d.get('variants') or [] if isinstance(v, dict)] if isinstance(d.get('variants'),
+        list) else []
     sizes = tuple(s for v in variants for s in _sizes(_link(v.get('url'))))
     w, h, _, _ = _largest(sizes, ())
     rate = max((r for v in variants if (r := _amount(v, 'bitrate', 'bitRate')) == r), default=nan)
@@ -171,7 +178,8 @@ def _facts(
     metrics = d.get('publicmetrics')
     views = _amount(d | (metrics if isinstance(metrics, dict) else {}), 'views', 'viewcount')
     size = (w, h) if sizes else (_amount(d, 'width'), _amount(d, 'height'))
-    return (url, 1, 'gif', nan, *size, rate, len(variants), nan) if kind == 'gif' else (url, 0, 'video', seconds, *size, rate, len(variants), views)
+    return (url, 1, 'gif', nan, *size, rate, len(variants), nan) if kind == 'gif' else (url, 0,
+        'video', seconds, *size, rate, len(variants), views)
 
 # %% ../../nbs/2_data/21_media.ipynb #f6cbcceb
 _is_address = re.compile('(?i)https?://').match
@@ -184,7 +192,8 @@ def _listed(tree): # What `_tree` returns
     if 'media' in tree: return _listed(tree['media'])
     if not _GROUPS.keys() & tree: return [tree]
     groups = [(kind, i) for k, kind in _GROUPS.items() for i in (tree.get(k) or [])]
-    return [{k: v for k, v in i.items() if k not in ('class', 'type')} | {'type': kind} if isinstance(i, dict) else i for kind, i in groups]
+    return [{k: v for k, v in i.items() if k not in ('class', 'type')} | {'type': kind}
+        if isinstance(i, dict) else i for kind, i in groups]
 
 def _any_form(s): # A media string, or the lists and dicts of one
     "`_row` for the forms that the challenge doesn't print."
@@ -206,10 +215,12 @@ def _error(why): return ('error', 0, '', *_NOTHING, (), why)
 
 def _row(s):
     "The facts of one media string, in the order of `MEDIA_COLUMNS`."
-    if isinstance(s, str): return _walk(s.strip().lstrip('\ufeff')) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
+    if isinstance(s, str):
+        return _walk(s.strip().lstrip('\ufeff')) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
     missing = s is None or s is pd.NA or s is pd.NaT or (isinstance(s, float) and s != s)
     if hasattr(s, 'tolist'): s = s.tolist()
-    if isinstance(s, (list, dict)): return _any_form(s) if len(repr(s)) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
+    if isinstance(s, (list, dict)):
+        return _any_form(s) if len(repr(s)) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
     return ('none', 0, '', *_NOTHING, (), '') if missing else _error('not a text')
 
 # %% ../../nbs/2_data/21_media.ipynb #2d2b4c97
@@ -231,7 +242,8 @@ def _walk(s):
     return (lead[1], len(items), urls[0], *lead[2:], urls, '')
 
 # %% ../../nbs/2_data/21_media.ipynb #1701089b
-MEDIA_COLUMNS = ('kind', 'count', 'url', 'duration', 'width', 'height', 'bitrate', 'n_variants', 'views', 'urls', 'error')
+MEDIA_COLUMNS = ('kind', 'count', 'url', 'duration', 'width', 'height', 'bitrate', 'n_variants',
+    'views', 'urls', 'error')
 
 def parse_media(
     s, # A media string; None, NaN, '' and '[]' mean no media
@@ -240,7 +252,8 @@ def parse_media(
     return dict(zip(MEDIA_COLUMNS, _row(s)))
 
 # %% ../../nbs/2_data/21_media.ipynb #8dc681f5
-_USUAL = {k: rf'^\[{p}\]$'.replace('{1,2048}', '+') for k, p in dict(photo=f'{_PHOTO}(?:, {_PHOTO})*', video=_VIDEO, gif=_GIF).items()}
+_USUAL = {k: rf'^\[{p}\]$'.replace('{1,2048}', '+') for k,
+    p in dict(photo=f'{_PHOTO}(?:, {_PHOTO})*', video=_VIDEO, gif=_GIF).items()}
 
 def _columns(
     strings:pl.Series, # Media strings
@@ -251,13 +264,16 @@ def _columns(
     number = lambda name: film.str.extract(f', {name}=([0-9.e-]+)', 1).cast(pl.Float64)
     q = pl.LazyFrame({'s': strings}).with_columns(text.str.extract(p, 1).alias(k) for k, p in _USUAL.items())
     return q.select(
-        kind=pl.coalesce(pl.when(c(k).is_not_null()).then(pl.lit(k)) for k in _USUAL), count=text.str.count_matches(', Photo(', literal=True).cast(pl.Int64) + 1,
-        url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1).str.replace_all('&amp;', '&', literal=True), duration=number('duration'), views=number('views'),
+        kind=pl.coalesce(pl.when(c(k).is_not_null()).then(pl.lit(k)) for k in _USUAL),
+        count=text.str.count_matches(', Photo(', literal=True).cast(pl.Int64) + 1,
+        url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1).str.replace_all('&amp;', '&', literal=True),
+        duration=number('duration'), views=number('views'),
         variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')).collect(engine='streaming' if len(strings) >= 20_000 else 'in-memory')
 
 # %% ../../nbs/2_data/21_media.ipynb #239a09ed
 POST_PUBLICATION = ('views',) # what exists only once a tweet is out
-_TABLE = dict(kind=pl.String, count=pl.Int64, url=pl.String, duration=pl.Float64, width=pl.Float64, height=pl.Float64, bitrate=pl.Float64,
+_TABLE = dict(kind=pl.String, count=pl.Int64, url=pl.String, duration=pl.Float64, width=pl.Float64,
+    height=pl.Float64, bitrate=pl.Float64,
               n_variants=pl.Int64, views=pl.Float64, error=pl.String)
 
 def media_table(
@@ -266,18 +282,25 @@ def media_table(
 ) -> pd.DataFrame: # n rows with the index of `media`: `MEDIA_COLUMNS` without `urls`
     "Read a column of media strings; a string that can't be read is an `error` row."
     media = media if isinstance(media, pd.Series) else pd.Series(list(media), dtype=object)
-    texts = media.array.__arrow_array__() if media.dtype == 'str' else [s if isinstance(s, str) and s.isascii() else None for s in media]
+    texts = media.array.__arrow_array__() if media.dtype == 'str' else [s if isinstance(s, str)
+        and s.isascii() else None for s in media]
     strings = pl.Series(texts, dtype=pl.String)
-    parts = [strings.slice(i, 50_000) for i in range(0, max(len(strings), 1), 50_000)] # what a query sets aside grows with its rows
+    # what a query sets aside grows with its rows
+    parts = [strings.slice(i, 50_000) for i in range(0, max(len(strings), 1), 50_000)]
     table = pl.concat(map(_columns, parts)).with_row_index('at')
     few = table['variants'].drop_nulls().unique() # the same few combinations come again and again
-    best = pl.DataFrame([(v, *_best(v)) for v in few], {'variants': pl.String} | {k: _TABLE[k] for k in ('width', 'height', 'bitrate', 'n_variants')}, orient='row')
-    usual = table.filter(pl.col('kind').is_not_null()).join(best, 'variants', 'left').with_columns(pl.col('n_variants').fill_null(0), error=pl.lit(''))
+    best = pl.DataFrame([(v, *_best(v)) for v in few],
+        {'variants': pl.String} | {k: _TABLE[k] for k in ('width', 'height', 'bitrate', 'n_variants')},
+        orient='row')
+    usual = table.filter(pl.col('kind').is_not_null()).join(best, 'variants',
+        'left').with_columns(pl.col('n_variants').fill_null(0), error=pl.lit(''))
     rest = table.filter(pl.col('kind').is_null())['at']
-    rows = pl.DataFrame([(*r[:9], r[10]) for r in map(_row, media.iloc[rest.to_numpy()])], _TABLE, orient='row')
+    rows = pl.DataFrame([(*r[:9], r[10]) for r in map(_row, media.iloc[rest.to_numpy()])], _TABLE,
+        orient='row')
     table = pl.concat([usual.select('at', *_TABLE), rows.select(rest, *_TABLE)]).sort('at').drop('at')
     if not post_publication: table = table.with_columns(pl.lit(nan).alias(c) for c in POST_PUBLICATION)
-    return pd.DataFrame({c: pd.array(s.to_arrow(), 'str') if s.dtype == pl.String else s.to_numpy() for c, s in zip(_TABLE, table)}, index=media.index)
+    return pd.DataFrame({c: pd.array(s.to_arrow(), 'str') if s.dtype == pl.String else s.to_numpy() for c,
+        s in zip(_TABLE, table)}, index=media.index)
 
 # %% ../../nbs/2_data/21_media.ipynb #b21bb4fe
 def _media_report(

@@ -22,10 +22,12 @@ def _word_sets(
     texts, # Series or list of n texts; missing cells count as empty
 ) -> pl.DataFrame: # One row for each different word of each text: row, word
     "The different words of each text, without what changes from one repetition to the next."
-    texts = pl.Series(pd.Series(texts, dtype=object).fillna('').astype(str).to_numpy(dtype=object), dtype=pl.String)
+    texts = pl.Series(pd.Series(texts, dtype=object).fillna('').astype(str).to_numpy(dtype=object),
+        dtype=pl.String)
     words = (texts.str.to_lowercase().str.replace_all(r'<hyperlink>|<mention>|https?://\S+|&\w+;|[@]\w+', ' ')
                   .str.replace_all("['’]", '').str.extract_all(r'[\p{L}\p{M}]+'))
-    return pl.DataFrame({'row': np.arange(len(words)), 'word': words}).explode('word').drop_nulls().unique(maintain_order=True)
+    return pl.DataFrame({'row': np.arange(len(words)),
+        'word': words}).explode('word').drop_nulls().unique(maintain_order=True)
 
 # %% ../../nbs/2_data/23_splits.ipynb #03dab698
 def text_clusters(
@@ -46,7 +48,8 @@ def text_clusters(
     return connected_components(links, directed=False)[1][:n].astype('int64') if n else np.zeros(0, 'int64')
 
 # %% ../../nbs/2_data/23_splits.ipynb #c59cdd2a
-_PROMISES = dict(random=(), unseen_company=('company',), unseen_time=('time',), unseen_both=('company', 'time'))
+_PROMISES = dict(random=(), unseen_company=('company',), unseen_time=('time',),
+    unseen_both=('company', 'time'))
 
 class LeakageError(ValueError):
     "Something that a split promised to keep apart is on both sides."
@@ -58,8 +61,10 @@ class Split:
     train:np.ndarray  # (n_train,) int positions, for `iloc`
     test:np.ndarray   # (n_test,) int positions
     dropped:int=0     # Rows left out of training because they would leak
-    def __repr__(self): return f'{self.name}: {len(self.train):,} train, {len(self.test):,} test, {self.dropped:,} dropped'
-    def _repr_html_(self): return html_row(self.name, train=len(self.train), test=len(self.test), dropped=self.dropped)
+    def __repr__(self):
+        return f'{self.name}: {len(self.train):,} train, {len(self.test):,} test, {self.dropped:,} dropped'
+    def _repr_html_(self):
+        return html_row(self.name, train=len(self.train), test=len(self.test), dropped=self.dropped)
     def frames(self,
         tweets:pd.DataFrame, # The tweets that were split
     ) -> tuple: # Training frame, test frame
@@ -72,7 +77,8 @@ def _names(x): return x.astype(str).str.strip().str.casefold()
 def _both_sides(train, test, what, named):
     shared = sorted(set(train).intersection(test))
     if not shared: return
-    raise LeakageError(f'{len(shared):,} {what} on both sides of the split' + (f', such as {shared[0]!r}' if named else '') + '.')
+    raise LeakageError(f'{len(shared):,} {what} on both sides of the split'
+        + (f', such as {shared[0]!r}' if named else '') + '.')
 
 @patch
 def check_leakage(
@@ -80,7 +86,8 @@ def check_leakage(
     tweets:pd.DataFrame, # The tweets that were split
 ) -> Split: # The split itself
     "Raise `LeakageError` unless the split keeps apart what its name promises; return the split."
-    if self.name not in _PROMISES: raise BadInput(f"Unknown split {self.name!r}; the known ones are {', '.join(_PROMISES)}.")
+    if self.name not in _PROMISES:
+        raise BadInput(f"Unknown split {self.name!r}; the known ones are {', '.join(_PROMISES)}.")
     if not len(self.train) or not len(self.test): raise BadInput(f'The {self.name} split has an empty side.')
     train, test = self.frames(tweets)
     _both_sides(self.train.tolist(), self.test.tolist(), 'rows', False)
@@ -106,7 +113,8 @@ def _held_out(groups, n, rng, least=1):
 def _sides(name, train, test, tweets, clusters):
     "Make the split; what would leak is taken from the training side."
     keep = train & ~np.isin(clusters, clusters[test])
-    return Split(name, np.flatnonzero(keep), np.flatnonzero(test), int((train & ~keep).sum())).check_leakage(tweets)
+    return Split(name, np.flatnonzero(keep), np.flatnonzero(test),
+        int((train & ~keep).sum())).check_leakage(tweets)
 
 # %% ../../nbs/2_data/23_splits.ipynb #b8511dc9
 def random_split(
@@ -122,8 +130,10 @@ def random_split(
 # %% ../../nbs/2_data/23_splits.ipynb #817e3aa5
 def _company_masks(tweets, share, rng):
     "Rows of held-out companies, and rows that have neither their company nor their accounts."
-    company, account = (_names(tweets[c]).to_numpy(dtype=object).astype(str) for c in ('inferred company', 'username'))
-    if len(np.unique(company)) < 2: raise BadInput('Holding out a company needs tweets of two companies at least.')
+    company, account = (_names(tweets[c]).to_numpy(dtype=object).astype(str)
+        for c in ('inferred company', 'username'))
+    if len(np.unique(company)) < 2:
+        raise BadInput('Holding out a company needs tweets of two companies at least.')
     held = _held_out(company, round(share*len(tweets)), rng)
     return held, ~held & ~np.isin(account, account[held])
 
@@ -171,7 +181,8 @@ def four_splits(
     seed:int=42,         # The seed
 ) -> dict: # Name → proven `Split`
     "All four, always together."
-    return {f.__name__.removesuffix('_split'): f(tweets, seed=seed) for f in (random_split, unseen_company, unseen_time, unseen_both)}
+    return {f.__name__.removesuffix('_split'): f(tweets, seed=seed)
+        for f in (random_split, unseen_company, unseen_time, unseen_both)}
 
 # %% ../../nbs/2_data/23_splits.ipynb #9189a966
 def group_folds(

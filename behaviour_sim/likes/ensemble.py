@@ -22,7 +22,8 @@ def validation_loss_weights(
     "The report's ensemble weights: proportional to 1/loss."
     losses = np.asarray(losses, dtype=np.float64)
     if losses.ndim != 1 or not len(losses): raise BadInput("Give one validation loss for each model")
-    if not np.isfinite(losses).all() or (losses <= 0).any(): raise BadInput("A validation loss must be a finite number above zero")
+    if not np.isfinite(losses).all() or (losses <= 0).any():
+        raise BadInput("A validation loss must be a finite number above zero")
     return (1/losses) / (1/losses).sum()
 
 # %% ../../nbs/4_likes/43_ensemble.ipynb #13256f8b
@@ -32,7 +33,8 @@ def prediction_table(
 ) -> tuple: # (n, m) float64 array, and the list of m names
     "The predictions of m models as one array; `BadInput` where one is missing."
     P, names = _as_matrix(pd.DataFrame(preds) if isinstance(preds, dict) else preds, names)
-    if np.isnan(P).any(): raise BadInput(f"The model {names[int(np.isnan(P).any(0).argmax())]!r} left a prediction out")
+    if np.isnan(P).any():
+        raise BadInput(f"The model {names[int(np.isnan(P).any(0).argmax())]!r} left a prediction out")
     return P.astype(np.float64), names
 
 # %% ../../nbs/4_likes/43_ensemble.ipynb #6fec501a
@@ -48,9 +50,11 @@ class LossWeightedEnsemble(Regressor):
     ):
         "Take the losses, or measure them."
         P, names = prediction_table(preds)
-        losses = np.sqrt(np.mean((P - _as_target(y, len(P))[:, None])**2, axis=0)) if self.losses is None else self.losses
+        losses = np.sqrt(np.mean((P - _as_target(y, len(P))[:, None])**2,
+            axis=0)) if self.losses is None else self.losses
         self.weights = validation_loss_weights(losses)
-        if len(self.weights) != len(names): raise BadInput(f"There are {len(names)} models and {len(self.weights)} losses")
+        if len(self.weights) != len(names):
+            raise BadInput(f"There are {len(names)} models and {len(self.weights)} losses")
         self.names = names
         return self
 
@@ -79,7 +83,8 @@ def out_of_fold(
     "Predict every row by a model fitted on the other folds."
     y, folds = np.asarray(y, dtype=np.float64), np.asarray(folds)
     take = lambda rows: X.iloc[rows] if isinstance(X, pd.DataFrame) else np.asarray(X)[rows]
-    if len(numbers := np.unique(folds)) < (3 if watch else 2): raise BadInput(f"{len(numbers)} fold cannot be predicted from the others")
+    if len(numbers := np.unique(folds)) < (3 if watch else 2):
+        raise BadInput(f"{len(numbers)} fold cannot be predicted from the others")
     out = np.empty(len(y), dtype=np.float32)
     for i, f in enumerate(numbers):
         held, next_fold = folds == f, numbers[(i + 1) % len(numbers)]
@@ -119,7 +124,8 @@ class StackedEnsemble(Regressor):
         self.pooled, self.table = solve(slice(None)), {}
         if self.by_group:
             groups = _labels(groups, len(P))
-            self.table = {str(g): solve(groups == g) for g, n in zip(*np.unique(groups, return_counts=True)) if n >= self.min_group}
+            self.table = {str(g): solve(groups == g) for g,
+                n in zip(*np.unique(groups, return_counts=True)) if n >= self.min_group}
         self.names = names
         return self
 
@@ -128,7 +134,9 @@ class StackedEnsemble(Regressor):
         "The weights of all rows together, and of each group."
         return pd.DataFrame({'all': self.pooled, **self.table}, index=[*self.names, 'intercept']).T
 
-    def _pack(self, folder): return dict(by_group=self.by_group, min_group=self.min_group, names=self.names, pooled=self.pooled, table=self.table), {}
+    def _pack(self, folder):
+        return dict(by_group=self.by_group, min_group=self.min_group, names=self.names,
+            pooled=self.pooled, table=self.table), {}
     @classmethod
     def _unpack(cls, facts, files, folder):
         self = cls(facts['by_group'], facts['min_group'])

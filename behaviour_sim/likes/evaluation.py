@@ -51,11 +51,13 @@ def _column(x, n, name, finite=True):
     "`x` as (n,) float64 without NaN, and without infinity unless `finite` is False."
     x = np.asarray(x, dtype=np.float64)
     if x.shape != (n,): raise BadInput(f"There are {n} rows and {x.size} values of the {name}")
-    if (bad := ~np.isfinite(x) if finite else np.isnan(x)).any(): raise BadInput(f"The {name} of row {int(bad.argmax()) + 1} is {x[bad][0]}")
+    if (bad := ~np.isfinite(x) if finite else np.isnan(x)).any():
+        raise BadInput(f"The {name} of row {int(bad.argmax()) + 1} is {x[bad][0]}")
     return x
 
 def _inside(y, lower, upper):
-    return (_column(lower, len(y), 'lower end', False) <= y) & (y <= _column(upper, len(y), 'upper end', False))
+    return (_column(lower, len(y), 'lower end', False) <= y) & (y <= _column(upper, len(y),
+        'upper end', False))
 
 def likes_metrics(
     likes,           # (n,) observed likes
@@ -71,8 +73,10 @@ def likes_metrics(
     mean = to_likes(p) if pred_likes is None else _column(pred_likes, n, 'predicted likes')
     error, total = y - p, np.sum((y - y.mean())**2)
     inside = None if lower is None or upper is None else float(_inside(y, lower, upper).mean())
-    return dict(n=n, rmse_log1p=float(np.sqrt(np.mean(error**2))), mae_log1p=float(np.abs(error).mean()), spearman=_spearman(y, p),
-        r2_log1p=float(1 - error @ error / total) if total else 0., rmse_likes=float(np.sqrt(np.mean((np.asarray(likes, float) - mean)**2))),
+    return dict(n=n, rmse_log1p=float(np.sqrt(np.mean(error**2))), mae_log1p=float(np.abs(error).mean()),
+        spearman=_spearman(y, p),
+        r2_log1p=float(1 - error @ error / total) if total else 0.,
+        rmse_likes=float(np.sqrt(np.mean((np.asarray(likes, float) - mean)**2))),
         coverage_90=inside)
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #cfc4afd9
@@ -201,7 +205,8 @@ def fit(self:ConformalIntervals,
 @patch
 def _by_group(self:ConformalIntervals, score, groups, units):
     "The radius of every group with enough rows; one with too few units is open, or left to the prior."
-    if groups.shape != score.shape: raise BadInput(f"There are {score.size} residuals and {groups.size} groups")
+    if groups.shape != score.shape:
+        raise BadInput(f"There are {score.size} residuals and {groups.size} groups")
     units, radii = np.arange(score.size) if units is None else np.asarray(units), {}
     for g, n in zip(*np.unique(groups, return_counts=True)):
         if n < self.min_group: continue
@@ -212,7 +217,8 @@ def _by_group(self:ConformalIntervals, score, groups, units):
 
 @patch
 def _scale(self:ConformalIntervals, scale, n):
-    if (scale is not None) != self.scaled: raise BadInput("Give scale both when calibrating and when predicting, or never")
+    if (scale is not None) != self.scaled:
+        raise BadInput("Give scale both when calibrating and when predicting, or never")
     if scale is None: return 1.
     scale = _column(scale, n, 'scale')
     if (scale <= 0).any(): raise BadInput("The scale of an error must be above zero")
@@ -232,11 +238,13 @@ def interval(self:ConformalIntervals,
     low, high = [np.asarray(p, dtype=np.float64) for p in (pred if self.pair else (pred, pred))]
     radius = np.full(low.shape, self.radius)
     if groups is not None:
-        radius = pd.Series(np.asarray(groups).astype(str), dtype=object).map(self.radii).to_numpy(float, na_value=np.nan)
+        radius = pd.Series(np.asarray(groups).astype(str), dtype=object).map(self.radii).to_numpy(float,
+            na_value=np.nan)
         radius = np.where(np.isnan(radius), self.radius, radius)
     reach = radius * self._scale(scale, low.size)
     low, high = low - reach, high + reach
-    if (cross := low > high).any(): low[cross] = high[cross] = (low[cross] + high[cross])/2   # a narrowed pair may cross
+    # a narrowed pair may cross
+    if (cross := low > high).any(): low[cross] = high[cross] = (low[cross] + high[cross])/2
     return (low, high) if self.floor is None else (np.maximum(low, self.floor), np.maximum(high, self.floor))
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #d16d348c
@@ -245,7 +253,8 @@ def _pack(self:ConformalIntervals, folder):
     inf = lambda r: None if np.isinf(r) else r
     facts = {k: getattr(self, k) for k in 'alpha min_group floor pair scaled assumed names'.split()}
     radii = dict(radii=self.radii, prior=self.prior)
-    return dict(facts, radius=inf(self.radius), **{k: {g: inf(r) for g, r in v.items()} for k, v in radii.items()}), {}
+    return dict(facts, radius=inf(self.radius),
+        **{k: {g: inf(r) for g, r in v.items()} for k, v in radii.items()}), {}
 
 @patch(cls_method=True)
 def _unpack(cls:ConformalIntervals, facts, files, folder):
@@ -263,9 +272,11 @@ def coverage_table(
 ) -> pd.DataFrame: # n, coverage, its 95 % interval (Wilson 1927) and the mean width, one row a group and 'all'
     "How often the interval holds, group by group."
     y = to_log1p(likes)
-    rows = pd.DataFrame(dict(group=np.asarray(groups).astype(str), n=1, coverage=_inside(y, lower, upper), width=np.subtract(upper, lower)))
+    rows = pd.DataFrame(dict(group=np.asarray(groups).astype(str), n=1, coverage=_inside(y, lower, upper),
+        width=np.subtract(upper, lower)))
     t = pd.concat([rows.groupby('group').agg(dict(n='sum', coverage='mean', width='mean')),
-                   rows.assign(group='all').groupby('group').agg(dict(n='sum', coverage='mean', width='mean'))])
+                   rows.assign(group='all').groupby('group').agg(dict(n='sum', coverage='mean',
+                   width='mean'))])
     z, n, p = 1.96, t['n'], t['coverage']
     middle, half = (p + z*z/(2*n))/(1 + z*z/n), z*np.sqrt(p*(1 - p)/n + z*z/(4*n*n))/(1 + z*z/n)
     return t.assign(low=middle - half, high=middle + half)[['n', 'coverage', 'low', 'high', 'width']]
@@ -306,11 +317,13 @@ def plot_predictions(
     few = np.unique(np.linspace(0, len(y) - 1, min(dots, len(y))).astype(int))
     ax.plot(p[few], y[few], 'o', ms=2.5, mew=0, color=PALETTE['sky'])
     parts = np.array_split(np.argsort(p, kind='stable'), min(bins, len(y)))
-    ax.plot([p[i].mean() for i in parts], [y[i].mean() for i in parts], 'o-', ms=5, color=PALETTE['orange'], label=f'means of {len(parts)} equal bins')
+    ax.plot([p[i].mean() for i in parts], [y[i].mean() for i in parts], 'o-', ms=5,
+        color=PALETTE['orange'], label=f'means of {len(parts)} equal bins')
     ax.axline((0, 0), slope=1, color=PALETTE['black'], ls=':', lw=1)
     ticks = np.r_[0, 10**np.arange(8)]
     for axis in (ax.xaxis, ax.yaxis):   # fixed places, which leave the limits to the data
-        axis.set(major_locator=FixedLocator(np.log1p(ticks)), major_formatter=FixedFormatter([f'{t:,}' for t in ticks]))
+        axis.set(major_locator=FixedLocator(np.log1p(ticks)),
+            major_formatter=FixedFormatter([f'{t:,}' for t in ticks]))
     ax.set(xlabel='predicted likes', ylabel='observed likes')
     ax.tick_params(axis='x', rotation=30)
     return ax

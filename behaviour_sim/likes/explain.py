@@ -25,7 +25,8 @@ def _shapley(
     "Shapley values: exact for boosted trees (Lundberg et al. 2020), by permutation for any other regressor."
     if isinstance(model, (LightGBMModel, XGBoostModel)):
         M, rounds = _as_matrix(X, model.names)[0], model.rounds_used
-        if isinstance(model, LightGBMModel): S = model.booster.predict(M, pred_contrib=True, num_iteration=rounds)
+        if isinstance(model, LightGBMModel):
+            S = model.booster.predict(M, pred_contrib=True, num_iteration=rounds)
         else: S = model.booster.predict(model._data(M), pred_contribs=True, iteration_range=(0, rounds))
         return pd.DataFrame(S, columns=[*model.names, 'base'])
     import shap
@@ -47,21 +48,26 @@ def shares(self:LikesSimulator,
 ) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes; also own, where there are own features
     "What moved each prediction away from the base; a row adds up to the prediction."
     t = normalise_tweets(tweets)
-    (X, E), seen, case, content = self.table.transform(t, quiet), self._context(context, quiet), self.case(t), self.new_company
+    (X, E), seen, case, content = self.table.transform(t, quiet), self._context(context,
+        quiet), self.case(t), self.new_company
     groups = ['account', 'time', 'text', 'image', *(['own'] if self.features else [])]
     out = pd.DataFrame(0., index=range(len(t)), columns=['base', *groups])
     def add(rows, models, T, background, base, account):
-        S = sum(_shapley(m, T, background) for m in models)/len(models) if models else pd.DataFrame({'base': np.zeros(len(T))})
+        S = sum(_shapley(m, T, background)
+            for m in models)/len(models) if models else pd.DataFrame({'base': np.zeros(len(T))})
         own = S.drop(columns='base').T.groupby(feature_group).sum().T
         for g in own: out.loc[rows, g] += own[g].to_numpy()
         out.loc[rows, 'base'] += S['base'].to_numpy() + base
         out.loc[rows, 'account'] += account
     mean = self.known_account.history.mean
     for model, i, Z in self.route(t, X, E, case, content.predict(X, t, seen, in_order), seen, in_order):
-        add(i, model.models, Z[model.names], model.background, mean, Z['account.level'].to_numpy('float64') - mean)
+        add(i, model.models, Z[model.names], model.background, mean,
+            Z['account.level'].to_numpy('float64') - mean)
     new, alone = case == 'new_company', content.is_alone(t, seen, in_order)
-    if len(i := np.flatnonzero(new & ~alone)): add(i, content.models, content.table(X, t, seen, in_order).iloc[i], content.background, 0., 0.)
-    if len(i := np.flatnonzero(new & alone)): add(i, content.models_alone, X.iloc[i], content.background, 0., 0.)
+    if len(i := np.flatnonzero(new & ~alone)):
+        add(i, content.models, content.table(X, t, seen, in_order).iloc[i], content.background, 0., 0.)
+    if len(i := np.flatnonzero(new & alone)):
+        add(i, content.models_alone, X.iloc[i], content.background, 0., 0.)
     return out.set_index(tweets.index)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9
@@ -140,8 +146,10 @@ def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, qui
         rows[c] = [change.get(c, o) for change, o in zip(changes, old)]
     t = normalise_tweets(rows)
     if 'upload_lag' in t:
-        t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'], t['date'])))
-    return self.predict(t, context=_earlier(tweets, i, context, in_order), quiet=quiet)[['likes', 'lower', 'upper']]
+        t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'],
+            t['date'])))
+    return self.predict(t, context=_earlier(tweets, i, context, in_order),
+        quiet=quiet)[['likes', 'lower', 'upper']]
 
 @patch
 def what_if(self:LikesSimulator,
@@ -153,7 +161,8 @@ def what_if(self:LikesSimulator,
     **edits                    # See `_edited`
 ) -> pd.DataFrame: # Rows 'as it is' and 'edited': likes, lower, upper, and the change as a factor
     "The prediction of one tweet as it is and after an edit."
-    table = self._if(tweets, _row(tweets, id), [{}, edits], context, in_order, quiet).set_axis(['as it is', 'edited'])
+    table = self._if(tweets, _row(tweets, id), [{}, edits], context, in_order,
+        quiet).set_axis(['as it is', 'edited'])
     return table.assign(change=(table['likes'] + 1)/(table['likes'].iloc[0] + 1))
 
 # %% ../../nbs/4_likes/48_explain.ipynb #9400f215

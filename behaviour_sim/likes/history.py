@@ -40,8 +40,10 @@ def history_features(
 ) -> pd.DataFrame: # account, company, day, kind, tool, hour, y
     "What the likeness of two tweets is made of."
     day = pd.to_datetime(tweets['date']).to_numpy().astype('datetime64[s]').astype('int64')/86400
-    return pd.DataFrame(dict(account=tweets['username'].astype(str).to_numpy(), company=tweets['inferred company'].astype(str).to_numpy(), day=day,
-        kind=X['media.kind'].to_numpy('float32'), tool=X['media.lag_step'].fillna(-1).to_numpy('float32'), hour=X['time.hour'].to_numpy('float32'),
+    return pd.DataFrame(dict(account=tweets['username'].astype(str).to_numpy(),
+        company=tweets['inferred company'].astype(str).to_numpy(), day=day,
+        kind=X['media.kind'].to_numpy('float32'), tool=X['media.lag_step'].fillna(-1).to_numpy('float32'),
+        hour=X['time.hour'].to_numpy('float32'),
         y=np.nan if y is None else np.asarray(y, 'float64')))
 
 # %% ../../nbs/4_likes/44_history.ipynb #69b32913
@@ -57,7 +59,8 @@ def _covariance(
     d = np.abs(a['day'].to_numpy()[:, None] - b['day'].to_numpy()[None])
     near = {k: np.exp(-d/s) for k, s in _SPANS.items()}
     h = np.abs(a['hour'].to_numpy()[:, None] - b['hour'].to_numpy()[None])
-    own = va['account'] + sum(va[k]*near[k] for k in ('days', 'weeks', 'seasons', 'years')) + va['kind']*eq('kind') + va['tool']*eq('tool')
+    own = va['account'] + sum(va[k]*near[k]
+        for k in ('days', 'weeks', 'seasons', 'years')) + va['kind']*eq('kind') + va['tool']*eq('tool')
     own += va['hour']*np.exp(-np.minimum(h, 24-h)**2/8)
     if Ea is not None: own += _text_likeness(Ea, Eb)*(va['text'] + va['news']*near['news'])
     return va['company'] + va['campaign']*near['campaign'] + eq('account')*own
@@ -67,7 +70,8 @@ def _text_likeness(
     Eb:np.ndarray, # (m, d) sentence embeddings
 ) -> np.ndarray: # (n, m) in 0 to 1
     "exp(6 (cosine − 1)): 1 for the same text, 0.05 at cosine 0.5; 0 for a missing one."
-    unit = lambda E: np.divide(E, n := np.linalg.norm(E, axis=1, keepdims=True), out=np.zeros(E.shape, 'float64'), where=n > 0)
+    unit = lambda E: np.divide(E, n := np.linalg.norm(E, axis=1, keepdims=True),
+        out=np.zeros(E.shape, 'float64'), where=n > 0)
     there = lambda E: np.abs(E).sum(1) > 0
     return np.exp(6*(unit(Ea) @ unit(Eb).T - 1)) * there(Ea)[:, None] * there(Eb)[None]
 
@@ -89,8 +93,10 @@ def fit_variances(
         if len(j) < 2: continue
         j = rng.choice(j, most, replace=False) if len(j) > most else j
         h, Ej = table.iloc[j], None if E is None else E[j]
-        parts = [_covariance(h, h, {k: float(k == name) for k in names}, Ej, Ej) if name != 'noise' else np.eye(len(j)) for name in names]
-        systems.append((torch.tensor(np.stack(parts), dtype=torch.float32), torch.tensor(h['y'].to_numpy() - table['y'].mean(), dtype=torch.float32)))
+        parts = [_covariance(h, h, {k: float(k == name) for k in names}, Ej, Ej)
+            if name != 'noise' else np.eye(len(j)) for name in names]
+        systems.append((torch.tensor(np.stack(parts), dtype=torch.float32),
+            torch.tensor(h['y'].to_numpy() - table['y'].mean(), dtype=torch.float32)))
     for _ in range(steps):
         optimiser.zero_grad()
         total = 0.
@@ -193,10 +199,13 @@ def _history_facts(
     "Summaries of the known log1p_likes of each tweet's account and company."
     q = q.reset_index(drop=True)
     r, a = known['y'], known.groupby('account')['y']
-    A = pd.DataFrame(dict(n=np.log1p(a.size()), mean=a.mean(), sd=a.std(), low=a.quantile(.1), high=a.quantile(.9), last=known.groupby('account')['day'].max()))
+    A = pd.DataFrame(dict(n=np.log1p(a.size()), mean=a.mean(), sd=a.std(), low=a.quantile(.1),
+        high=a.quantile(.9), last=known.groupby('account')['day'].max()))
     c = known.groupby('company')
-    C = pd.DataFrame(dict(company_n=np.log1p(c.size()), company_mean=c['y'].mean(), company_sd=c['y'].std(), company_accounts=c['account'].nunique()))
-    out = pd.concat([A.reindex(q['account']).reset_index(drop=True), C.reindex(q['company']).reset_index(drop=True)], axis=1)
+    C = pd.DataFrame(dict(company_n=np.log1p(c.size()), company_mean=c['y'].mean(),
+        company_sd=c['y'].std(), company_accounts=c['account'].nunique()))
+    out = pd.concat([A.reindex(q['account']).reset_index(drop=True),
+        C.reindex(q['company']).reset_index(drop=True)], axis=1)
     out['since_last'] = q['day'] - out.pop('last')
     out[['n', 'company_n']] = out[['n', 'company_n']].fillna(0)
     near = np.full((len(q), 2), np.nan)

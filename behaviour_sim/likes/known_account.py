@@ -71,7 +71,8 @@ class _TrainingExamples:
     @classmethod
     def concat(cls, parts): # All of them, one after the other; no part makes no example
         "Put examples together."
-        parts = [*parts] or [cls.make(pd.DataFrame(), [], [], situation='', text=True, gap=0, fold=0, weight=1.)]
+        parts = [*parts] or [cls.make(pd.DataFrame(), [], [], situation='', text=True, gap=0,
+            fold=0, weight=1.)]
         join = lambda name: np.concatenate([getattr(p, name) for p in parts])
         rest = {f.name: join(f.name) for f in fields(cls)[1:]}
         return cls(pd.concat([p.design for p in parts], ignore_index=True), **rest)
@@ -127,7 +128,8 @@ def _pack(self:_HistoryModel, folder):
 @patch(cls_method=True)
 def _unpack(cls:_HistoryModel, facts, files, folder):
     self = cls(**facts['settings'])
-    self.names, self.models = facts['names'], list(load_parts(folder, facts['parts'], facts['inner']).values())
+    self.names, self.models = facts['names'], list(load_parts(folder, facts['parts'],
+        facts['inner']).values())
     self.background = pd.read_parquet(io.BytesIO(files['background.parquet']))
     return self
 
@@ -145,17 +147,20 @@ class NewAccountModel(_HistoryModel):
         if table['account'].nunique() < self.k: return _TrainingExamples.concat([])
         habits = {True: posting_habits(X, tweets), False: posting_habits(_hide_text(X), tweets)}
         weight = 1/np.sqrt(table['account'].map(table['account'].value_counts()).to_numpy(float))
-        fold, some, parts = group_folds(table['account'], self.k, self.seed), _some_rows(len(table), self.seed), []
+        fold, some, parts = group_folds(table['account'], self.k, self.seed), _some_rows(len(table),
+            self.seed), []
         for f in range(self.k):
             known = fold != f
             met = table['company'].isin(set(table['company'][known])).to_numpy()
             if not len(rows := np.flatnonzero(~known & some & met)): continue
-            past, facts = AccountHistory().fit(table[known], E[known]), _history_facts(table.iloc[rows], table[known])
+            past, facts = AccountHistory().fit(table[known], E[known]), _history_facts(table.iloc[rows],
+                table[known])
             for text in (True, False):
                 level, variance = past.predict(table.iloc[rows], E[rows] if text else None)
                 Z = _design_matrix(habits[text].iloc[rows], facts, prior.of(text)[rows], level, variance)
                 w = weight[rows]*(1 if text else .5)
-                parts.append(_TrainingExamples.make(Z, rows, level, situation='new_account', text=text, gap=0, fold=f, weight=w))
+                parts.append(_TrainingExamples.make(Z, rows, level, situation='new_account',
+                    text=text, gap=0, fold=f, weight=w))
         return _TrainingExamples.concat(parts)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #426efd1b
@@ -168,16 +173,20 @@ def grow(self:NewAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) erro
         train = ~out if not out.all() else out
         trees = LightGBMModel(**_NEW_COMPANY_PARAMS, seed=self.seed + int(f))
         spec = trees if self.regressor is None else self.regressor
-        self.models.append(_fit_regressor(spec, V.design[train], left[train], V.weight[train], self.seed + int(f)))
+        self.models.append(_fit_regressor(spec, V.design[train], left[train], V.weight[train],
+            self.seed + int(f)))
         error[out] = left[out] - self.models[-1].predict(V.design[out])
     return error
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #09b2b11c
 #: Shallow trees on the error that is left, of two kinds; both found by `optuna` (30 trials) inside the challenge's training rows,
 #: in cross-validation by tweets in the situation *among* and by companies in the situation *later*.
-_LGB_CORRECTION = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=34, min_child_samples=28, feature_fraction=.35,
-    bagging_fraction=.82, bagging_freq=1, lambda_l2=2.5, max_bin=127, extra_trees=True), rounds=300, early_stopping=0)
-_XGB_CORRECTION = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.0175, max_depth=6, min_child_weight=13,
+_LGB_CORRECTION = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=34,
+    min_child_samples=28, feature_fraction=.35,
+    bagging_fraction=.82, bagging_freq=1, lambda_l2=2.5, max_bin=127, extra_trees=True), rounds=300,
+    early_stopping=0)
+_XGB_CORRECTION = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.0175,
+    max_depth=6, min_child_weight=13,
     subsample=.52, colsample_bynode=.6, reg_lambda=20., max_bin=127), rounds=450, early_stopping=0)
 _EXAMPLE_WEIGHTS = dict(among=1., later=.25)
 _NO_TEXT_WEIGHT = .4
@@ -220,8 +229,10 @@ def training_examples(self:KnownAccountModel, X, tweets, table, E, prior) -> _Tr
         kept = np.ones(len(rows), bool) if text and situation == 'among' else self._rng.random(len(rows)) < .5
         Z = _design_matrix(shown[text].iloc[rows], facts, prior.of(text)[rows], level, variance)
         w = _EXAMPLE_WEIGHTS[situation]*(1 if text else _NO_TEXT_WEIGHT)
-        return _TrainingExamples.make(Z[kept], rows[kept], level[kept], situation=situation, text=text, gap=gap, fold=0, weight=w)
-    return _TrainingExamples.concat([*self._among(table, E, some, example), *self._later(table, E, some, example)])
+        return _TrainingExamples.make(Z[kept], rows[kept], level[kept], situation=situation,
+            text=text, gap=gap, fold=0, weight=w)
+    return _TrainingExamples.concat([*self._among(table, E, some, example),
+        *self._later(table, E, some, example)])
 
 @patch
 def _among(self:KnownAccountModel, table, E, some, example):
@@ -233,7 +244,8 @@ def _among(self:KnownAccountModel, table, E, some, example):
     at = some[self.history.kept]
     rows = self.history.kept[at]
     for text in (True, False):
-        yield example('among', rows, text, *(x[at] for x in self.history.leave_one_out(text)), facts.iloc[rows])
+        yield example('among', rows, text, *(x[at] for x in self.history.leave_one_out(text)),
+            facts.iloc[rows])
 
 @patch
 def _later(self:KnownAccountModel, table, E, some, example):
@@ -243,9 +255,11 @@ def _later(self:KnownAccountModel, table, E, some, example):
         known = day <= cut
         met = table['account'].isin(set(table['account'][known])).to_numpy()
         rows = np.flatnonzero(~known & some & met)
-        past, facts = AccountHistory().fit(table[known], E[known]), _history_facts(table.iloc[rows], table[known])
+        past, facts = AccountHistory().fit(table[known], E[known]), _history_facts(table.iloc[rows],
+            table[known])
         for text in (True, False):
-            yield example('later', rows, text, *past.predict(table.iloc[rows], E[rows] if text else None), facts, gap)
+            yield example('later', rows, text, *past.predict(table.iloc[rows], E[rows] if text else None),
+                facts, gap)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #d5a1b870
 @patch
@@ -256,7 +270,8 @@ def grow(self:KnownAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) er
     groups = next((table[c] for c in ('company', 'account') if table[c].nunique() >= 3), None)
     by_group = by_tweet if groups is None else group_folds(groups, 3, self.seed)
     folds = dict(among=by_tweet, later=by_group)
-    parts = [(fold[V.row] == f, V.situation == situation) for situation, fold in folds.items() for f in range(3)]
+    parts = [(fold[V.row] == f, V.situation == situation) for situation,
+        fold in folds.items() for f in range(3)]
     for out, judged in progress(parts, 'errors of known accounts', quiet=quiet):
         at = out & judged
         if out.all() or not at.any(): continue
@@ -274,7 +289,8 @@ def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
 @patch
 def _pack(self:KnownAccountModel, folder):
     facts, files = super(KnownAccountModel, self)._pack(folder)
-    files |= {'history.parquet': self.history.table.to_parquet(), 'texts.safetensors': save({'E': self.history.E.astype('float16')})}
+    files |= {'history.parquet': self.history.table.to_parquet(),
+        'texts.safetensors': save({'E': self.history.E.astype('float16')})}
     return dict(facts, variances=self.history.variances), files
 
 @patch(cls_method=True)

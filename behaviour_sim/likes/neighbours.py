@@ -59,7 +59,8 @@ def _neighbour_mean(
     "The (weighted) mean of the neighbours' values."
     if outliers: values = drop_outliers(values)
     kept = ~np.isnan(values)
-    w = _dudani_weights(np.where(kept, distance, np.inf)) if weighting == 'distance' else np.ones(values.shape)
+    w = _dudani_weights(np.where(kept, distance,
+        np.inf)) if weighting == 'distance' else np.ones(values.shape)
     w = w * kept
     total = w.sum(1)
     return np.where(total > 0, (w * np.where(kept, values, 0)).sum(1) / np.where(total > 0, total, 1), empty)
@@ -142,7 +143,8 @@ def _search_by_cell(
     for c in np.unique(cell).tolist():
         if c < 0 or not (size := ix.invlists.list_size(c)): continue
         rows, ids = np.flatnonzero(cell == c), faiss.rev_swig_ptr(ix.invlists.get_ids(c), size)
-        inside = faiss.rev_swig_ptr(ix.invlists.get_codes(c), size*ix.code_size).view(np.float32).reshape(size, -1)
+        inside = faiss.rev_swig_ptr(ix.invlists.get_codes(c),
+            size*ix.code_size).view(np.float32).reshape(size, -1)
         d, i = faiss.knn(V[rows], inside, min(k, size), metric=ix.metric_type)
         D[rows, :d.shape[1]], I[rows, :d.shape[1]] = d, ids[i]
     return D, I
@@ -170,9 +172,12 @@ class NeighbourModel(Regressor):
         seed:int=42,              # Seed of the inverted file and of the rows that choose k
         n_threads:int=None,       # Threads of the search; None: by the size of the tables
     ):
-        if metric not in ('cosine', 'l2'): raise BadInput(f"There is no metric called {metric!r}: choose cosine or l2")
-        if weighting not in ('distance', 'uniform'): raise BadInput(f"There is no weighting called {weighting!r}: choose distance or uniform")
-        self.settings = dict(index=index, metric=metric, k=k, weighting=weighting, outliers=outliers, nlist=nlist, nprobe=nprobe,
+        if metric not in ('cosine', 'l2'):
+            raise BadInput(f"There is no metric called {metric!r}: choose cosine or l2")
+        if weighting not in ('distance', 'uniform'):
+            raise BadInput(f"There is no weighting called {weighting!r}: choose distance or uniform")
+        self.settings = dict(index=index, metric=metric, k=k, weighting=weighting, outliers=outliers,
+            nlist=nlist, nprobe=nprobe,
                              standardise=standardise, seed=seed, n_threads=n_threads)
         self.names, self.k, self.k_errors = None, k, {}
 
@@ -219,7 +224,8 @@ def _search(self:NeighbourModel, V, k):
     "Positions (-1 for none) and distances (inf for none) of the k nearest."
     k = min(k, self.ix.ntotal)
     one_cell = getattr(self.ix, 'nprobe', 0) == 1 and hasattr(self.ix, 'invlists')
-    with _faiss_threads(_boosting_threads(len(V) * self.ix.ntotal, self.settings['n_threads'])) as faiss: D, I = _search_by_cell(self.ix, V, k) if one_cell else self.ix.search(V, k)
+    with _faiss_threads(_boosting_threads(len(V) * self.ix.ntotal, self.settings['n_threads'])) as faiss:
+        D, I = _search_by_cell(self.ix, V, k) if one_cell else self.ix.search(V, k)
     squared = self.ix.metric_type == faiss.METRIC_L2
     if self.settings['metric'] == 'cosine': D = D/2 if squared else 1 - D # |a - b|² = 2 - 2ab
     else: D = np.sqrt(np.maximum(D, 0))
@@ -281,7 +287,8 @@ def _pack(self:NeighbourModel, folder):
     arrays = io.BytesIO()
     np.savez(arrays, y=self.y, centre=self.centre, scale=self.scale)
     facts = dict(settings=self.settings, names=self.names, k=self.k, mean=self.mean, k_errors=self.k_errors)
-    return facts, {'index.faiss': _require('faiss', 'cpu').serialize_index(self.ix).tobytes(), 'arrays.npz': arrays.getvalue()}
+    return facts, {'index.faiss': _require('faiss', 'cpu').serialize_index(self.ix).tobytes(),
+        'arrays.npz': arrays.getvalue()}
 
 @patch(cls_method=True)
 def _unpack(cls:NeighbourModel, facts, files, folder):
@@ -289,5 +296,6 @@ def _unpack(cls:NeighbourModel, facts, files, folder):
     self.names, self.k, self.mean = facts['names'], facts['k'], facts['mean']
     self.k_errors = {int(k): e for k, e in facts['k_errors'].items()}
     self.ix = _require('faiss', 'cpu').deserialize_index(np.frombuffer(files['index.faiss'], dtype=np.uint8))
-    with np.load(io.BytesIO(files['arrays.npz']), allow_pickle=False) as a: self.y, self.centre, self.scale = a['y'], a['centre'], a['scale']
+    with np.load(io.BytesIO(files['arrays.npz']), allow_pickle=False) as a:
+        self.y, self.centre, self.scale = a['y'], a['centre'], a['scale']
     return self

@@ -39,7 +39,8 @@ def _sum_of_earlier(
     at:Sequence,        # (n,) when each is posted
 ) -> np.ndarray: # (n, d) sums over the posts of the same group that are strictly earlier
     "Sums over a group's earlier posts."
-    out, groups, when, at = np.zeros((len(of), values.shape[1])), np.asarray(groups, object), _seconds(dates), _seconds(at)
+    out, groups, when, at = np.zeros((len(of), values.shape[1])), np.asarray(groups,
+        object), _seconds(dates), _seconds(at)
     for group, rows in pd.Series(range(len(of))).groupby(np.asarray(of, object)):
         own = np.flatnonzero(groups == group)
         own = own[np.argsort(when[own], kind='stable')]
@@ -61,7 +62,8 @@ def _mean_with_earlier(
         F = context[0].to_numpy('float64')
         total = total + _sum_of_earlier(np.nan_to_num(F), *context[1:], groups, dates)
         count = count + _sum_of_earlier((~np.isnan(F)).astype('float64'), *context[1:], groups, dates)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype('float32').round(4)
+    return np.divide(total, count, out=np.full(total.shape, np.nan),
+        where=count > 0).astype('float32').round(4)
 
 def posting_habits(
     X:pd.DataFrame,             # (n, d) features
@@ -80,8 +82,10 @@ def posting_habits(
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #efedab7d
 #: Randomised splits and many weak trees: what generalises across brands in grouped cross-validation.
-_NEW_COMPANY_PARAMS = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15, min_child_samples=50, feature_fraction=.4,
-    bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400, early_stopping=0)
+_NEW_COMPANY_PARAMS = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15,
+    min_child_samples=50, feature_fraction=.4,
+    bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400,
+    early_stopping=0)
 
 # %% ../../nbs/4_likes/45_new_company.ipynb
 @dataclass
@@ -161,7 +165,8 @@ def _fit_folds(self:NewCompanyModel, full, silent, fold, y, weight, title, quiet
     for f in progress(np.unique(fold), title, quiet=quiet):
         out, train = fold == f, fold2 != f
         if not train.any(): train = ~train
-        spec = LightGBMModel(**self.preset, seed=self.seed + int(f)) if self.regressor is None else self.regressor
+        spec = LightGBMModel(**self.preset,
+            seed=self.seed + int(f)) if self.regressor is None else self.regressor
         m = _fit_regressor(spec, both[train], y2[train], w[train], self.seed + int(f))
         prior.with_text[out], prior.without_text[out] = m.predict(full[out]), m.predict(silent[out])
         models.append(m)
@@ -181,7 +186,8 @@ def table(self:NewCompanyModel,
 @patch
 def _published(self:NewCompanyModel, tweets, context=None):
     "Posts of the tweets' companies that are known and published; a row of `tweets` is not its own earlier post."
-    seen = self.context if context is None else pd.concat([self.context, context[list(self.context)]], ignore_index=True)
+    seen = self.context if context is None else pd.concat([self.context, context[list(self.context)]],
+        ignore_index=True)
     keys = ['username', 'inferred company', 'date']
     seen = seen[seen['inferred company'].isin(set(tweets['inferred company']))]
     seen = seen[~pd.MultiIndex.from_frame(seen[keys]).isin(pd.MultiIndex.from_frame(tweets[keys]))]
@@ -198,7 +204,8 @@ def is_alone(self:NewCompanyModel,
     if not parts: return np.ones(len(tweets), bool)
     posts = pd.concat([p[['inferred company', 'date']] for p in parts])
     of, at = tweets['inferred company'], tweets['date']
-    return _sum_of_earlier(np.ones((len(posts), 1)), posts['inferred company'], posts['date'], of, at)[:, 0] == 0
+    return _sum_of_earlier(np.ones((len(posts), 1)), posts['inferred company'], posts['date'],
+        of, at)[:, 0] == 0
 
 # %% ../../nbs/4_likes/45_new_company.ipynb
 @patch
@@ -233,7 +240,8 @@ def _pack(self:NewCompanyModel, folder):
         for i, m in enumerate(getattr(self, kind)): m.save(folder/f'{kind}_{i}')
     facts = {k: getattr(self, k) for k in 'names fold_by fold_of seed'.split()}
     return dict(facts, k=len(self.models)), {
-        'context.parquet': self.context.to_parquet(), 'background.parquet': self.background.to_parquet(index=False)}
+        'context.parquet': self.context.to_parquet(),
+        'background.parquet': self.background.to_parquet(index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:NewCompanyModel, facts, files, folder):

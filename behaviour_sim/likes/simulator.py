@@ -20,7 +20,8 @@ from ..features.table import TweetFeatures, Compressor
 from .known_account import KnownAccountModel, NewAccountModel
 from .new_company import NewCompanyModel
 from .regressors import Regressor, load_parts, save_parts
-from .evaluation import (Baselines, ConformalIntervals, _mean_likes, _smearing, evaluation_table,
+from .evaluation import (Baselines, ConformalIntervals, _mean_likes, _smearing,
+    evaluation_table,
     likes_metrics, to_likes, to_log1p)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2f57cebd
@@ -49,7 +50,8 @@ class LikesSimulator(Regressor):
 
     def set_params(self, **params): # See `__init__`
         "Change settings; they take effect with the next `fit`."
-        if unknown := set(params) - set(self.get_params()): raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
+        if unknown := set(params) - set(self.get_params()):
+            raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
         for k, v in params.items(): setattr(self, k, v)
         return self
 
@@ -70,7 +72,8 @@ def normalise_tweets(
     captions:pd.DataFrame=None, # id, caption
 ) -> pd.DataFrame: # A copy with plain row numbers and text in every text column
     "Tweets in the form the simulator wants; a missing text or medium is an empty one."
-    if missing := [c for c in _NEEDED if c not in tweets]: raise BadInput(f"The tweets have no column {', '.join(missing)}")
+    if missing := [c for c in _NEEDED if c not in tweets]:
+        raise BadInput(f"The tweets have no column {', '.join(missing)}")
     if not len(tweets): raise BadInput("There is no tweet")
     t = tweets.reset_index(drop=True).assign(date=lambda d: pd.to_datetime(d['date']))
     for c in ('content', 'media', 'caption'): t[c] = t[c].fillna('').astype(str) if c in t else ''
@@ -101,7 +104,8 @@ def fit(self:LikesSimulator,
     X, E = self.table.transform(t, quiet)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     prior = self.new_company.prior
-    self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(X, t, E, y, prior, quiet)
+    self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(X, t, E,
+        y, prior, quiet)
     self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(X, t, E, y, prior, quiet)
     self._calibrate(t, y)
     self.names = list(X)
@@ -119,8 +123,10 @@ def _calibration_group(
     return np.where(text, group, group + ', no text').astype(str)
 
 #: Radii of 90 % on the challenge's training rows, in units of the error scale.
-_PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4, 'new_account': 1.1, 'new_account, no text': 1.3,
-    'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4, 'new_company, alone, no text': 3.6}
+_PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4,
+    'new_account': 1.1, 'new_account, no text': 1.3,
+    'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4,
+    'new_company, alone, no text': 3.6}
 
 def _prior_radii(
     brands:int, # In the training tweets
@@ -134,7 +140,8 @@ def _prior_radii(
 def _errors(self:LikesSimulator, t, y) -> pd.DataFrame: # case, alone, text, row, error, scale
     "Out-of-fold errors of all models."
     known = self.known_account.oof_errors
-    known = known[(known['situation'] != 'later') | (known['gap'] == known['gap'].max())] # as far ahead as a user may look
+    # as far ahead as a user may look
+    known = known[(known['situation'] != 'later') | (known['gap'] == known['gap'].max())]
     parts, m = [known, self.new_account.oof_errors], self.new_company
     if m.fold_by == 'inferred company':
         for alone, prior in ((False, m.prior), (True, m.prior_alone)):
@@ -143,7 +150,8 @@ def _errors(self:LikesSimulator, t, y) -> pd.DataFrame: # case, alone, text, row
                 parts.append(pd.DataFrame(dict(error, situation='new_company', alone=alone, text=text)))
     e = pd.concat([p for p in parts if len(p)], ignore_index=True)
     alone = e['alone'].eq(True) if 'alone' in e else False
-    return e.assign(case=e['situation'].replace('among', 'known'), alone=alone, text=e['text'].astype(bool), row=e['row'].astype(int))
+    return e.assign(case=e['situation'].replace('among', 'known'), alone=alone, text=e['text'].astype(bool),
+        row=e['row'].astype(int))
 
 @patch
 def _calibrate(self:LikesSimulator, t, y):
@@ -155,9 +163,11 @@ def _calibrate(self:LikesSimulator, t, y):
     group = _calibration_group(case, e['text'].to_numpy(), e['alone'].to_numpy())
     self.intervals = ConformalIntervals(alpha=.1).fit(error, group, e['scale'].to_numpy(float), units,
         _prior_radii(t['inferred company'].nunique()))
-    own = {k.replace('_', ' '): error[(case == k) & ~e['alone']] for k in _CASES} | {'new company, alone': error[e['alone']]}
+    own = {k.replace('_', ' '): error[(case == k) & ~e['alone']]
+        for k in _CASES} | {'new company, alone': error[e['alone']]}
     rmse = lambda e: f'{np.sqrt(np.mean(e**2)):.3f}' if len(e) else '–'
-    self.figures = '\n'.join(['| case | RMSE |', '|---|---|', *[f'| {k} | {rmse(v)} |' for k, v in own.items()]])
+    self.figures = '\n'.join(['| case | RMSE |', '|---|---|',
+        *[f'| {k} | {rmse(v)} |' for k, v in own.items()]])
     factor = lambda e: _smearing(np.clip(e, -4, 4), np.zeros(len(e))) if len(e) else 1.
     self.smearing = {k: factor(error[(case == k) & ~e['alone']]) for k in _CASES}
 
@@ -177,7 +187,8 @@ def _predict(self:LikesSimulator, tweets, context=None, in_order=False, quiet=No
     (X, E), seen = self.table.transform(t, quiet), self._context(context, quiet)
     case, scale = self.case(t), np.ones(len(t))
     pred = self.new_company.predict(X, t, seen, in_order)
-    for model, rows, Z in self.route(t, X, E, case, pred, seen, in_order): pred[rows], scale[rows] = model.predict(Z)
+    for model, rows, Z in self.route(t, X, E, case, pred, seen, in_order):
+        pred[rows], scale[rows] = model.predict(Z)
     pred, alone = np.maximum(pred, 0), self.new_company.is_alone(t, seen, in_order)
     group = _calibration_group(case, (t['content'] != '').to_numpy(), alone)
     return pred, *self.intervals.interval(pred, group, scale), case
@@ -260,7 +271,8 @@ def evaluate(self:LikesSimulator,
     mean = _mean_likes(pred, np.array([self.smearing[c] for c in case]))
     out = likes_metrics(t['likes'], pred, low, high, pred_likes=mean)
     out['rmse_likes_expm1'] = likes_metrics(t['likes'], pred)['rmse_likes']
-    return Evaluation(out, baselines={k: likes_metrics(t['likes'], b) for k, b in self.baselines.predict(t).items()})
+    return Evaluation(out,
+        baselines={k: likes_metrics(t['likes'], b) for k, b in self.baselines.predict(t).items()})
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
 _CARD = """# Model card: likes simulator
@@ -292,9 +304,12 @@ def card(self:LikesSimulator) -> str: # Markdown
     "The model card."
     t = self.new_company.context
     views = 'Nothing that exists only after posting is used.'
-    if self.post_publication: views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
-    return _CARD.format(n=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']),
-        first=t['date'].min().date(), last=self.last.date(), preset=self._preset_name, seed=self.seed, version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
+    if self.post_publication:
+        views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
+    return _CARD.format(n=self.n, accounts=len(self.known['username']),
+        companies=len(self.known['inferred company']),
+        first=t['date'].min().date(), last=self.last.date(), preset=self._preset_name, seed=self.seed,
+        version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
 
 @patch
 def _assumed(self:LikesSimulator) -> str:
@@ -308,19 +323,23 @@ def _assumed(self:LikesSimulator) -> str:
 def _pack(self:LikesSimulator, folder):
     from safetensors.numpy import save
     parts = {k: getattr(self, k) for k in 'new_company new_account known_account baselines intervals'.split()}
-    arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k, c in self.table.compressors.items() for w in ('mean', 'components')}
+    arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k,
+        c in self.table.compressors.items() for w in ('mean', 'components')}
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
-    if self.table.profiles is not None: files['profiles.parquet'] = self.table.profiles.to_parquet(index=False)
+    if self.table.profiles is not None:
+        files['profiles.parquet'] = self.table.profiles.to_parquet(index=False)
     facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures'.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
-    return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts), inner=save_parts(folder, parts)), files
+    return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
+        inner=save_parts(folder, parts)), files
 
 @patch(cls_method=True)
 def _unpack(cls:LikesSimulator, facts, files, folder):
     from safetensors.numpy import load
     profiles = pd.read_parquet(io.BytesIO(files['profiles.parquet'])) if 'profiles.parquet' in files else None
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
-    self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder, table.image_encoder, table.extra)
+    self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
+        table.image_encoder, table.extra)
     for k in ('names', 'n', 'smearing', 'figures'): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
     self.table = table
@@ -337,11 +356,14 @@ def _preset_name(self:LikesSimulator): return _preset_of(self.preset).name
 def facts(self:LikesSimulator) -> dict: # preset, tweets, accounts, companies, first, last, views; preset alone before `fit`
     "What a simulator has learned from."
     if self.names is None: return dict(preset=self._preset_name)
-    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']), companies=len(self.known['inferred company']),
-        first=self.new_company.context['date'].min().date(), last=self.last.date(), views='used' if self.post_publication else 'not used')
+    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
+        companies=len(self.known['inferred company']),
+        first=self.new_company.context['date'].min().date(), last=self.last.date(),
+        views='used' if self.post_publication else 'not used')
 
 @patch
-def __repr__(self:LikesSimulator): return f"LikesSimulator({', '.join(f'{k}={v}' for k, v in self.facts().items())})"
+def __repr__(self:LikesSimulator):
+    return f"LikesSimulator({', '.join(f'{k}={v}' for k, v in self.facts().items())})"
 
 @patch
 def _repr_html_(self:LikesSimulator): return html_row(type(self).__name__, **self.facts())
