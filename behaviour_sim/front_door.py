@@ -10,11 +10,12 @@ from importlib import import_module
 
 # %% ../nbs/02_front_door.ipynb #5f1c17a8
 _NAMES = dict(
-    read_tweets='data.tweets', sample_tweets='corpus.synthetic', four_splits='data.splits',
+    read_tweets='data.tweets', sample_tweets='corpus.synthetic', draft='data.drafts', four_splits='data.splits',
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',
     LikesSimulator='likes.explain', ContentSimulator='text.simulator',
-    fit_image_lora='images.sdxl_lora', imagine='images.sdxl_lora', BadInput='core')
+    fit_image_lora='images.sdxl_lora', imagine='images.sdxl_lora',
+    Preset='presets', BadInput='core')
 
 # %% ../nbs/02_front_door.ipynb #d418fbac
 _FIRST = dict(ContentSimulator='likes.explain')
