@@ -20,12 +20,13 @@ def draft(
     caption:str='',     # What its picture shows
     image_path:str='',  # File of its picture
     id=1,               # Any id
-) -> pd.DataFrame: # One row: id, date, content, username, media, inferred company, caption; image_path where there is one
+) -> pd.DataFrame: # One row in the columns of `read_tweets`, without likes
     "A post that is not published yet; `BadInput` for a date that is none."
     try: when = pd.Timestamp.now('UTC').ceil('h') if date is None else pd.Timestamp(date)
     except ValueError: raise BadInput(f"{date!r} is no date") from None
     if pd.isna(when): raise BadInput(f"{date!r} is no date")
     when = when.tz_convert(None) if when.tzinfo else when
-    row = {'id': id, 'date': when, 'content': content, 'username': username.strip().removeprefix('@'), 'media': media}
+    row = {'id': id, 'date': when, 'content': content, 'username': username.strip().removeprefix('@'),
+        'media': media}
     row |= {'inferred company': company or row['username'], 'caption': caption}
     return pd.DataFrame([row | ({'image_path': str(image_path)} if image_path else {})])
