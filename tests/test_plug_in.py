@@ -184,3 +184,30 @@ def test_a_plug_in_is_never_guessed(place, monkeypatch):
     with pytest.raises(BadInput, match='is in no plug-in'): _import_named('shop.Mean')
     monkeypatch.setenv('BEHAVIOUR_SIM_PLUGINS', 'no_such_shop')
     with pytest.raises(BadInput, match='no_such_shop cannot be imported'): embed(['tea'], 'no such encoder')
+
+
+OWN = '''
+from catboost import CatBoostRegressor
+from sklearn.base import clone
+from behaviour_sim.likes.explain import LikesSimulator
+import numpy as np, shop
+cat = lambda n: CatBoostRegressor(iterations=n, verbose=False, allow_writing_files=False, thread_count=1, random_seed=0)
+own = dict(text_encoder=shop.Letters(), features=[shop.shouting], regressors=['lightgbm', cat(20)], cold_start=cat(15))
+s = clone(LikesSimulator('tiny', **own)).fit(t.head(140), quiet=True)
+assert {type(m).__name__ for m in s.known_account.models} == {'LightGBMModel', 'ExternalRegressor'}
+assert type(s.new_company.models[0]).__name__ == type(s.new_company.models_alone[0]).__name__ == 'ExternalRegressor'
+new = t.tail(6).copy(); new.iloc[:3, new.columns.get_indexer(['username', 'inferred company'])] = 'nobody'
+why = s.shares(new, quiet=True)
+assert 'own' in why and abs(np.maximum(why.sum(axis=1), 0) - s.predict_log1p(new, quiet=True)).max() < 1e-2
+loud = new.assign(content=new['content'].str.upper())
+assert (s.predict_log1p(loud, quiet=True) != s.predict_log1p(new, quiet=True)).any()
+s.save('own')
+'''
+
+def test_own_encoder_feature_and_regressors_in_one_simulator(place):
+    "CatBoost in the place of the trees; fitted, explained and saved in one process, loaded in one that has imported nothing else."
+    python(place, HEAD + OWN + PRINT.replace('s.predict', "LikesSimulator.load('own').predict"))
+    load = 'from behaviour_sim.model_directories import Regressor\ns = Regressor.load("own", plugins=["shop"])\n'
+    first = python(place, HEAD + load + PRINT, plugins=None)
+    assert json.loads(first)['likes'] and python(place, HEAD + load + PRINT, plugins=None) == first
+    assert 'shop' in python(place, HEAD + 'from behaviour_sim.model_directories import Regressor\nRegressor.load("own")', plugins=None, fails=True)
