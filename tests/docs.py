@@ -26,7 +26,7 @@ KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib
 FOLDERS = {
     "tutorials": ("Tutorials", "Whole tasks from beginning to end."),
     "pages": ("Results", "What was measured on real tweets, each figure with the command that makes it."),
-    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, and the names that `import behaviour_sim` offers."),
+    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, and how a picture is opened."),
     "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
     "2_data": ("Data", "Tweets are read, validated, cleaned, split and explored."),
     "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table."),
