@@ -141,7 +141,7 @@ def test_predictions_keep_ids_and_order(place):
     code, out, err = call('predict', 'new.csv', '--model', 'm', '--out', 'p.csv', cwd=place)
     assert (code, err) == (0, '')
     p, t = pd.read_csv(place/'p.csv'), pd.read_csv(place/'new.csv')
-    assert list(p) == ['id', 'likes', 'lower', 'upper'] and (p['id'] == t['id']).all()
+    assert list(p) == ['id', 'likes', 'lower', 'upper', 'case'] and (p['id'] == t['id']).all()
     assert (p['lower'] <= p['likes']).all() and (p['likes'] <= p['upper']).all()
 
 
@@ -162,7 +162,7 @@ def test_hostile_ids_are_no_formulas(place):
 
 def test_evaluation_has_the_contract_s_figures(place):
     code, out, err = call('evaluate', 'new.csv', '--model', 'm', '--json', 'e.json', cwd=place)
-    assert (code, err) == (0, '') and 'account_mean' in out and 'nothing known only after posting' in out
+    assert (code, err) == (0, '') and 'account_mean' in out and 'no post-publication features' in out
     e, keys = json.loads((place/'e.json').read_text()), {'n', 'rmse_log1p', 'mae_log1p', 'spearman', 'r2_log1p', 'rmse_likes', 'coverage_90'}
     assert keys <= set(e) and {'constant', 'company_mean', 'account_mean'} == set(e['baselines']) and all(keys <= set(b) for b in e['baselines'].values())
     p, t = (pd.read_csv(place/f) for f in ('p.csv', 'new.csv'))

@@ -56,12 +56,12 @@ def _read_table(
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00004
 def _named_files(
     folder:Path, # A directory
-) -> tuple: # The kind of the model in it, '' where there is none; the files that its card names
+) -> tuple: # The class of the model in it, '' where there is none; the files that its card names
     "What the card of a model says of the directory that it lies in."
     import json
     try:
         card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
-        return str(card['kind']), {'model.json', *card.get('files', ()),
+        return str(card['kind']).rpartition('.')[2], {'model.json', *card.get('files', ()),
             *card.get('facts', {}).get('inner', ())}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return '', set()
 
