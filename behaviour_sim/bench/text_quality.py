@@ -17,7 +17,7 @@ from ..data.tweets import read_tweets
 from ..presets import _preset_of
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import normalise_tweets
-from .likes_quality import _holdouts, _mean_gain, _show, _two_judges
+from .likes_quality import _holdouts, _mean_gain, _show, _two_judges, _write_results
 from ..text.prompts import build_prompts, tidy_text
 from ..text.generation import speed_table
 from ..text.metrics import is_degenerate, _distinct, score_table, metric_signature
@@ -148,6 +148,7 @@ def bench_text(
     n:int=2000,       # Tweets to be written
 ):
     "Print the tables of `make bench-content` from the real rows."
+    shown = {}
     scores, start = {}, time.perf_counter()
     for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
         known, new = _content_holdout(n=n, split=split)
@@ -158,11 +159,12 @@ def bench_text(
         texts = _texts_of_all(writer, known, new)
         scores[split] = score_table(texts, new['content'].tolist(), train=known['content'].tolist())
     losses = writer.history.dropna(subset='valid_loss').set_index('step')
-    _show('Validation loss', losses[['train_loss', 'valid_loss']])
+    _show('Validation loss', losses[['train_loss', 'valid_loss']], shown)
     table = pd.concat({split: scores[split] for split in _CONTENT_SPLITS}, names=['hold-out'])
-    _show(f'{n:,} real tweets of each hold-out', table)
+    _show(f'{n:,} real tweets of each hold-out', table, shown)
     print(metric_signature())
-    _show('Degenerate texts', _degenerate_table(writer, new.head(500), _outputs_of_team83(data_dir())))
-    _show('Choosing among four drafts by likes', _closing_table(writer, known, new.head(150)))
+    _show('Degenerate texts', _degenerate_table(writer, new.head(500), _outputs_of_team83(data_dir())), shown)
+    _show('Choosing among four drafts by likes', _closing_table(writer, known, new.head(150)), shown)
     prompts = build_prompts(new.head(64))
-    _show('Speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24))
+    _show('Speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24), shown)
+    _write_results('text', shown, 'make bench-content')
