@@ -406,6 +406,20 @@ def test_no_page_is_wider_than_a_phone(browser, site, home):
     assert not any(wide.values()), {k: v for k, v in wide.items() if v}
 
 
+CUT = "return [...document.querySelectorAll('main pre.sourceCode')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_code_is_not_cut_off(browser, site, home, width):
+    emulate(browser, width=width, height=900)
+    cut = {}
+    for name in pages(site):
+        browser.get(home + name)
+        cut[name] = browser.execute_script(CUT)
+    assert not any(cut.values()), {k: v for k, v in cut.items() if v}
+    browser.execute_script("document.querySelectorAll('main pre.sourceCode, main pre.sourceCode code').forEach(e => e.style.whiteSpace = 'pre')")
+    assert browser.execute_script(CUT) > 0 # the test sees what is cut
+
+
 def test_the_sidebar_opens_on_a_phone(browser, home):
     emulate(browser, width=390, height=844)
     browser.get(home + "2_data/tweets.html")
