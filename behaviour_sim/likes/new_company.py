@@ -48,7 +48,7 @@ def _sum_of_earlier(
         out[rows] = total[np.searchsorted(when[own], at[rows], 'left')]
     return out
 
-# %% ../../nbs/4_likes/45_new_company.ipynb
+# %% ../../nbs/4_likes/45_new_company.ipynb #218511eb
 def _mean_with_earlier(
     facts:pd.DataFrame, # (n, d) facts of the tweets
     groups:Sequence,    # (n,) account or company of each
@@ -87,7 +87,7 @@ _NEW_COMPANY_PARAMS = dict(params=dict(objective='regression', learning_rate=.03
     bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400,
     early_stopping=0)
 
-# %% ../../nbs/4_likes/45_new_company.ipynb
+# %% ../../nbs/4_likes/45_new_company.ipynb #ba5fd6a6
 @dataclass
 class ContentPrior:
     "Predictions of log1p_likes from the tweet and its account's posts, no likes of the account or company known."
@@ -102,7 +102,7 @@ class ContentPrior:
         "The priors of some rows."
         return ContentPrior(self.with_text[rows], self.without_text[rows])
 
-# %% ../../nbs/4_likes/45_new_company.ipynb
+# %% ../../nbs/4_likes/45_new_company.ipynb #484bfb1c
 class NewCompanyModel(Regressor):
     "Features and posting habits → log1p_likes, for companies whose likes are unknown."
     def __init__(self,
@@ -207,7 +207,7 @@ def is_alone(self:NewCompanyModel,
     return _sum_of_earlier(np.ones((len(posts), 1)), posts['inferred company'], posts['date'],
         of, at)[:, 0] == 0
 
-# %% ../../nbs/4_likes/45_new_company.ipynb
+# %% ../../nbs/4_likes/45_new_company.ipynb #cdba149d
 @patch
 def predict(self:NewCompanyModel,
     X:pd.DataFrame,            # (n, d) features
