@@ -38,6 +38,7 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'fast: the tests of a file that take a few seconds in all')
 
 
+@pytest.hookimpl(tryfirst=True) # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if not item.path.stem == 'test_cells' and item.path.stem not in COST: item.add_marker('fast')
