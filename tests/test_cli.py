@@ -88,7 +88,7 @@ def test_the_shell_completes():
     assert ask('behaviour-sim ').stdout.split() == list(commands())
     assert set(ask('behaviour-sim fit').stdout.split()) == {c for c in commands() if c.startswith('fit')}
     assert {'--model', '--out'} <= set(ask('behaviour-sim predict --').stdout.split())
-    done = subprocess.run([script, '--show-completion', 'bash'], capture_output=True, text=True, timeout=120, env={**os.environ, 'SHELL': '/bin/bash'})
+    done = subprocess.run([script, '--show-completion', 'bash'], capture_output=True, text=True, timeout=120, env={**os.environ, '_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION': '1'})
     assert done.returncode == 0 and 'complete -o default -F _behaviour_sim_completion behaviour-sim' in done.stdout
 
 
