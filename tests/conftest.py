@@ -1,4 +1,4 @@
-"""How the tests share two cores: one thread a process, what takes long first, and a simulator fitted once for all of them.
+"""How the tests share two cores: one thread a process, and what takes long first.
 
 Two processes take the tests, a file or a notebook at a time, and neither may take the other's core. What costs much
 begins first, so that both end together: `COST` holds rough seconds, to be corrected by `--durations=0`.
@@ -17,12 +17,14 @@ if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, and 300
     os.environ.setdefault('BEHAVIOUR_SIM_SCALE', '1')
 
 #: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
-COST = dict(test_crash=150, test_ray=120, test_cli=90, test_images=80, test_content=80, test_app=70, test_site=60, test_scale=60, test_simulator=60,
-    test_fuzz=50, test_language_models=40, test_speed=40, test_audit=25, test_notebooks=25, test_model_directories=15) | {
-    '92_likes_quality': 55, '71_ray_train': 40, '94_image_quality': 40, '93_text_quality': 40, 'draft_a_tweet': 40, 'scale_out': 40, '70_ray_data': 35,
-    '56_simulator': 30, '61_sdxl_lora': 30, '53_bloom_lora': 30, '47_simulator': 30, '60_models': 30, 'your_own_tweets': 30, '84_cli': 26, '82_app': 25,
-    '80_report': 25, '45_new_company': 20, '46_known_account': 20, '48_explain': 20, '72_out_of_core': 20, '95_growth': 20, '96_speed': 20, '52_language_models': 15,
-    'reproduce_team83': 15, '90_audit': 10}
+COST = dict(test_ray=240, test_crash=120, test_content=110, test_images=140, test_site=110, test_cli=85, test_app=70, test_scale=60,
+    test_simulator=70, test_fuzz=50, test_language_models=45, test_plug_in=45, test_speed=40, test_audit=25, test_notebooks=25,
+    test_model_directories=15, test_eda=15) | {
+    '71_ray_train': 125, '70_ray_data': 95, '61_sdxl_lora': 83, '92_likes_quality': 70, '47_simulator': 60, '94_image_quality': 56,
+    '93_text_quality': 49, 'plug_in': 46, '56_simulator': 45, 'scale_out': 45, 'your_own_tweets': 40, '55_retrieval': 36,
+    '80_report': 35, '60_models': 30, '84_cli': 26, 'index': 24, '53_bloom_lora': 22, '82_app': 21, 'draft_a_tweet': 20,
+    '33_embeddings': 20, '96_speed': 19, '45_new_company': 18, '91_peers': 17, '46_known_account': 16, '48_explain': 14,
+    '40_regressors': 13, '95_growth': 13, '72_out_of_core': 12, '34_captioning': 12, 'reproduce_team83': 10, '90_audit': 10}
 
 
 def unit(item) -> str:
@@ -49,24 +51,3 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
         items[:] = [i for i in items if wanted(i)]
     items.sort(key=lambda i: -COST.get(unit(i), 0)) # a stable sort: within a file the order stays
-
-
-@pytest.fixture(scope='session')
-def tiny_model(tmp_path_factory):
-    """A function: from training tweets, and what `LikesSimulator` takes, to the directory of the simulator fitted on them.
-
-    Each is fitted once in a run, whichever process asks first; the other one waits and reads it."""
-    from filelock import FileLock
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if os.environ.get('PYTEST_XDIST_WORKER') else base
-    def model(tweets, profiles=None, **settings):
-        import pandas as pd
-        from behaviour_sim.core import content_key
-        from behaviour_sim.likes.simulator import LikesSimulator
-        parts = [content_key(list(t), pd.util.hash_pandas_object(t, index=False).to_numpy()) for t in (tweets, profiles) if t is not None]
-        folder = base/f'model_{content_key(*parts, settings)[:24]}'
-        with FileLock(f'{folder}.lock'):
-            if not (folder/'model.json').exists():
-                LikesSimulator('tiny', **settings).fit(tweets, profiles=profiles, quiet=True).save(folder)
-        return folder
-    return model

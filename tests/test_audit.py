@@ -4,7 +4,8 @@ import importlib.util, subprocess, sys
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from behaviour_sim.bench.audit import _AS_COMPUTED, _REPAIRED, _TARGETS, Audit, _audit_table, _epsilon_to_log1p, _fold_rows, _log_epsilon, _positional_split, replace, _report_features, _same_path, _smoothed_means
+from behaviour_sim.bench.audit import _AS_COMPUTED, _REPAIRED, _TARGETS, Audit, _audit_table, _epsilon_to_log1p, _fold_rows, _log_epsilon, _positional_split, replace, _report_features, _smoothed_means
+from behaviour_sim.likes.regressors import _same_path
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics

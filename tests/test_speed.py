@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from behaviour_sim.bench import speed
+from behaviour_sim.bench import growth, speed
 from behaviour_sim.data.cleaning import CLEAN_STEPS, REPORT_STEPS, clean_text
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.features.embeddings import embed, _on_all_cores
@@ -34,8 +34,8 @@ def test_a_row_is_reached_from_its_goal_on(work):
 def test_side_by_side_counts_the_share(monkeypatch):
     "The median of turns, each in proportion to the work that the reference did."
     took = iter([1., 2., 1., 4., 1., 30.])
-    monkeypatch.setattr(speed, '_timed', lambda f: (next(took), f()))
-    assert speed._side_by_side(lambda: 'a', lambda: 'b', share=.1, repeats=3) == (40., 'a', 'b')
+    monkeypatch.setattr(growth, '_timed', lambda f: (next(took), f()))
+    assert growth._side_by_side(lambda: 'a', lambda: 'b', share=.1, repeats=3) == (40., 'a', 'b')
 
 def test_the_quoted_table_is_one_that_the_bench_prints():
     "Every row of a full run, with the goals of today, and a yes where the quoted ratio is at least the goal."

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 
 from ..core import BadInput, PALETTE, _require, plot_style, progress, write_atomic, write_json
 from ..corpus.synthetic import irreducible_rmse, sample_tweets
-from ..data.tweets import read_tweets, write_tweets
+from ..data.tweets import read_tweets
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
 from ..likes.evaluation import plot_predictions

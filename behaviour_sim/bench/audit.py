@@ -18,7 +18,8 @@ from ..data.tweets import read_tweets
 from ..likes.ensemble import LossWeightedEnsemble
 from ..likes.evaluation import Baselines, likes_metrics, to_log1p
 from ..likes.neighbours import _NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel
-from ..likes.regressors import COMPUTED_LGB, COMPUTED_XGB, REPORT_XGB, LightGBMModel, XGBoostModel
+from behaviour_sim.likes.regressors import (_same_path, COMPUTED_LGB, COMPUTED_XGB, REPORT_XGB, LightGBMModel,
+    XGBoostModel)
 from ..data.splits import Split, random_split, unseen_company, unseen_time
 
 # %% ../../nbs/9_bench/90_audit.ipynb #809bc581
@@ -132,16 +133,6 @@ def _fold_rows(
     parts = np.array_split(rng.permutation(train), k)
     rest = [np.concatenate(parts[:i] + parts[i+1:]) for i in range(k)]
     return [(rng.permutation(r)[:round(sample*len(r))], held) for r, held in zip(rest, parts)]
-
-# %% ../../nbs/9_bench/90_audit.ipynb #72e51bac
-def _same_path(
-    rate:float,   # Learning rate
-    rounds:int,   # Rounds
-    cap:int|None, # Rounds at most; None: no cap
-) -> tuple: # Learning rate and rounds
-    "Fewer rounds with a longer step that shrink the start value's share by the same factor."
-    if cap is None or rounds <= cap: return rate, rounds
-    return float(-np.expm1(np.log1p(-rate)*rounds/cap)), cap
 
 # %% ../../nbs/9_bench/90_audit.ipynb #14eafdba
 @dataclass(frozen=True)

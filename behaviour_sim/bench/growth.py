@@ -29,6 +29,19 @@ def _timed(
     value = f()
     return time.perf_counter() - start, value
 
+# %% ../../nbs/9_bench/95_growth.ipynb #d15d7213
+def _side_by_side(
+    ours, reference,  # Functions of nothing
+    share:float=1.,   # The part of the work that the reference does
+    repeats:int=3,    # Turns
+) -> tuple: # The median ratio, our result, the reference's
+    "How many times as fast."
+    ratios = []
+    for _ in range(repeats):
+        (new, a), (old, b) = _timed(ours), _timed(reference)
+        ratios.append(old/share/new)
+    return float(np.median(ratios)), a, b
+
 # %% ../../nbs/9_bench/95_growth.ipynb #51000007
 #: LightGBM for very many rows: the default with a longer step, fewer rounds and 63 bins.
 _LGB_LARGE = dict(params=_LGB_DEFAULT['params'] | dict(learning_rate=.1, max_bin=63), rounds=200,
@@ -45,6 +58,15 @@ def _real_tweets(
     folder = data_dir() if look else None
     if folder is None: return sample_tweets(6000), 'the embedded, synthetic corpus'
     return read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True), 'the real rows'
+
+# %% ../../nbs/9_bench/95_growth.ipynb #7d2fa5e3
+def _resampled(
+    tweets:pd.DataFrame, # Tweets
+    n:int,               # How many are wanted
+    seed:int=42,         # Random seed
+) -> pd.DataFrame: # n tweets, drawn with replacement
+    "Tweets resampled."
+    return tweets.sample(n, replace=True, random_state=seed).reset_index(drop=True)
 
 # %% ../../nbs/9_bench/95_growth.ipynb #5100000c
 def _memory(
@@ -81,7 +103,7 @@ def _cost(
     look:bool=True,   # As for `_real_tweets`
 ) -> dict: # n, seconds, gib: over what was held before; peak: GiB in all
     "Do the work in this process and say what it cost."
-    tweets = _real_tweets(look)[0].sample(n, replace=True, random_state=0).reset_index(drop=True)
+    tweets = _resampled(_real_tweets(look)[0], n, seed=0)
     _whole_job(tweets.head(200)) # what is loaded at first use
     gc.collect()
     held = _memory('VmRSS')

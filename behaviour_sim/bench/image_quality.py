@@ -16,7 +16,7 @@ from ..core import BadInput, progress, write_atomic
 from ..corpus.synthetic import sample_tweets
 from .likes_quality import _mean_gain, _show, _two_judges, _write_results
 from ..likes.simulator import LikesSimulator
-from ..images.models import _image_row, load_pipeline
+from ..images.models import load_pipeline
 from behaviour_sim.images.sdxl_lora import (IMAGE_SETTINGS, _Examples, fit_image_lora, heldout_loss, imagine,
     _told_apart)
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .audit import _same_path
 from ..data.cleaning import clean_text
-from ..core import data_dir, _require
+from ..core import data_dir
 from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets
-from ..features.embeddings import embed, _fast_dtype, _image_encoder, _lite0_state, _minilm_folder, _shards
+from ..features.embeddings import embed, _fast_dtype, _loaded_encoder, _minilm_folder, _shards
 from ..features.table import media_features, text_features, time_features
 from ..text.generation import speed_table
 from .likes_quality import _write_results
-from .growth import _GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, measure_growth, _real_tweets, _timed
+from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _real_tweets, _resampled,
+    _side_by_side, _timed, measure_growth)
 from ..data.media import MEDIA_COLUMNS, media_table
 from ..likes.neighbours import REPORT_FAISS, NeighbourModel, _loop_predict
 from ..text.prompts import build_prompts
-from ..likes.regressors import COMPUTED_XGB, LightGBMModel, XGBoostModel
+from ..likes.regressors import COMPUTED_XGB, LightGBMModel, XGBoostModel, _same_path
 from ..likes.simulator import LikesSimulator
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000005
@@ -62,19 +62,6 @@ def _markdown(
     lines = [f"| {r['work']} | {r['against']} | {r['n']:,} | {r['ratio']:.1f} | ≥ {r['goal']} | {'yes' if r['reached'] else 'no'} | {r['agreement']} |" for r in rows]
     return '\n'.join(['| work | against | n | ratio | goal | reached | asserted |',
         '|---|---|--:|--:|--:|---|---|', *lines])
-
-# %% ../../nbs/9_bench/96_speed.ipynb #52000008
-def _side_by_side(
-    ours, reference,  # Functions of nothing
-    share:float=1.,   # The part of the work that the reference does
-    repeats:int=3,    # Turns
-) -> tuple: # The median ratio, our result, the reference's
-    "How many times as fast."
-    ratios = []
-    for _ in range(repeats):
-        (new, a), (old, b) = _timed(ours), _timed(reference)
-        ratios.append(old/share/new)
-    return float(np.median(ratios)), a, b
 
 # %% ../../nbs/9_bench/96_speed.ipynb #5200000b
 @lru_cache(1)
@@ -214,16 +201,8 @@ def _one_at_a_time(
 ) -> np.ndarray: # (n, 1280) float32
     "EfficientNet-Lite0 on one picture after the other."
     from PIL import Image
-    encode = _lite0()
+    encode = _loaded_encoder('efficientnet-lite0')
     return np.concatenate([encode([np.asarray(Image.open(p).convert('RGB'))]) for p in paths])
-
-# %% ../../nbs/9_bench/96_speed.ipynb #e4c9c804
-@lru_cache(1)
-def _lite0():
-    "The network in float32."
-    model = _require('efficientnet_lite_pytorch', 'offline').EfficientNet.from_name('efficientnet-lite0')
-    model.load_state_dict(_lite0_state())
-    return _image_encoder(lambda x: model.extract_features(x).mean((2, 3)), model)
 
 # %% ../../nbs/9_bench/96_speed.ipynb #cd663cd2
 def _image_row(
@@ -354,14 +333,6 @@ def _generating_row(
     return _row('generating', len(tweets), t['ratio']['batched'],
         f"{t['same_text']['batched']:.0%} of the texts the same")
 
-# %% ../../nbs/9_bench/96_speed.ipynb #52000022
-def _large_enough(
-    tweets:pd.DataFrame, # Tweets
-    n:int,               # How many are wanted
-) -> pd.DataFrame: # n tweets, drawn with replacement
-    "Tweets resampled."
-    return tweets.sample(n, replace=True, random_state=42).reset_index(drop=True)
-
 # %% ../../nbs/9_bench/96_speed.ipynb #4fd90c60
 def _speed_report(
     n:int=300_000,  # Tweets
@@ -369,7 +340,7 @@ def _speed_report(
 ): # An iterator over rows
     "Every row of the table at full size."
     tweets, _ = _real_tweets()
-    many, folder = _large_enough(tweets, n), data_dir()
+    many, folder = _resampled(tweets, n), data_dir()
     yield _cleaning_row(many['content'])
     yield _media_row(many['media'], .1)
     texts = tweets['content'][tweets['content'] != ''].drop_duplicates().tolist()[:small]
@@ -381,7 +352,7 @@ def _speed_report(
         yield from _faiss_rows(E, 50_000, small)
         yield _training_row(*_wide_table(tweets, E), n)
         sim = LikesSimulator().fit(tweets, quiet=True)
-    new = read_tweets(folder/'behaviour_simulation_test_time.csv') if folder else _large_enough(tweets, small)
+    new = read_tweets(folder/'behaviour_simulation_test_time.csv') if folder else _resampled(tweets, small)
     yield _predicting_row(sim, new)
     yield _generating_row(tweets.head(64))
 

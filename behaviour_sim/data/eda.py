@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['likes_by', 'likes_tail', 'plot_likes_histogram', 'plot_likes_tail', 'explained_variance', 'plot_explained_variance',
-           'plot_accounts', 'plot_likes_by_hour', 'plot_week', 'plot_likes_by']
+           'plot_likes_by_hour', 'plot_week', 'plot_likes_by']
 
 # %% ../../nbs/2_data/24_eda.ipynb #005d5fe7
 import io, textwrap
@@ -96,8 +96,7 @@ def likes_by(tweets:pd.DataFrame, # With `likes` and what the grouping needs
         r_=_within_account(tweets))
     g = d.groupby(names if len(names) > 1 else names[0], observed=False)
     out = pd.DataFrame({'tweets': g.size(), 'share': g.size()/max(len(d), 1), 'mean': g.likes_.mean(),
-        'q25': g.likes_.quantile(.25),
-                        'median': g.likes_.median(), 'q75': g.likes_.quantile(.75),
+        'q25': g.likes_.quantile(.25), 'median': g.likes_.median(), 'q75': g.likes_.quantile(.75),
                         'within_account': np.exp(g.r_.mean())})
     stats = dict(mean=('likes_', np.mean), median=('likes_', np.median),
         within_account=('r_', lambda x: np.exp(x.mean())))
@@ -266,32 +265,8 @@ def plot_explained_variance(table:pd.DataFrame, # From `explained_variance`
     r = t.set_index('factor').r2_log1p
     return _say(ax, table,
         f'In-sample, {r.index[0]} explains {r.iloc[0]:.0%} of the variance, hour {r["hour"]:.1%}',
-        'in brackets: number of groups',
-                xlabel='share of the variance of log1p likes explained',
+        'in brackets: number of groups', xlabel='share of the variance of log1p likes explained',
                 xlim=(min(0, t.adjusted_r2_log1p.min()*1.1), 1))
-
-# %% ../../nbs/2_data/24_eda.ipynb #93b5e37e
-def plot_accounts(table:pd.DataFrame, # From `likes_by(tweets, ['company', 'account'])`
-    ax=None, # Axes to draw on; new ones without
-    top:int=12, # How many companies, those with the most tweets
-): # The axes
-    "Accounts of the busiest companies at their median likes."
-    ax, t = _axes_for(table, ax, 'median', (6.6, 3.5))
-    if not len(t): return _nothing_to_show(ax, table)
-    t = t[t.company.isin(t.groupby('company').tweets.sum().nlargest(top).index)]
-    c = t.groupby('company')['median'].median().sort_values(ascending=False)
-    place = dict(zip(c.index, range(len(c))))
-    ax.scatter(t['median']+1, t.company.map(place), s=12+500*t.tweets/t.tweets.max(),
-        color=PALETTE['blue'], alpha=.55, lw=0)
-    ax.plot(c+1, range(len(c)), '|', ms=14, mew=2.5, color=PALETTE['black'])
-    ax.set_xscale('log')
-    ax.invert_yaxis()
-    ax.set_yticks(range(len(c)), [textwrap.shorten(x, 24, placeholder='…') for x in c.index])
-    ax.xaxis.set_major_formatter('{x:,.0f}'); ax.grid(axis='y', visible=False)
-    g = t[t.tweets >= 5].groupby('company')['median']
-    wide = (g.max() >= 10*(g.min()+1)).sum()
-    return _say(ax, table, f'Accounts of one company differ tenfold in {wide} of {len(c)} companies',
-        'circle: an account, by number of tweets; line: the middle one', xlabel='median likes + 1 (log axis)')
 
 # %% ../../nbs/2_data/24_eda.ipynb #f220d8dd
 def plot_likes_by_hour(table:pd.DataFrame, # From `likes_by(tweets, 'weekday', interval=True)`, or 'hour'

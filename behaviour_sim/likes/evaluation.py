@@ -7,8 +7,6 @@ __all__ = ['to_log1p', 'to_likes', 'likes_metrics', 'Baselines', 'evaluation_tab
            'coverage_table', 'plot_coverage', 'plot_predictions']
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #e5d1d011
-from pathlib import Path
-
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.stats import rankdata
@@ -74,8 +72,7 @@ def likes_metrics(
     error, total = y - p, np.sum((y - y.mean())**2)
     inside = None if lower is None or upper is None else float(_inside(y, lower, upper).mean())
     return dict(n=n, rmse_log1p=float(np.sqrt(np.mean(error**2))), mae_log1p=float(np.abs(error).mean()),
-        spearman=_spearman(y, p),
-        r2_log1p=float(1 - error @ error / total) if total else 0.,
+        spearman=_spearman(y, p), r2_log1p=float(1 - error @ error / total) if total else 0.,
         rmse_likes=float(np.sqrt(np.mean((np.asarray(likes, float) - mean)**2))),
         coverage_90=inside)
 

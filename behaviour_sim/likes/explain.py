@@ -13,7 +13,7 @@ from ..core import BadInput
 from ..features.table import feature_group, upload_lag
 from ..data.media import media_table
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _as_matrix
-from .evaluation import to_likes, to_log1p
+from .evaluation import to_log1p
 from .simulator import LikesSimulator, normalise_tweets
 
 # %% ../../nbs/4_likes/48_explain.ipynb #981ab1cf

@@ -6,7 +6,7 @@
 __all__ = ['history_features', 'fit_variances', 'AccountHistory']
 
 # %% ../../nbs/4_likes/44_history.ipynb #fc538e82
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np, pandas as pd
 

@@ -18,7 +18,8 @@ from ..core import progress
 from ..data.splits import group_folds
 from ..features.table import _hide_text
 from .history import AccountHistory, _history_facts, history_features
-from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor, load_parts, save_parts
+from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor
+from ..model_directories import load_parts, save_parts
 from .new_company import _NEW_COMPANY_PARAMS, ContentPrior, _some_rows, posting_habits
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #48a5f8dc

@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np, pandas as pd
-from fastcore.basics import patch
+from fastcore.basics import patch, store_attr
 
 import behaviour_sim
 from ..core import BadInput
@@ -19,7 +19,7 @@ from ..presets import _preset_of
 from ..features.table import TweetFeatures, Compressor
 from .known_account import KnownAccountModel, NewAccountModel
 from .new_company import NewCompanyModel
-from .regressors import Regressor, load_parts, save_parts
+from ..model_directories import Regressor, load_parts, save_parts
 from .evaluation import (Baselines, ConformalIntervals, _mean_likes, _smearing,
     evaluation_table,
     likes_metrics, to_likes, to_log1p)
@@ -39,9 +39,8 @@ class LikesSimulator(Regressor):
         regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or anything with fit and predict
         cold_start=None,             # The regressor for new accounts and companies; None: LightGBM
     ):
-        self.preset, self.post_publication, self.seed, self.names = preset, post_publication, seed, None
-        self.text_encoder, self.image_encoder, self.features = text_encoder, image_encoder, features
-        self.regressors, self.cold_start = regressors, cold_start
+        store_attr()
+        self.names = None
 
     def get_params(self, deep:bool=True) -> dict: # Name → value, as given
         "The settings, as scikit-learn's `clone` wants them."

@@ -309,14 +309,18 @@ def _look(lm, weights, held, tok, s, story, best):
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #7de5f9bf
 def plot_loss(
-    history:pd.DataFrame, # From `finetune`
+    history:pd.DataFrame, # From `finetune`, or `fit_image_lora`
     ax=None,              # Matplotlib axes; None makes some
+    smooth:int=1,         # Updates that the training loss is averaged over
+    unit:str='loss (nats a token)', # Label of the vertical axis
 ):
     "The loss on what is learned and on what is not."
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots()[1]
-    ax.plot(history['step'], history['train_loss'], color=PALETTE['sky'], lw=1, label='training')
+    loss = history['train_loss'].rolling(smooth, min_periods=min(smooth, 5)).mean()
+    label = 'training' if smooth == 1 else f'training, mean of {smooth} updates'
+    ax.plot(history['step'], loss, color=PALETTE['sky'], lw=1, label=label)
     v = history.dropna(subset='valid_loss')
     ax.plot(v['step'], v['valid_loss'], 'o-', color=PALETTE['blue'], label='validation')
-    ax.set(xlabel='updates', ylabel='loss (nats a token)'); ax.legend()
+    ax.set(xlabel='updates', ylabel=unit); ax.legend()
     return ax

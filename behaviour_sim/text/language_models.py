@@ -60,6 +60,16 @@ def _own_accelerator():
     finally:
         for c, state in before: c._shared_state.clear(); c._shared_state.update(state)
 
+# %% ../../nbs/5_text/52_language_models.ipynb #17ca3e9e
+@contextmanager
+def _one_thread():
+    "Small layers gain nothing from more, and two processes with two each slow one another down."
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
 # %% ../../nbs/5_text/52_language_models.ipynb #f46b7ad9
 def _expand(
     row:dict, # A row with module and file

@@ -16,7 +16,8 @@ from fastcore.basics import patch
 
 from ..presets import _preset_of
 from ..core import BadInput, cache_dir, content_key, write_atomic
-from ..likes.regressors import Regressor, load_parts, save_parts
+from ..likes.regressors import Regressor
+from ..model_directories import load_parts, save_parts
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import LikesSimulator, normalise_tweets
 from .prompts import build_prompts, tidy_text
