@@ -322,5 +322,6 @@ def plot_loss(
     ax.plot(history['step'], loss, color=PALETTE['sky'], lw=1, label=label)
     v = history.dropna(subset='valid_loss')
     ax.plot(v['step'], v['valid_loss'], 'o-', color=PALETTE['blue'], label='validation')
-    ax.set(xlabel='updates', ylabel=unit); ax.legend()
+    ax.set(xlabel='updates', ylabel=unit)
+    ax.legend(loc='upper right')
     return ax
