@@ -130,7 +130,8 @@ def _print_table(
         shown.add_column(Text(_printable(str(c).replace('_', ' '))),
             justify='left' if c == table.columns[0] else 'right')
     dash = '–' if (getattr(sys.stdout, 'encoding', None) or 'utf-8').lower().startswith('utf') else '-'
-    cell = lambda v: (dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}') if isinstance(v,
-        float) else str(v)
+    def cell(v):
+        if not isinstance(v, float): return str(v)
+        return dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}'
     for row in table.itertuples(index=False): shown.add_row(*[Text(_printable(cell(v))) for v in row])
     Console(width=None if sys.stdout.isatty() else 140).print(shown)

@@ -238,8 +238,8 @@ def explained_variance(tweets:pd.DataFrame, # In the challenge's columns
     "The share of the variance that the means of each grouping explain, in-sample."
     def r2(y, by):
         total = ((y-y.mean())**2).sum()
-        return 1-((y-y.groupby(by,
-            observed=True).transform('mean'))**2).sum()/total if total > 1e-9 else np.nan
+        left = ((y-y.groupby(by, observed=True).transform('mean'))**2).sum()
+        return 1-left/total if total > 1e-9 else np.nan
     y = np.log1p(_likes_of(tweets))
     rows = [dict(factor=k, groups=by.nunique(), r2_log1p=r2(y, by), r2_likes=r2(_likes_of(tweets), by))
         for k in _GROUPINGS for by in [_grouping(tweets, k)]]

@@ -84,8 +84,8 @@ def _psi(x, ref):
 def monthly_drift(tweets:pd.DataFrame, # In the challenge's columns
 ) -> pd.DataFrame: # feature, measure (new: not seen in an earlier year), year, tweets, value, psi (against the first year)
     "What changes from year to year."
-    d, year, kind, who, brand = tweets['date'].dt, tweets['date'].dt.year, _grouping(tweets,
-        'media'), tweets['username'], tweets['inferred company']
+    d, who, brand = tweets['date'].dt, tweets['username'], tweets['inferred company']
+    year, kind = d.year, _grouping(tweets, 'media')
     def new(x): return (year.groupby(x).transform('min') == year).where(year > year.min())
     looks = [('likes', 'median', _likes_of(tweets), _likes_of(tweets)),
         ('account', 'new, %', who, 100*new(who)), ('company', 'new, %', brand, 100*new(brand)),
@@ -95,8 +95,8 @@ def monthly_drift(tweets:pd.DataFrame, # In the challenge's columns
              ('weekday', 'weekend, %', d.day_name(), 100*(d.day_of_week > 4))]
     rows = [dict(feature=f, measure=m, year=y, tweets=int((year == y).sum()),
         value=float((v.mean if '%' in m else v.median)()), psi=_psi(x[year == y], x[year == year.min()]))
-            for f, m, x,
-            v_all in looks for y in sorted(year.unique()) for v in [v_all[year == y].astype('float64')]]
+        for f, m, x, whole in looks for y in sorted(year.unique())
+        for v in [whole[year == y].astype('float64')]]
     return _sourced(pd.DataFrame(rows,
         columns=['feature', 'measure', 'year', 'tweets', 'value', 'psi']), tweets)
 

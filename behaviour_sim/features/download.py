@@ -48,8 +48,8 @@ def _pinned_backend(
                 try: return await super().connect_tcp(address, port, timeout, **kw)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout):
                     if i == len(addresses[:4]): raise
-        async def connect_unix_socket(self, *args, **kw): raise RefusedAddress('blocked',
-            'not a network address')
+        async def connect_unix_socket(self, *args, **kw):
+            raise RefusedAddress('blocked', 'not a network address')
     return Pinned()
 
 # %% ../../nbs/3_features/32_download.ipynb #abf16056
@@ -202,8 +202,8 @@ async def fetch(self:_Run,
                 attempt)
         if not isinstance(why, _Again) or attempt > self.retries:
             return _row(url, why.status, why.reason, attempt)
-        await asyncio.sleep(min(self.max_wait, max(why.wait or 0,
-            self.pause*2**(attempt-1)*random.uniform(.5, 1.5))))
+        pause = self.pause*2**(attempt-1)*random.uniform(.5, 1.5)
+        await asyncio.sleep(min(self.max_wait, max(why.wait or 0, pause)))
 
 # %% ../../nbs/3_features/32_download.ipynb #52e34ad6
 @patch

@@ -80,8 +80,8 @@ def _as_encoder(
     if isinstance(model, type) or not callable(getattr(model, 'encode', None)):
         raise BadInput(f"An encoder is a name in ENCODERS or an object with encode(list) → array, not "
                        f"{model!r}")
-    kind, name, version = getattr(model, 'kind', kind), getattr(model, 'name', None), getattr(model,
-        'version', None)
+    kind = getattr(model, 'kind', kind)
+    name, version = (getattr(model, k, None) for k in ('name', 'version'))
     declared = isinstance(name, str) and bool(name) and version is not None and str(version) != ''
     shown = name if declared else type(model).__name__
     sample = 'text' if kind == 'text' else np.zeros((8, 8, 3), 'uint8')

@@ -183,20 +183,19 @@ class Compressor:
             columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)
 
 # %% ../../nbs/3_features/35_table.ipynb #a115dda2
-def _running_mean(
-    facts:pd.DataFrame,   # (n, d) facts of the tweets
-    groups:Sequence,      # (n,) account or company of each tweet
-    dates:pd.Series,      # (n,) when each was posted
-    context:tuple=None,   # The same three of other tweets, which count as earlier ones where they are earlier
-) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
-    "The mean of each fact over a tweet and its group's strictly earlier tweets."
-    own, n = facts.to_numpy('float64'), len(facts)
-    F = np.vstack([own, context[0].to_numpy('float64')]) if context else own
-    names = np.concatenate([np.asarray(groups, object), np.asarray(context[1],
-        object)]) if context else np.asarray(groups, object)
-    when = np.concatenate([np.asarray(d, 'datetime64[s]').astype('int64')
-        for d in ((dates, context[2]) if context else (dates,))])
-    code = pd.factorize(names)[0]
+def _sum_of_earlier(
+    values:np.ndarray,  # (n, d) facts of the tweets
+    groups:Sequence,    # (n,) account or company of each tweet
+    dates:Sequence,     # (n,) when each is posted
+    context:tuple=None, # The same three of other tweets, which count as earlier ones where they are earlier
+    in_order:bool=True, # The tweets count as earlier ones of each other; False: only the context does
+) -> np.ndarray: # (n, d) float64
+    "Sums over the strictly earlier tweets of the same group, whatever the order of the rows."
+    own, n = values if in_order else np.zeros_like(values), len(values)
+    parts = [(own, groups, dates), *([context] if context else [])]
+    A = np.vstack([p[0] for p in parts])
+    code = pd.factorize(np.concatenate([np.asarray(p[1], object) for p in parts]))[0]
+    when = np.concatenate([np.asarray(p[2], 'datetime64[s]').astype('int64') for p in parts])
     order = np.lexsort((when, code))
     c, w = code[order], when[order]
     new = np.r_[True, c[1:] != c[:-1]] if len(c) else np.zeros(0, bool)
@@ -204,14 +203,25 @@ def _running_mean(
     first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0))
     # of the group
     start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))
-    def before(A):
-        S = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)])
-        out = np.empty_like(A); out[order] = S[first] - S[start]
-        return out[:n]
-    there = ~np.isnan(F)
-    total, count = before(np.nan_to_num(F)) + np.nan_to_num(own), before(there.astype('float64')) + there[:n]
-    return np.divide(total, count, out=np.full(total.shape, np.nan),
-        where=count > 0).astype('float32').round(4)
+    S, out = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)]), np.empty_like(A)
+    out[order] = S[first] - S[start]
+    return out[:n]
+
+def _running_mean(
+    facts:pd.DataFrame, # (n, d) facts of the tweets
+    groups:Sequence,    # (n,) account or company of each tweet
+    dates:Sequence,     # (n,) when each is posted
+    context:tuple=None, # The same three of other tweets
+    in_order:bool=True, # As for `_sum_of_earlier`
+) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
+    "The mean of each fact over a tweet and its group's strictly earlier tweets."
+    def with_earlier(of):
+        own = of(facts.to_numpy('float64'))
+        seen = context and (of(context[0].to_numpy('float64')), *context[1:])
+        return _sum_of_earlier(own, groups, dates, seen, in_order) + own
+    total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean.astype('float32').round(4)
 
 # %% ../../nbs/3_features/35_table.ipynb #065d484f
 def _own_features(

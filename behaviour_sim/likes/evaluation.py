@@ -235,8 +235,8 @@ def interval(self:ConformalIntervals,
     low, high = [np.asarray(p, dtype=np.float64) for p in (pred if self.pair else (pred, pred))]
     radius = np.full(low.shape, self.radius)
     if groups is not None:
-        radius = pd.Series(np.asarray(groups).astype(str), dtype=object).map(self.radii).to_numpy(float,
-            na_value=np.nan)
+        labels = pd.Series(np.asarray(groups).astype(str), dtype=object)
+        radius = labels.map(self.radii).to_numpy(float, na_value=np.nan)
         radius = np.where(np.isnan(radius), self.radius, radius)
     reach = radius * self._scale(scale, low.size)
     low, high = low - reach, high + reach

@@ -48,8 +48,8 @@ def shares(self:LikesSimulator,
 ) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes; also own, where there are own features
     "What moved each prediction away from the base; a row adds up to the prediction."
     t = normalise_tweets(tweets)
-    (X, E), seen, case, content = self.table.transform(t, quiet), self._context(context,
-        quiet), self.case(t), self.new_company
+    (X, E), seen = self.table.transform(t, quiet), self._context(context, quiet)
+    case, content = self.case(t), self.new_company
     groups = ['account', 'time', 'text', 'image', *(['own'] if self.features else [])]
     out = pd.DataFrame(0., index=range(len(t)), columns=['base', *groups])
     def add(rows, models, T, background, base, account):

@@ -59,9 +59,8 @@ def _neighbour_mean(
     "The (weighted) mean of the neighbours' values."
     if outliers: values = drop_outliers(values)
     kept = ~np.isnan(values)
-    w = _dudani_weights(np.where(kept, distance,
-        np.inf)) if weighting == 'distance' else np.ones(values.shape)
-    w = w * kept
+    near = np.where(kept, distance, np.inf)
+    w = kept * (_dudani_weights(near) if weighting == 'distance' else np.ones(values.shape))
     total = w.sum(1)
     return np.where(total > 0, (w * np.where(kept, values, 0)).sum(1) / np.where(total > 0, total, 1), empty)
 

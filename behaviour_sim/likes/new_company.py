@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..core import progress
 from ..data.splits import group_folds
-from ..features.table import TweetFeatures, _hide_text, _running_mean
+from ..features.table import TweetFeatures, _hide_text, _running_mean, _sum_of_earlier
 from .regressors import LightGBMModel, Regressor, _fit_regressor
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #2d4268b9
@@ -29,42 +29,7 @@ def _habit_columns(
     beyond = lambda c: c.startswith('text.e') and c[6:].isdigit() and int(c[6:]) >= 16
     return [c for c in X if c.startswith(_HABIT_COLUMNS) and c not in skip and not beyond(c)]
 
-_seconds = lambda dates: np.asarray(dates, 'datetime64[s]').astype('int64')
-
-def _sum_of_earlier(
-    values:np.ndarray,  # (m, d) facts of the earlier posts
-    groups:Sequence,    # (m,) account or company of each
-    dates:Sequence,     # (m,) when each was posted
-    of:Sequence,        # (n,) account or company of each tweet in question
-    at:Sequence,        # (n,) when each is posted
-) -> np.ndarray: # (n, d) sums over the posts of the same group that are strictly earlier
-    "Sums over a group's earlier posts."
-    out, groups, when, at = np.zeros((len(of), values.shape[1])), np.asarray(groups,
-        object), _seconds(dates), _seconds(at)
-    for group, rows in pd.Series(range(len(of))).groupby(np.asarray(of, object)):
-        own = np.flatnonzero(groups == group)
-        own = own[np.argsort(when[own], kind='stable')]
-        total = np.vstack([np.zeros(values.shape[1]), np.cumsum(values[own], 0)])
-        out[rows] = total[np.searchsorted(when[own], at[rows], 'left')]
-    return out
-
 # %% ../../nbs/4_likes/45_new_company.ipynb #218511eb
-def _mean_with_earlier(
-    facts:pd.DataFrame, # (n, d) facts of the tweets
-    groups:Sequence,    # (n,) account or company of each
-    dates:Sequence,     # (n,) when each is posted
-    context:tuple=None, # The same three of posts that are already published
-) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
-    "The mean of each fact over a tweet and its group's strictly earlier posts; the tweets do not see each other."
-    own = facts.to_numpy('float64')
-    total, count = np.nan_to_num(own), (~np.isnan(own)).astype('float64')
-    if context is not None:
-        F = context[0].to_numpy('float64')
-        total = total + _sum_of_earlier(np.nan_to_num(F), *context[1:], groups, dates)
-        count = count + _sum_of_earlier((~np.isnan(F)).astype('float64'), *context[1:], groups, dates)
-    return np.divide(total, count, out=np.full(total.shape, np.nan),
-        where=count > 0).astype('float32').round(4)
-
 def posting_habits(
     X:pd.DataFrame,             # (n, d) features
     tweets:pd.DataFrame,        # `username`, `inferred company`, `date`
@@ -73,10 +38,9 @@ def posting_habits(
 ) -> pd.DataFrame: # (n, d + 2h) float32
     "The features, and their means over the account's and the company's posts so far."
     cols, parts = _habit_columns(X), [X]
-    mean = _running_mean if in_order else _mean_with_earlier
     for column, name in (('username', 'habit.'), ('inferred company', 'habit.company.')):
         seen = None if context is None else (context[cols], context[column], context['date'])
-        R = mean(X[cols], tweets[column], tweets['date'], seen)
+        R = _running_mean(X[cols], tweets[column], tweets['date'], seen, in_order)
         parts.append(pd.DataFrame(R, index=X.index, columns=[name + c for c in cols]))
     return pd.concat(parts, axis=1)
 
@@ -165,9 +129,9 @@ def _fit_folds(self:NewCompanyModel, full, silent, fold, y, weight, title, quiet
     for f in progress(np.unique(fold), title, quiet=quiet):
         out, train = fold == f, fold2 != f
         if not train.any(): train = ~train
-        spec = LightGBMModel(**self.preset,
-            seed=self.seed + int(f)) if self.regressor is None else self.regressor
-        m = _fit_regressor(spec, both[train], y2[train], w[train], self.seed + int(f))
+        seed = self.seed + int(f)
+        spec = LightGBMModel(**self.preset, seed=seed) if self.regressor is None else self.regressor
+        m = _fit_regressor(spec, both[train], y2[train], w[train], seed)
         prior.with_text[out], prior.without_text[out] = m.predict(full[out]), m.predict(silent[out])
         models.append(m)
     return models, prior
@@ -181,16 +145,15 @@ def table(self:NewCompanyModel,
     in_order:bool=False,       # Earlier rows count as earlier posts
 ) -> pd.DataFrame: # (n, d + 2h) what the models see
     "The features and the posting habits."
-    return posting_habits(X, tweets, self._published(tweets, context), in_order)
+    return posting_habits(X, tweets, self._published(tweets, context, in_order), in_order)
 
 @patch
-def _published(self:NewCompanyModel, tweets, context=None):
-    "Posts of the tweets' companies that are known and published; a row of `tweets` is not its own earlier post."
-    seen = self.context if context is None else pd.concat([self.context, context[list(self.context)]],
-        ignore_index=True)
-    keys = ['username', 'inferred company', 'date']
+def _published(self:NewCompanyModel, tweets, context=None, in_order=False):
+    "Posts of the tweets' companies that are known or given; in order, a row that is known counts once."
+    given = [] if context is None else [context[list(self.context)]]
+    seen, keys = pd.concat([self.context, *given], ignore_index=True), ['username', 'inferred company', 'date']
     seen = seen[seen['inferred company'].isin(set(tweets['inferred company']))]
-    seen = seen[~pd.MultiIndex.from_frame(seen[keys]).isin(pd.MultiIndex.from_frame(tweets[keys]))]
+    if in_order: seen = seen[~pd.MultiIndex.from_frame(seen[keys]).isin(pd.MultiIndex.from_frame(tweets[keys]))]
     return seen if len(seen) else None
 
 @patch
@@ -200,12 +163,9 @@ def is_alone(self:NewCompanyModel,
     in_order:bool=False,       # Earlier rows count as earlier posts
 ) -> np.ndarray: # (n,) bool
     "Which tweets are of a company of which no earlier post is given."
-    parts = [p for p in (self._published(tweets, context), tweets if in_order else None) if p is not None]
-    if not parts: return np.ones(len(tweets), bool)
-    posts = pd.concat([p[['inferred company', 'date']] for p in parts])
-    of, at = tweets['inferred company'], tweets['date']
-    return _sum_of_earlier(np.ones((len(posts), 1)), posts['inferred company'], posts['date'],
-        of, at)[:, 0] == 0
+    posts = lambda t: (np.ones((len(t), 1)), t['inferred company'], t['date'])
+    seen = self._published(tweets, context, in_order)
+    return _sum_of_earlier(*posts(tweets), None if seen is None else posts(seen), in_order)[:, 0] == 0
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #cdba149d
 @patch

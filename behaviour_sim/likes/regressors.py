@@ -123,8 +123,8 @@ def predict(self:_BoostedTrees, X # (n, d) the columns of `fit`
     "Predict `log1p_likes`."
     if self.names is None: raise BadInput(f"This {type(self).__name__} is not fitted yet")
     M = _as_matrix(X, self.names)[0]
-    return self._score(M, _boosting_threads(M.size,
-        self.n_threads)).astype(np.float32) if len(M) else np.zeros(0, np.float32)
+    if not len(M): return np.zeros(0, np.float32)
+    return self._score(M, _boosting_threads(M.size, self.n_threads)).astype(np.float32)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #4ccbe8f1
 @patch

@@ -103,9 +103,9 @@ def fit(self:LikesSimulator,
     X, E = self.table.transform(t, quiet)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     prior = self.new_company.prior
-    self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(X, t, E,
-        y, prior, quiet)
-    self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(X, t, E, y, prior, quiet)
+    known = X, t, E, y, prior, quiet
+    self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(*known)
+    self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
     self._calibrate(t, y)
     self.names = list(X)
     return self
@@ -121,7 +121,8 @@ def _calibration_group(
     if alone is not None: group = np.where((group == 'new_company') & alone, group + ', alone', group)
     return np.where(text, group, group + ', no text').astype(str)
 
-#: Radii of 90 % on the challenge's training rows, in units of the error scale.
+#: Radii of 90 % in units of the error scale: `LikesSimulator().fit(tweets).intervals.radii`, rounded, of the
+#: challenge's training rows.
 _PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4,
     'new_account': 1.1, 'new_account, no text': 1.3,
     'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4,
