@@ -63,7 +63,26 @@ def test_a_person_types_a_draft(page, port):
     assert first == page.execute_script(f"return said({said['likes']})")
 
 
+def test_a_late_answer_about_an_earlier_draft_is_not_shown(page):
+    "The hours of the first draft come after the person has gone on typing; until the new answer is there, the page says that it is busy."
+    settled(page)
+    page.execute_script("""window.real = window.fetch; window.held = []
+        window.fetch = (what, ...more) => what === 'hours' ? real(what, ...more).then(r => new Promise(go => held.push(() => go(r)))) : real(what, ...more)""")
+    try:
+        type_in(page, 'content', 'the first draft')
+        wait(page, 'held.length === 1')
+        page.execute_script("$('content').value = 'the second draft'; changed(); held[0]()")
+        busy = page.execute_async_script("const done = arguments[0]; setTimeout(() => done($('hours').getAttribute('aria-busy')), 100)")
+        wait(page, 'held.length === 2')
+        still = page.execute_script("return $('hours').getAttribute('aria-busy')")
+        page.execute_script('held[1]()')
+        assert (busy, still) == ('true', 'true')
+        settled(page)
+    finally: page.execute_script('window.fetch = window.real; held.forEach(go => go())')
+
+
 def test_the_best_hour_can_be_taken(page):
+    settled(page) # also where this test runs alone
     page.execute_script("document.querySelector('.hour.best').dispatchEvent(new MouseEvent('click'))")
     settled(page)
     assert page.execute_script("return document.querySelector('.hour.best').classList.contains('now')")

@@ -80,19 +80,23 @@ _DRAFT = r'''
 let about = { accounts: {} }, picture = ''
 const draft = () => JSON.stringify({ company: $('company').value, username: $('username').value, content: $('content').value,
   date: `${$('day').value}T${clock($('hour').value)}`, media: $('media').value, caption: $('caption').value, picture })
-let waiting
+let waiting, turn = 0
 function changed() {
+  turn++
   $('count').textContent = `${[...$('content').value].length} / 280`
   for (const id of ['expected', 'hours']) $(id).setAttribute('aria-busy', true)
   clearTimeout(waiting); waiting = setTimeout(predict, 250) }
 const predict = guarded(async () => {
-  const x = await ask('predict', draft())
+  const mine = turn, x = await ask('predict', draft())
+  if (mine !== turn) return // the draft has changed since: a later answer is on its way
   $('likes').textContent = said(x.likes)
   $('range').textContent = `between ${said(x.lower)} and ${said(x.upper)}, nine times in ten`
   $('case').textContent = about.cases[x.case]
   interval(x); factors(x.factors)
   $('expected').setAttribute('aria-busy', false)
-  hours(await ask('hours', draft()))
+  const rows = await ask('hours', draft())
+  if (mine !== turn) return
+  hours(rows)
   $('hours').setAttribute('aria-busy', false) })
 function accounts() {
   const known = about.accounts[$('company').value]
