@@ -17,6 +17,7 @@ import behaviour_sim.likes.explain
 from ..core import BadInput, cache_dir, content_key, _to_json, _require
 from ..features.addresses import RefusedAddress
 from ..features.manifest import _made_once
+from ..model_directories import _FORMAT
 from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
 from ..likes.simulator import LikesSimulator, normalise_tweets
@@ -337,8 +338,8 @@ def _demo_desk(
     quiet:bool|None=None, # No progress bar
 ) -> AppSession:
     "A desk that knows the embedded corpus."
-    place = cache_dir('app')/content_key(behaviour_sim.__version__, preset, n, steps, seed,
-        _language_model_of(preset))[:16]
+    place = cache_dir('app')/content_key(behaviour_sim.__version__, _FORMAT, preset, n,
+        steps, seed, _language_model_of(preset))[:16]
     def make(folder):
         tweets = sample_tweets(n, seed, image_dir=cache_dir('app', 'images'))
         ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import BadInput, content_key, write_atomic
+from ..core import BadInput, content_key, sha256_file, write_atomic
 
 # %% ../../nbs/3_features/31_manifest.ipynb #6216dd27
 _COLUMNS = ('url', 'status', 'path', 'bytes', 'width', 'height', 'attempts', 'reason')
@@ -99,16 +99,29 @@ def _read_row(
     return r if r['path'] in ends else None
 
 # %% ../../nbs/3_features/31_manifest.ipynb #3f8d4998
+def _checksums(folder:Path) -> dict: # Path in the folder → SHA-256
+    "What a folder holds."
+    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob('*')) if p.is_file()}
+
+def _is_intact(out:Path) -> bool:
+    "Does a folder hold, to the byte, what was written when it was made?"
+    try: return out.is_dir() and _checksums(out) == json.loads(out.with_name(f'{out.name}.json').read_text())
+    except (OSError, ValueError, RecursionError): return False
+
 def _made_once(
-    out:Path, # The folder
+    out:Path, # The folder; `<out>.json` beside it holds its checksums
     make,     # Called with an empty folder to fill
 ) -> Path: # The folder, complete
-    "A folder that one process makes, once; the others wait."
-    if out.is_dir(): return out
+    "A folder that one process makes, once; the others wait. A damaged one is made again."
+    if _is_intact(out): return out
     with _lock_folder(out.parent, wait=True):
-        if out.is_dir(): return out # while this one waited
+        if _is_intact(out): return out # made while this one waited
         new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent))
-        try: make(new); new.rename(out)
+        try:
+            make(new)
+            shutil.rmtree(out, ignore_errors=True)
+            with write_atomic(out.with_name(f'{out.name}.json')) as f: json.dump(_checksums(new), f)
+            new.rename(out)
         finally: shutil.rmtree(new, ignore_errors=True)
     return out
 
