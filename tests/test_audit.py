@@ -1,5 +1,6 @@
 """The audit and the peers: what needs shuffled labels, other processes, or the real rows."""
-import importlib.util, subprocess, sys
+import importlib.util, os, subprocess, sys
+from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
@@ -87,7 +88,7 @@ def test_missing_captions_are_missing(tweets, text):
 def test_a_peer_is_measured_alone_and_gives_the_same(tweets):
     train, test = tweets.iloc[:600], tweets.iloc[600:]
     big = np.ones(100_000_000)   # 800 MB in this process must not show in the other
-    answers, cost = measure_peer(_PEERS['prior_baseline'], train, dict(a=test))
+    answers, _, cost = measure_peer(_PEERS['prior_baseline'], train, dict(a=test))
     assert cost['peak_mb'] < big.nbytes/1e6 and cost['fit_seconds'] > 0
     np.testing.assert_allclose(answers['a'], _PriorBaseline().fit(train).predict(test), atol=1e-9)
 
@@ -158,10 +159,32 @@ def test_results_are_kept_with_their_command_and_commit(tmp_path):
     git('init', '-q'); (tmp_path/'f').write_text('1'); git('add', 'f'); git('commit', '-qm', 'one')
     flat = pd.DataFrame(dict(rmse=[1.5, np.nan], note=['x', '']), index=pd.Index(['p', 'q'], name='peer'))
     deep = pd.DataFrame({'r': {('a', 'b'): 1., ('a', 'c'): 2.}}).rename_axis(['hold-out', 'input'])
-    for head in (git('rev-parse', 'HEAD'), git('rev-parse', 'HEAD') + '+'):
-        likes_quality._write_results('t', dict(flat=flat, deep=deep), 'make bench-t', tmp_path/'results')
-        back, command, commit = likes_quality._read_results('t', tmp_path/'results')
-        pd.testing.assert_frame_equal(back['flat'], flat); pd.testing.assert_frame_equal(back['deep'], deep)
-        assert (command, commit) == ('make bench-t', head)
-        (tmp_path/'f').write_text('2')
-    with pytest.raises(BadInput): likes_quality._read_results('none', tmp_path)
+    folder = tmp_path/'results'; folder.mkdir()
+    for title, table in dict(flat=flat, deep=deep).items():
+        likes_quality._keep('t', title, table, 'make bench-t', folder)
+    for title, table in dict(flat=flat, deep=deep).items():
+        back = likes_quality._kept('t', title, folder)
+        pd.testing.assert_frame_equal(back, table)
+        assert back.attrs == dict(command='make bench-t', commit=git('rev-parse', 'HEAD'))
+    (tmp_path/'f').write_text('2')
+    likes_quality._keep('t', 'flat', flat, 'make bench-t', folder)
+    assert likes_quality._kept('t', 'flat', folder).attrs['commit'] == git('rev-parse', 'HEAD') + '+'
+    with pytest.raises(BadInput): likes_quality._kept('none', 'flat', folder)
+
+
+class _Earlier:
+    "A peer that counts the rows before each, where it may."
+    def fit(self, tweets): return self
+    def predict(self, tweets, in_order=False): return np.arange(len(tweets))*float(in_order)
+
+def test_a_peer_has_both_columns(tweets):
+    "Alone, and with the earlier tweets of the file; equal for those that look at one row at a time."
+    peers = dict(earlier='test_audit:_Earlier', row='behaviour_sim.bench.peers:_PriorBaseline')
+    env = os.pathsep.join([str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('PYTHONPATH', env)
+        t = compare_peers(tweets.iloc[:300], dict(a=tweets.iloc[300:400]), peers)
+    assert set(t['note']) == {''}
+    assert t.loc['earlier', 'rmse_a'] != t.loc['earlier', 'in_order_rmse_a']
+    assert t.loc['row', 'rmse_a'] == t.loc['row', 'in_order_rmse_a']
+    assert t.loc['constant', 'rmse_a'] == t.loc['constant', 'in_order_rmse_a']

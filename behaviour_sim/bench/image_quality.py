@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 
 from ..core import BadInput, progress, write_atomic
 from ..corpus.synthetic import sample_tweets
-from .likes_quality import _mean_gain, _show, _two_judges, _write_results
+from .likes_quality import _keep, _kept, _markdown_table, _mean_gain, _two_judges
 from ..likes.simulator import LikesSimulator
 from ..images.models import load_pipeline
 from behaviour_sim.images.sdxl_lora import (IMAGE_SETTINGS, _Examples, fit_image_lora, heldout_loss, imagine,
@@ -118,7 +118,7 @@ def bench_images(
     preset:str='laptop', # Encoders of the two judges
 ):
     "Print the tables of `make bench-images`."
-    shown = {}
+    keep = lambda title, table: _keep('images', title, table, 'make bench-images')
     with tempfile.TemporaryDirectory() as d:
         tweets = sample_tweets(n, image_dir=Path(d)/'images')
         top = tweets['inferred company'].value_counts().index[:brands]
@@ -131,14 +131,22 @@ def bench_images(
         minutes = (time.perf_counter() - start)/60
         print(f"{steps:,} updates on {len(known):,} pictures of {brands} brands in {minutes:.1f} minutes")
         pipes = dict(before=base, after=load_pipeline('tiny', Path(d)/'model'))
-        _show('Denoising loss on held-out pictures', _loss_table(pipes, new), shown)
+        keep('denoising loss', _loss_table(pipes, new))
         s = _separation_table(pipes, known)
-        _show('Brands told apart by the colour of their pictures (auc, p)', s, shown)
-        _show('Mean of these', s.mean().to_frame('mean').T, shown)
+        keep('brands told apart', s)
+        keep('brands told apart, mean', s.mean().to_frame('mean').T)
         others = tweets[~tweets['id'].isin(new['id'])].drop(columns='caption')
         judges, asked, gains = _two_judges(others, preset), new.head(150), {}
         for name, pipe in pipes.items():
             paths = _draw_candidates(asked, Path(d)/name, candidates, pipe=pipe)
             gains[name] = ranking_gain(*(_image_likes(j, asked, paths) for j in judges))
-        _show('What ranking brings, in log1p likes', pd.concat(gains, names=['model']), shown)
-    _write_results('images', shown, 'make bench-images')
+        keep('ranking gain', pd.concat(gains, names=['model']))
+
+# %% ../../nbs/9_bench/94_image_quality.ipynb #06e0fe65
+def _pictures_markdown() -> str: # Markdown
+    "The table of the page on pictures."
+    auc, loss = _kept('images', 'brands told apart, mean').iloc[0], _kept('images', 'denoising loss').loc['all']
+    table = pd.DataFrame({f'telling two brands apart by colour, mean AUC (their real pictures: {auc["real"]:.2f})':
+        auc[['before', 'after']], 'denoising loss on held-out pictures': loss[['before', 'after']]}).T
+    table.attrs = _kept('images', 'denoising loss').attrs
+    return _markdown_table(table, {'': '{name}', 'before': '{before:.2f}', 'after': '{after:.2f}'})

@@ -6,14 +6,15 @@
 __all__ = ['judge', 'quality_table', 'bench_likes']
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #c16dcf87
-import json, subprocess, time
+import json, string, subprocess
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
+from .peers import _PriorBaseline
 from ..core import BadInput, content_key, data_dir, write_json
 from ..data.tweets import read_tweets
-from ..likes.evaluation import to_log1p
+from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.explain import pair_test
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
 
@@ -66,6 +67,26 @@ def _error_parts(
     return dict(between=float(np.sqrt(np.mean(shared**2))),
         within=float(np.sqrt(np.mean((error - shared)**2))))
 
+def _clustered(
+    error:np.ndarray,    # (n,) log1p_likes − prediction
+    clusters,            # (n,) account or company of each tweet
+    seed:int=0,          # Seed of the 2,000 bootstrap draws of clusters
+) -> dict: # rmse_low, rmse_high: 95 % interval of the RMSE; rmse_by_account: each cluster with the same weight
+    "What the RMSE would be with other accounts, or other brands, of the same kind."
+    sums = pd.Series(np.asarray(error)**2).groupby(np.asarray(clusters)).agg(['sum', 'size']).to_numpy()
+    drawn = sums[np.random.default_rng(seed).integers(0, len(sums), (2000, len(sums)))].sum(1)
+    low, high = np.quantile(np.sqrt(drawn[:, 0]/drawn[:, 1]), [.025, .975])
+    return dict(rmse_low=low, rmse_high=high, rmse_by_account=np.sqrt(np.mean(sums[:, 0]/sums[:, 1])))
+
+def _interval_score(
+    y:np.ndarray,    # (n,) log1p_likes
+    low:np.ndarray,  # (n,) lower ends, log1p_likes
+    high:np.ndarray, # (n,) upper ends, log1p_likes
+    alpha:float=.1,  # One minus the coverage aimed at
+) -> float: # Mean over tweets, in log1p_likes
+    "Width of the intervals, and 2/α times what lies outside."
+    return float(np.mean(high - low + 2/alpha*(np.maximum(low - y, 0) + np.maximum(y - high, 0))))
+
 def judge(
     simulators:dict,        # From `_simulator_key` to a fitted simulator; filled as needed
     known:pd.DataFrame,     # Tweets to learn from
@@ -80,12 +101,14 @@ def judge(
     p = sim.predict(judged, quiet=quiet)
     pair = pair_test(judged, p['likes'])
     baselines = {k: e['baselines'][k]['rmse_log1p'] for k in ('account_mean', 'constant')}
-    error = to_log1p(judged['likes']) - np.log1p(p['likes'].to_numpy())
-    width = float(np.mean(np.log1p(p['upper']) - np.log1p(p['lower'])))
+    y, made, low, high = to_log1p(judged['likes']), *np.log1p(p[['likes', 'lower', 'upper']].to_numpy()).T
+    error, new = y - made, not judged['inferred company'].isin(known['inferred company']).any()
+    clusters = judged['inferred company' if new else 'username']
     o = sim.evaluate(judged, in_order=True, quiet=quiet)
     in_order = {f'in_order_{k}': o[k] for k in ('rmse_log1p', 'spearman', 'coverage_90')}
     return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **in_order, **baselines,
-        coverage_90=e['coverage_90'], width=width, **_error_parts(judged, error), rmse_likes=e['rmse_likes'],
+        **_clustered(error, clusters), coverage_90=e['coverage_90'], width=np.mean(high - low),
+        interval_score=_interval_score(y, low, high), **_error_parts(judged, error), rmse_likes=e['rmse_likes'],
         rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a248d4a4
@@ -113,10 +136,13 @@ def quality_table(
 ) -> pd.DataFrame: # One row for each hold-out and each kind of input
     "Every hold-out, before posting and with `views`."
     rows, simulators = {}, {} if simulators is None else simulators
+    plain = {name: likes_metrics(judged['likes'], _PriorBaseline().fit(known).predict(judged))
+        for name, (known, judged) in tests.items()}
+    lines = {name: dict(lightgbm=m['rmse_log1p'], lightgbm_spearman=m['spearman']) for name, m in plain.items()}
     for post in (False, True):
         for name, (known, judged) in tests.items():
             rows[name, 'with views' if post else 'before posting'] = judge(simulators, known,
-                judged, post_publication=post, **kwargs)
+                judged, post_publication=post, **kwargs) | lines[name]
     return pd.DataFrame(rows).T.rename_axis(['hold-out', 'input'])
 
 def _ablation(
@@ -174,56 +200,110 @@ def _commit_of(
         + '+'*bool(git('status', '--porcelain', '--untracked-files=no'))) if folder.is_dir() else ''
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
-def _write_results(
-    name:str,         # Of the benchmark, such as 'likes'
-    tables:dict,      # Title → DataFrame
-    command:str,      # That makes them, such as 'make bench-quality'
-    folder:Path=None, # None: `_results_folder()`
-) -> Path: # The JSON file
-    "Keep the tables of a benchmark with their command and commit."
-    folder = folder or _results_folder()
-    plain = {k: dict(index=t.index.tolist(), names=list(t.index.names), columns=list(t),
-        rows=t.to_numpy(object).tolist())
-        for k, t in tables.items()}
-    return write_json(dict(command=command, commit=_commit_of(folder.parent), tables=plain),
-        folder/f'{name}.json')
-
-def _read_results(
-    name:str,         # Of the benchmark
-    folder:Path=None, # None: `_results_folder()`
-) -> tuple: # Title → DataFrame, the command, the commit
-    "What `_write_results` has kept; `BadInput` where there is nothing."
-    path = (folder or _results_folder())/f'{name}.json'
-    if not path.is_file(): raise BadInput(f"{path}: there are no such results; run the benchmark")
-    kept, tables = json.loads(path.read_text(encoding='utf-8')), {}
-    for title, t in kept['tables'].items():
-        many = len(t['names']) > 1
-        index = pd.MultiIndex.from_tuples(map(tuple, t['index']),
-            names=t['names']) if many else pd.Index(t['index'], name=t['names'][0])
-        tables[title] = pd.DataFrame(t['rows'], index, t['columns']).infer_objects()
-    return tables, kept['command'], kept['commit']
-
-# %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def _show(
     title:str,          # Above it
     table:pd.DataFrame, # Figures
-    shown:dict=None,    # Title → table, for `_write_results`; filled
 ):
     "Print a table as plain text."
-    if shown is not None: shown[title] = table
     with pd.option_context('display.width', 250, 'display.max_columns', 30, 'display.max_colwidth', 60):
         print(f'\n## {title}\n\n{table.to_string(float_format=lambda x: format(x, ".3f"))}', flush=True)
 
-def bench_likes():
-    "Print the tables of the README from the real rows."
+def _keep(
+    name:str,           # File of the benchmark, such as 'likes'
+    title:str,          # Of the table
+    table:pd.DataFrame, # Figures
+    command:str,        # That makes them, such as 'make bench-quality'
+    folder:Path=None,   # None: `_results_folder()`
+) -> Path: # The JSON file
+    "Print a table, and keep it with its command and its commit; other tables of the file stay."
+    _show(title, table)
+    folder = folder or _results_folder()
+    path = folder/f'{name}.json'
+    kept = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    kept[title] = dict(command=command, commit=_commit_of(folder.parent), index=table.index.tolist(),
+        names=list(table.index.names), columns=list(table), rows=table.to_numpy(object).tolist())
+    return write_json(kept, path)
+
+def _kept(
+    name:str,         # File of the benchmark
+    title:str,        # Of the table
+    folder:Path=None, # None: `_results_folder()`
+) -> pd.DataFrame: # With `command` and `commit` in its `attrs`
+    "A table that `_keep` has kept; `BadInput` where there is none."
+    path = (folder or _results_folder())/f'{name}.json'
+    t = json.loads(path.read_text(encoding='utf-8')).get(title) if path.is_file() else None
+    if t is None: raise BadInput(f"{path.name}: there is no table {title!r}; run the benchmark")
+    many = len(t['names']) > 1
+    index = pd.MultiIndex.from_tuples(map(tuple, t['index']),
+        names=t['names']) if many else pd.Index(t['index'], name=t['names'][0])
+    table = pd.DataFrame(t['rows'], index, t['columns']).infer_objects()
+    table.attrs = {k: t[k] for k in ('command', 'commit')}
+    return table
+
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #a8f71d5e
+class _Figures(string.Formatter):
+    "Templates in which a figure that was not measured is a dash."
+    def format_field(self, value, spec):
+        return '–' if value is None or value != value else super().format_field(value, spec)
+
+def _markdown_table(
+    table:pd.DataFrame, # One row a line; names of rows are in its index
+    columns:dict,       # Heading → template, such as '{rmse:.3f}'; '{name}' is the row's own
+    below:bool=True,    # A line below that names the command and the commit
+) -> str: # Markdown
+    "A table for people."
+    rows = [[_Figures().format(t, name=name, **row) for t in columns.values()]
+        for name, row in zip(table.index, table.to_dict('records'))]
+    lines = [list(columns), ['---'] + ['--:']*(len(columns) - 1), *rows]
+    text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    made = '\n\n*`{command}`, commit {commit:.7}.*'.format(**table.attrs) if below and table.attrs else ''
+    return text + made
+
+def _peers_markdown() -> str: # Markdown
+    "The table of peers, each with both columns."
+    error = lambda k: f'{{rmse_{k}:.2f}} / {{in_order_rmse_{k}:.2f}}'
+    return _markdown_table(_kept('likes', 'peers'), {'': '{name}', 'random': error('random'),
+        'unseen time': error('unseen_time'), 'unseen company': error('unseen_company'),
+        'fit': '{fit_seconds:.0f} s', 'peak memory': '{peak_mb:,.0f} MB'})
+
+def _parts_markdown() -> str: # Markdown
+    "Intervals, pairs, and the two parts of the error."
+    now = _kept('likes', 'hold-outs')
+    table = now.xs('before posting', level='input')
+    table.attrs = now.attrs
+    return _markdown_table(table, {'hold-out': '{name}', 'coverage, alone': '{coverage_90:.1%}',
+        'with earlier posts': '{in_order_coverage_90:.1%}', 'width': '{width:.1f}',
+        'interval score': '{interval_score:.1f}', 'between accounts': '{between:.2f}',
+        'within accounts': '{within:.2f}', 'each account alike': '{rmse_by_account:.2f}',
+        'right pairs': '{right:.0%}'})
+
+def _holdouts_markdown() -> str: # Markdown
+    "The README's table of quality, the figures of version 0.1 beside today's."
+    now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
+    table = now.xs('before posting', level='input')
+    for name, input in dict(before='before posting', views='with views').items():
+        table = table.join(old.xs(input, level='input').add_prefix(f'{name}_'))
+    table.attrs = now.attrs
+    return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
+        'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f} ({lightgbm_spearman:.2f})',
+        '**alone**': '**{rmse_log1p:.2f}** [{rmse_low:.2f}, {rmse_high:.2f}] ({spearman:.2f})',
+        'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
+        '0.1': '{before_rmse_log1p:.2f} ({before_spearman:.2f})',
+        '0.1, with `views`': '{views_rmse_log1p:.2f} ({views_spearman:.2f})'})
+
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
+def bench_likes(
+    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'report', 'peers', with commas; '': all
+):
+    "Make the tables of the README from the real rows, and keep them."
     from behaviour_sim.bench.audit import _audit_table
     from behaviour_sim.bench.peers import _peers_table
-    tests, sims, shown, start = _holdouts(), {}, {}, time.perf_counter()
-    _show('The simulator on three hold-outs, log1p(likes)', quality_table(tests, sims), shown)
-    print(f'\n{time.perf_counter() - start:.0f} seconds for four fits and six judgements')
-    _show('90 % intervals, case by case, beside those that know no account', pd.concat(
-        {k: _interval_table(_fitted(sims, known), judged) for k, (known, judged) in tests.items()}), shown)
-    _show('What each source of knowledge is worth', _ablation(tests, simulators=sims), shown)
-    _show("The report's models, re-scored", _audit_table(data_dir()), shown)
-    _show('Peers on the same rows', _peers_table(data_dir()), shown)
-    _write_results('likes', shown, 'make bench-quality')
+    tests, sims = _holdouts(), {}
+    jobs = {'hold-outs': lambda: quality_table(tests, sims),
+        'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
+            for k, (known, judged) in tests.items()}, names=['hold-out']),
+        'ablation': lambda: _ablation(tests, simulators=sims),
+        'report': lambda: _audit_table(data_dir()), 'peers': lambda: _peers_table(data_dir())}
+    wanted = [k.strip() for k in only.split(',') if k.strip()] or list(jobs)
+    if unknown := set(wanted) - set(jobs): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
+    for k in wanted: _keep('likes', k, jobs[k](), 'make bench-quality')

@@ -6,7 +6,7 @@
 __all__ = ['measure_peer', 'compare_peers']
 
 # %% ../../nbs/9_bench/91_peers.ipynb #d5412dcc
-import importlib.util, json, os, subprocess, sys, tempfile, time
+import importlib.util, inspect, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -147,23 +147,27 @@ def _run_peer(
     where:str,       # 'module:name'
     folder:str|Path, # With train.parquet and the test files; the answers go here
 ):
-    "Fit and predict; write NAME.npy for every test file, and cost.json."
+    "Fit and predict; write NAME.npy and NAME.in_order.npy for every test file, and cost.json."
     folder, start = Path(folder), time.perf_counter()
     model = _peer_class(where)().fit(pd.read_parquet(folder/'train.parquet'))
-    fitted = time.perf_counter()
+    predict, fitted = getattr(model, 'predict_log1p', model.predict), time.perf_counter()
     for f in sorted(folder.glob('test_*.parquet')):
-        p = getattr(model, 'predict_log1p', model.predict)(pd.read_parquet(f))
-        np.save(f.with_suffix('.npy'), np.asarray(p, float))
-    write_json(dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted,
-        peak_mb=_peak_memory()), folder/'cost.json')
+        np.save(f.with_suffix('.npy'), np.asarray(predict(pd.read_parquet(f)), float))
+    cost = dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted,
+        peak_mb=_peak_memory())
+    earlier = dict(in_order=True) if 'in_order' in inspect.signature(predict).parameters else {}
+    for f in sorted(folder.glob('test_*.parquet')):
+        p = np.load(f.with_suffix('.npy')) if not earlier else predict(pd.read_parquet(f), **earlier)
+        np.save(f.with_suffix('.in_order.npy'), np.asarray(p, float))
+    write_json(cost, folder/'cost.json')
 
 # %% ../../nbs/9_bench/91_peers.ipynb #5c9c9255
 def measure_peer(
     where:str,           # 'module:name'
     train:pd.DataFrame,  # Tweets with likes
     tests:dict,          # Name → tweets to predict
-    timeout:float=900,   # Seconds
-) -> tuple: # Name → (n,) log1p_likes; and the cost: fit_seconds, predict_seconds, peak_mb
+    timeout:float=3600,  # Seconds
+) -> tuple: # Name → (n,) log1p_likes, alone and with earlier posts; fit_seconds, predict_seconds, peak_mb
     "Fit and predict in a process of its own, without showing it a test file's likes."
     with tempfile.TemporaryDirectory() as d:
         train.reset_index(drop=True).to_parquet(Path(d, 'train.parquet'))
@@ -177,25 +181,28 @@ def measure_peer(
             text=True, timeout=timeout)
         if done.returncode:
             raise BadInput(f"{where} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        return {n: np.load(Path(d, f'test_{n}.npy'))
-            for n in tests}, json.loads(Path(d, 'cost.json').read_text())
+        alone, in_order = ({n: np.load(Path(d, f'test_{n}.{end}')) for n in tests}
+            for end in ('npy', 'in_order.npy'))
+        return alone, in_order, json.loads(Path(d, 'cost.json').read_text())
 
 # %% ../../nbs/9_bench/91_peers.ipynb #90be9234
 def compare_peers(
     train:pd.DataFrame, # Tweets with likes
     tests:dict,         # Name → tweets with likes
     peers:dict=None,    # Name → 'module:name'; None: `_PEERS`
-) -> pd.DataFrame: # Index: peer; columns: rmse_TEST, spearman_TEST, …, fit_seconds, predict_seconds, peak_mb, note
+) -> pd.DataFrame: # A row a peer; columns: (in_order_)rmse_TEST, (in_order_)spearman_TEST, the cost, note
     "The means and the peers on the same rows; a peer that cannot run says why in `note`."
     known, rows = Baselines().fit(train), {}
-    line = lambda answers: {f'{k}_{n}': likes_metrics(t['likes'], answers[n])[m] for n,
+    scores = lambda answers, before: {f'{before}{k}_{n}': likes_metrics(t['likes'], answers[n])[m] for n,
         t in tests.items() for k, m in dict(rmse='rmse_log1p', spearman='spearman').items()}
+    line = lambda alone, in_order: scores(alone, '') | scores(in_order, 'in_order_')
     means = {n: known.predict(t) for n, t in tests.items()}
-    for b in ('constant', 'company_mean', 'account_mean'): rows[b] = line({n: m[b] for n, m in means.items()})
+    for b in ('constant', 'company_mean', 'account_mean'):
+        rows[b] = line(*[{n: m[b] for n, m in means.items()}]*2)
     for name, where in (_PEERS if peers is None else peers).items():
         try:
-            answers, cost = measure_peer(where, train, tests)
-            rows[name] = dict(line(answers), **cost, note='')
+            *answers, cost = measure_peer(where, train, tests)
+            rows[name] = dict(line(*answers), **cost, note='')
         except (BadInput, subprocess.TimeoutExpired) as e: rows[name] = dict(note=str(e))
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('peer').fillna({'note': ''})
 

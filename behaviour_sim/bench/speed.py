@@ -21,7 +21,7 @@ from ..data.tweets import read_tweets
 from ..features.embeddings import embed, _fast_dtype, _loaded_encoder, _minilm_folder, _shards
 from ..features.table import media_features, text_features, time_features
 from ..text.generation import speed_table
-from .likes_quality import _write_results
+from .likes_quality import _keep, _kept, _markdown_table
 from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _real_tweets, _resampled,
     _side_by_side, _timed, measure_growth)
 from ..data.media import MEDIA_COLUMNS, media_table
@@ -55,13 +55,12 @@ def _row(
         agreement=agreement)
 
 # %% ../../nbs/9_bench/96_speed.ipynb #c6cce46f
-def _markdown(
-    rows:list, # From `_row`
-) -> str: # A table of Markdown
-    "The rows, ready to be pasted."
-    lines = [f"| {r['work']} | {r['against']} | {r['n']:,} | {r['ratio']:.1f} | ≥ {r['goal']} | {'yes' if r['reached'] else 'no'} | {r['agreement']} |" for r in rows]
-    return '\n'.join(['| work | against | n | ratio | goal | reached | asserted |',
-        '|---|---|--:|--:|--:|---|---|', *lines])
+def _speed_markdown(
+    jobs:pd.DataFrame=None, # Of `_row`s; None: those that `make bench-speed` has kept
+) -> str: # Markdown
+    "The README's table of speed."
+    return _markdown_table(_kept('speed', 'jobs') if jobs is None else jobs, {'job': '{name}',
+        'items': '{n:,.0f}', 'reference': '{against}', 'times as fast': '{ratio:.1f}'})
 
 # %% ../../nbs/9_bench/96_speed.ipynb #5200000b
 @lru_cache(1)
@@ -358,18 +357,14 @@ def _speed_report(
 
 # %% ../../nbs/9_bench/96_speed.ipynb #59b50aa7
 def bench_speed():
-    "Print the table of `make bench-speed`."
+    "Make the tables of `make bench-speed`, and keep them."
     start, rows, (_, source) = time.perf_counter(), [], _real_tweets()
     print(f'On {source}, {os.cpu_count()} cores, {str(_fast_dtype()).split(".")[-1]} for text', flush=True)
     for r in _speed_report():
         rows.append(r)
         print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
+        _keep('speed', 'jobs', pd.DataFrame(rows).set_index('work'), 'make bench-speed')
     table, wide = measure_growth(), _apart(300_000, 'wide')
-    print(f'\n{_markdown(rows)}\n')
-    kept = {'Speed': pd.DataFrame(rows).set_index('work'), 'Growth': table.set_index('n')}
-    print(f"The figures are in nbs/results/{_write_results('speed', kept, 'make bench-speed').name}")
-    print('| tweets | seconds | GiB over what was held | GiB in all |\n|--:|--:|--:|--:|\n'
-        + '\n'.join(f'| {r.n:,.0f} | {r.seconds:.1f} | {r.gib:.2f} | {r.peak:.2f} |'
-        for r in table.itertuples()))
+    _keep('speed', 'growth', table.set_index('n'), 'make bench-speed')
     print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory {_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
     print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4\n{time.perf_counter() - start:.0f} seconds in all")

@@ -17,7 +17,7 @@ from ..data.tweets import read_tweets
 from ..presets import _preset_of
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import normalise_tweets
-from .likes_quality import _holdouts, _mean_gain, _show, _two_judges, _write_results
+from .likes_quality import _holdouts, _keep, _kept, _markdown_table, _mean_gain, _two_judges
 from ..text.prompts import build_prompts, tidy_text
 from ..text.generation import speed_table
 from ..text.metrics import is_degenerate, _distinct, score_table, metric_signature
@@ -148,7 +148,7 @@ def bench_text(
     n:int=2000,       # Tweets to be written
 ):
     "Print the tables of `make bench-content` from the real rows."
-    shown = {}
+    keep = lambda title, table: _keep('text', title, table, 'make bench-content')
     scores, start = {}, time.perf_counter()
     for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
         known, new = _content_holdout(n=n, split=split)
@@ -159,12 +159,23 @@ def bench_text(
         texts = _texts_of_all(writer, known, new)
         scores[split] = score_table(texts, new['content'].tolist(), train=known['content'].tolist())
     losses = writer.history.dropna(subset='valid_loss').set_index('step')
-    _show('Validation loss', losses[['train_loss', 'valid_loss']], shown)
+    keep('validation loss', losses[['train_loss', 'valid_loss']])
     table = pd.concat({split: scores[split] for split in _CONTENT_SPLITS}, names=['hold-out'])
-    _show(f'{n:,} real tweets of each hold-out', table, shown)
+    keep('against the real text', table)
     print(metric_signature())
-    _show('Degenerate texts', _degenerate_table(writer, new.head(500), _outputs_of_team83(data_dir())), shown)
-    _show('Choosing among four drafts by likes', _closing_table(writer, known, new.head(150)), shown)
+    keep('degenerate texts', _degenerate_table(writer, new.head(500), _outputs_of_team83(data_dir())))
+    keep('choosing by likes', _closing_table(writer, known, new.head(150)))
     prompts = build_prompts(new.head(64))
-    _show('Speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24), shown)
-    _write_results('text', shown, 'make bench-content')
+    keep('speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24))
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #06e4972c
+def _text_markdown() -> str: # Markdown
+    "The table of the page on writing: each metric with placeholders / without."
+    kept = _kept('text', 'against the real text')
+    table = kept.unstack('placeholders')
+    table.columns = [f'{metric}_{which}' for metric, which in table.columns]
+    table.index, table.attrs = [' · '.join(names) for names in table.index], kept.attrs
+    both = lambda k, spec: f'{{{k}_kept:{spec}}} / {{{k}_removed:{spec}}}'
+    return _markdown_table(table, {'': '{name}', 'BLEU-4': both('bleu_4', '.1f'),
+        'ROUGE-L': both('rouge_l', '.3f'), 'chrF': both('chrf', '.1f'), 'CIDEr': both('cider', '.3f'),
+        'copied': '{copied_kept:.0%}'})
