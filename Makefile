@@ -67,9 +67,10 @@ docs: setup
 	rm -rf _proc
 	$(BIN)/python tests/docs.py
 
-# The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data
+# The figures in the README: real tweets, from BEHAVIOUR_SIM_DATA or ../shared/data; ONLY=hold-outs,intervals for some of them.
+# Each bench keeps its tables in nbs/results; `make readme` shows them
 bench-quality: setup
-	$(BIN)/python -c "from behaviour_sim.bench.likes_quality import bench_likes; bench_likes()"
+	$(BIN)/python -c "from behaviour_sim.bench.likes_quality import bench_likes; bench_likes('$(ONLY)')"
 
 # The figures of generated text: trains the language model, then writes 2,000 tweets
 bench-content: setup

@@ -13,6 +13,8 @@ def readme() -> str:
     nb = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     nb.cells = [c for c in nb.cells if not re.search(r"(?m)^#\|\s*hide\s*$", c.source)]
     for cell in nb.cells:
+        if "#| echo: false" in cell.source:  # what it says, not how
+            cell.metadata["transient"] = {"remove_source": True}
         for output in cell.get("outputs", []):
             if "text/plain" in output.get("data", {}):
                 output.data.pop("text/html", None)

@@ -145,8 +145,9 @@ def bench_images(
 # %% ../../nbs/9_bench/94_image_quality.ipynb #06e0fe65
 def _pictures_markdown() -> str: # Markdown
     "The table of the page on pictures."
-    auc, loss = _kept('images', 'brands told apart, mean').iloc[0], _kept('images', 'denoising loss').loc['all']
-    table = pd.DataFrame({f'telling two brands apart by colour, mean AUC (their real pictures: {auc["real"]:.2f})':
-        auc[['before', 'after']], 'denoising loss on held-out pictures': loss[['before', 'after']]}).T
-    table.attrs = _kept('images', 'denoising loss').attrs
+    auc, losses = _kept('images', 'brands told apart, mean').iloc[0], _kept('images', 'denoising loss')
+    apart = f'telling two brands apart by colour, mean AUC (their real pictures: {auc["real"]:.2f})'
+    table = pd.DataFrame({apart: auc[['before', 'after']],
+        'denoising loss on held-out pictures': losses.loc['all', ['before', 'after']]}).T
+    table.attrs = losses.attrs
     return _markdown_table(table, {'': '{name}', 'before': '{before:.2f}', 'after': '{after:.2f}'})

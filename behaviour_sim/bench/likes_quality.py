@@ -71,7 +71,7 @@ def _clustered(
     error:np.ndarray,    # (n,) log1p_likes − prediction
     clusters,            # (n,) account or company of each tweet
     seed:int=0,          # Seed of the 2,000 bootstrap draws of clusters
-) -> dict: # rmse_low, rmse_high: 95 % interval of the RMSE; rmse_by_account: each cluster with the same weight
+) -> dict: # rmse_low, rmse_high: its 95 % interval; rmse_by_account: each cluster with the same weight
     "What the RMSE would be with other accounts, or other brands, of the same kind."
     sums = pd.Series(np.asarray(error)**2).groupby(np.asarray(clusters)).agg(['sum', 'size']).to_numpy()
     drawn = sums[np.random.default_rng(seed).integers(0, len(sums), (2000, len(sums)))].sum(1)
@@ -87,6 +87,7 @@ def _interval_score(
     "Width of the intervals, and 2/α times what lies outside."
     return float(np.mean(high - low + 2/alpha*(np.maximum(low - y, 0) + np.maximum(y - high, 0))))
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #0934d630
 def judge(
     simulators:dict,        # From `_simulator_key` to a fitted simulator; filled as needed
     known:pd.DataFrame,     # Tweets to learn from
@@ -108,8 +109,8 @@ def judge(
     in_order = {f'in_order_{k}': o[k] for k in ('rmse_log1p', 'spearman', 'coverage_90')}
     return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **in_order, **baselines,
         **_clustered(error, clusters), coverage_90=e['coverage_90'], width=np.mean(high - low),
-        interval_score=_interval_score(y, low, high), **_error_parts(judged, error), rmse_likes=e['rmse_likes'],
-        rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
+        interval_score=_interval_score(y, low, high), **_error_parts(judged, error),
+        rmse_likes=e['rmse_likes'], rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a248d4a4
 def _interval_table(
@@ -138,11 +139,12 @@ def quality_table(
     rows, simulators = {}, {} if simulators is None else simulators
     plain = {name: likes_metrics(judged['likes'], _PriorBaseline().fit(known).predict(judged))
         for name, (known, judged) in tests.items()}
-    lines = {name: dict(lightgbm=m['rmse_log1p'], lightgbm_spearman=m['spearman']) for name, m in plain.items()}
+    plain = {name: dict(lightgbm=m['rmse_log1p'], lightgbm_spearman=m['spearman'])
+        for name, m in plain.items()}
     for post in (False, True):
         for name, (known, judged) in tests.items():
             rows[name, 'with views' if post else 'before posting'] = judge(simulators, known,
-                judged, post_publication=post, **kwargs) | lines[name]
+                judged, post_publication=post, **kwargs) | plain[name]
     return pd.DataFrame(rows).T.rename_axis(['hold-out', 'input'])
 
 def _ablation(
@@ -259,6 +261,22 @@ def _markdown_table(
     made = '\n\n*`{command}`, commit {commit:.7}.*'.format(**table.attrs) if below and table.attrs else ''
     return text + made
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #c9360b31
+def _holdouts_markdown() -> str: # Markdown
+    "The README's table of quality, the figures of version 0.1 beside today's."
+    now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
+    table = now.xs('before posting', level='input')
+    for name, input in dict(before='before posting', views='with views').items():
+        table = table.join(old.xs(input, level='input').add_prefix(f'{name}_'))
+    table.attrs = now.attrs
+    return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
+        'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f} ({lightgbm_spearman:.2f})',
+        '**alone**': '**{rmse_log1p:.2f}** [{rmse_low:.2f}, {rmse_high:.2f}] ({spearman:.2f})',
+        'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
+        '0.1': '{before_rmse_log1p:.2f} ({before_spearman:.2f})',
+        '0.1, with `views`': '{views_rmse_log1p:.2f} ({views_spearman:.2f})'})
+
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #2ad0cdbf
 def _peers_markdown() -> str: # Markdown
     "The table of peers, each with both columns."
     error = lambda k: f'{{rmse_{k}:.2f}} / {{in_order_rmse_{k}:.2f}}'
@@ -276,20 +294,6 @@ def _parts_markdown() -> str: # Markdown
         'interval score': '{interval_score:.1f}', 'between accounts': '{between:.2f}',
         'within accounts': '{within:.2f}', 'each account alike': '{rmse_by_account:.2f}',
         'right pairs': '{right:.0%}'})
-
-def _holdouts_markdown() -> str: # Markdown
-    "The README's table of quality, the figures of version 0.1 beside today's."
-    now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
-    table = now.xs('before posting', level='input')
-    for name, input in dict(before='before posting', views='with views').items():
-        table = table.join(old.xs(input, level='input').add_prefix(f'{name}_'))
-    table.attrs = now.attrs
-    return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
-        'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f} ({lightgbm_spearman:.2f})',
-        '**alone**': '**{rmse_log1p:.2f}** [{rmse_low:.2f}, {rmse_high:.2f}] ({spearman:.2f})',
-        'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
-        '0.1': '{before_rmse_log1p:.2f} ({before_spearman:.2f})',
-        '0.1, with `views`': '{views_rmse_log1p:.2f} ({views_spearman:.2f})'})
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def bench_likes(

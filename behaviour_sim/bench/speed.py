@@ -60,7 +60,7 @@ def _speed_markdown(
 ) -> str: # Markdown
     "The README's table of speed."
     return _markdown_table(_kept('speed', 'jobs') if jobs is None else jobs, {'job': '{name}',
-        'items': '{n:,.0f}', 'reference': '{against}', 'times as fast': '{ratio:.1f}'})
+        'items': '{n:,.0f}', 'reference': '{against}', 'times as fast': '{ratio:.3g}'})
 
 # %% ../../nbs/9_bench/96_speed.ipynb #5200000b
 @lru_cache(1)

@@ -172,7 +172,7 @@ def bench_text(
 def _text_markdown() -> str: # Markdown
     "The table of the page on writing: each metric with placeholders / without."
     kept = _kept('text', 'against the real text')
-    table = kept.unstack('placeholders')
+    table = kept.unstack('placeholders').loc[kept.droplevel('placeholders').index.unique()]
     table.columns = [f'{metric}_{which}' for metric, which in table.columns]
     table.index, table.attrs = [' · '.join(names) for names in table.index], kept.attrs
     both = lambda k, spec: f'{{{k}_kept:{spec}}} / {{{k}_removed:{spec}}}'
