@@ -110,7 +110,8 @@ def judge(
     return dict(n=len(judged), rmse_log1p=e['rmse_log1p'], spearman=e['spearman'], **in_order, **baselines,
         **_clustered(error, clusters), coverage_90=e['coverage_90'], width=np.mean(high - low),
         interval_score=_interval_score(y, low, high), **_error_parts(judged, error),
-        rmse_likes=e['rmse_likes'], rmse_likes_expm1=e['rmse_likes_expm1'], pairs=pair['pairs'], right=pair['right'])
+        rmse_likes=e['rmse_likes'], rmse_likes_expm1=e['rmse_likes_expm1'],
+        pairs=pair['pairs'], right=pair['right'])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a248d4a4
 def _interval_table(
