@@ -3,11 +3,15 @@
 Two processes take the tests, a file or a notebook at a time, and neither may take the other's core. What costs much
 begins first, so that both end together: `COST` holds rough seconds, to be corrected by `--durations=0`.
 """
+import ctypes
+import gc
 import os
+import sys
 
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'POLARS_MAX_THREADS', 'RAYON_NUM_THREADS'):
     os.environ.setdefault(name, '1')        # before numpy and torch are imported: they read it once
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('RAY_TRAIN_HEALTH_CHECK_INTERVAL_S', '0.2') # Ray Train looks at its workers every 2 seconds
 
 import pytest
 from changed import changed, dependents
@@ -17,19 +21,31 @@ if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, and 300
     os.environ.setdefault('BEHAVIOUR_SIM_SCALE', '1')
 
 #: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
-COST = dict(test_ray=240, test_crash=120, test_content=110, test_images=140, test_site=110, test_cli=85, test_app=70, test_scale=60,
-    test_simulator=70, test_fuzz=50, test_language_models=45, test_plug_in=45, test_speed=40, test_audit=25, test_notebooks=25,
-    test_model_directories=15, test_eda=15) | {
-    '71_ray_train': 125, '70_ray_data': 95, '61_sdxl_lora': 83, '92_likes_quality': 70, '47_simulator': 60, '94_image_quality': 56,
-    '93_text_quality': 49, 'plug_in': 46, '56_simulator': 45, 'scale_out': 45, 'your_own_tweets': 40, '55_retrieval': 36,
-    '80_report': 35, '60_models': 30, '84_cli': 26, 'index': 24, '53_bloom_lora': 22, '82_app': 21, 'draft_a_tweet': 20,
-    '33_embeddings': 20, '96_speed': 19, '45_new_company': 18, '91_peers': 17, '46_known_account': 16, '48_explain': 14,
-    '40_regressors': 13, '95_growth': 13, '72_out_of_core': 12, '34_captioning': 12, 'reproduce_team83': 10, '90_audit': 10}
+#: `test_images` learns the tiny base that notebooks and other tests wait for, so it is among the first
+COST = dict(test_images=240, test_ray=200, test_site=110, test_content=90, test_crash=80, test_cli=70, test_simulator=70, test_app=60, test_fuzz=50,
+    test_scale=45, test_language_models=45, test_speed=40, test_plug_in=30, test_audit=25, test_notebooks=20, test_model_directories=15, test_eda=15) | {
+    '71_ray_train': 105, '70_ray_data': 85, '61_sdxl_lora': 78, '47_simulator': 38, 'scale_out': 35, 'your_own_tweets': 35, '92_likes_quality': 33,
+    '80_report': 30, 'plug_in': 28, '94_image_quality': 26, '60_models': 25, '93_text_quality': 25, '56_simulator': 24, '84_cli': 22, 'index': 20,
+    '55_retrieval': 20, '53_bloom_lora': 17, '82_app': 17, 'draft_a_tweet': 16, '33_embeddings': 15, '96_speed': 14, '91_peers': 14,
+    '45_new_company': 13, '46_known_account': 12, '48_explain': 10, '95_growth': 10, '40_regressors': 9}
+
+#: Functions of the package with a cache that holds models
+KEPT = {'_loaded_encoder', '_shards', '_class_head', '_vocabulary', '_blip2_parts', '_sentence_transformer'}
 
 
 def unit(item) -> str:
     "What goes to a process as a whole: a notebook, or a file of tests."
     return item.callspec.id if item.path.stem == 'test_cells' and hasattr(item, 'callspec') else item.path.stem
+
+
+@pytest.fixture(autouse=True, scope='module')
+def released():
+    "After a file of tests the models that the package keeps loaded are let go, and what is free goes back to the system."
+    yield
+    for module in [m for name, m in sys.modules.items() if name.startswith('behaviour_sim.')]:
+        for name in KEPT & vars(module).keys(): getattr(module, name).cache_clear()
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)
 
 
 def pytest_addoption(parser):

@@ -2,10 +2,10 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from changed import ROOT, dependents, notebooks
 
 # The frame around a notebook: nbdev's own `test_nb`, called as `nbdev_test` calls it
@@ -19,7 +19,7 @@ sys.exit(not test_nb(Path(sys.argv[1]), skip_flags=config.tst_flags.split(), bas
 def run(path: Path, root: Path = ROOT) -> subprocess.CompletedProcess:
     "Run the cells of a notebook."
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run([sys.executable, "-c", RUN, str(path), str(root)], cwd=path.parent, env=env, capture_output=True, text=True, timeout=900)
+    return warm.run(RUN, path, root, cwd=path.parent, env=env, timeout=900)
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
@@ -56,3 +56,13 @@ def test_what_a_change_concerns(tmp_path):
     notebook(tmp_path, "02_c", "def f():\n    from behaviour_sim.b import y"), notebook(tmp_path, "03_d", "#| default_exp d")
     concerned = lambda name: {p.stem for p in dependents({tmp_path/"nbs"/f"{name}.ipynb"}, tmp_path)}
     assert concerned("00_a") == {"00_a", "01_b", "02_c"} and concerned("02_c") == {"02_c"} and concerned("03_d") == {"03_d"}
+
+
+def test_a_notebook_runs_in_a_process_of_its_own(tmp_path):
+    "Forked with the heavy libraries imported, the package not; what one leaves behind, in memory or the environment, no other sees."
+    cells = ("import os, sys\nassert not [m for m in sys.modules if m.startswith('behaviour_sim')]", "assert 'MARK' not in os.environ and not hasattr(sys, 'mark')",
+             "os.environ['MARK'] = '1'; sys.mark = 1")
+    path = notebook(tmp_path, "00_a", *cells)
+    for _ in range(2):
+        done = run(path, tmp_path)
+        assert done.returncode == 0, done.stderr

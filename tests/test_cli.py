@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 
 from behaviour_sim.apps.cli import main
 from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
@@ -28,7 +29,7 @@ def told(*args, cwd=None):
 
 def call(*args, cwd=None, **env):
     "The same in a process, where all that a library writes is on stderr too."
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=600)
+    p = warm.run('from behaviour_sim.apps.cli import main; main()', *args, cwd=cwd, env={**os.environ, **env})
     return p.returncode, p.stdout, p.stderr
 
 
@@ -190,14 +191,14 @@ def test_captions_and_profiles_are_read(place):
 
 
 def test_the_whole_job(tmp_path):
-    code, out, err = call('run', '--preset', 'tiny', '--n', 150, '--pictures', 2, '--out', 'r', cwd=tmp_path)
+    code, out, err = call('run', '--preset', 'tiny', '--n', 100, '--pictures', 2, '--out', 'r', cwd=tmp_path)
     assert (code, err) == (0, '') and 'unseen_company' in out
     assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['generated.csv', 'images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
     assert set(json.loads((tmp_path/'r'/'metrics.json').read_text())['splits']) == {'random', 'unseen_company', 'unseen_time', 'unseen_both'}
 
 
 def test_the_whole_job_on_a_file_with_hostile_tweets(tmp_path):
-    t = sample_tweets(150)
+    t = sample_tweets(100)
     t['content'] = '<script>alert(1)</script> \u202e' + t['content'].astype(str)
     write_tweets(t, tmp_path/'t.csv')
     code, _, err = told('run', '--preset', 'tiny', '--data', 't.csv', '--pictures', 2, '--out', 'r', cwd=tmp_path)

@@ -4,7 +4,7 @@ BEHAVIOUR_SIM_KILLS=50 kills that often; the default is a few, for every day."""
 import ctypes, hashlib, io, json, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
-import pandas as pd, pytest
+import pandas as pd, pytest, warm
 from PIL import Image
 
 from behaviour_sim.core import BadInput, write_atomic
@@ -16,17 +16,18 @@ from test_download import Hostile, answer, debris, encoded
 libc = ctypes.CDLL(None)
 KILLS = int(os.environ.get('BEHAVIOUR_SIM_KILLS', 3))
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals and limits of POSIX')
-CLI = [sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()']
+MAIN = 'from behaviour_sim.apps.cli import main; main()'
 FIT, RUN = ['fit', 't.csv', '--model', 'm', '--preset', 'tiny'], ['run', '--preset', 'tiny', '--n', '100', '--out', 'r', '--pictures', '0']
 
-def begin(args, place, limit=None, **env):
-    "Start the command line in a folder with a cache of its own; `limit` is the largest file it may write, in bytes."
+def begin(args, place, limit=None, held=False, **env):
+    "Start the command line in a folder with a cache of its own; `limit` is the largest file it may write, in bytes; `held`: to what a folder permits."
     def limited():
         import resource
-        if os.geteuid() == 0: libc.prctl(24, 1, 0, 0, 0) # without CAP_DAC_OVERRIDE the superuser, too, is held to what a folder permits
+        if os.geteuid() == 0: libc.prctl(24, 1, 0, 0, 0) # the superuser, too, from the next program on: without CAP_DAC_OVERRIDE
         if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'BEHAVIOUR_SIM_CACHE': str(place/'cache'), 'MPLCONFIGDIR': str(place.parent/'mpl'), **env}
-    return subprocess.Popen([*CLI, *args], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limited)
+    if not limit and not held: return warm.Warm(MAIN, *args, cwd=place, env=env)
+    return subprocess.Popen([sys.executable, '-c', MAIN, *args], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limited)
 
 def finish(p):
     out, err = p.communicate(timeout=300)
@@ -43,6 +44,7 @@ def undisturbed(tmp_path_factory):
     "A folder with t.csv, the model m and how long it took."
     d = tmp_path_factory.mktemp('undisturbed')
     write_tweets(sample_tweets(200), d/'t.csv')
+    warm.run('') # the fork server is up
     start = time.monotonic()
     code, _, err = finish(begin(FIT, d))
     assert (code, err) == (0, ''), err
@@ -108,7 +110,7 @@ print(r.status.eq('ok').all(), r.attempts.max())'''
 def test_download_killed_at_random_moments(tmp_path):
     n = 60 + 20*KILLS
     s = Hostile(routes={str(i): lambda conn, i=i: (time.sleep(.01), conn.sendall(answer(encoded(Image.new('RGB', (8, 8), (i % 256, i//256, 9)), 'PNG')))) for i in range(n)})
-    go = lambda out: subprocess.Popen([sys.executable, '-c', DOWNLOAD, str(tmp_path/out), str(s.port), str(n)], stdout=subprocess.PIPE, text=True)
+    go = lambda out: warm.Warm(DOWNLOAD, tmp_path/out, s.port, n)
     for k in range(KILLS):
         p, before = go('a'), s.calls.total()
         while s.calls.total() == before and p.poll() is None: time.sleep(.002)
@@ -126,7 +128,7 @@ def test_write_atomic_killed_while_it_writes(tmp_path):
     code = "import sys; from behaviour_sim.core import write_atomic\nwhile True:\n  for c in 'ab':\n    with write_atomic(sys.argv[1]) as f: [f.write(c*10_000) for _ in range(300)]"
     target = tmp_path/'f'
     for _ in range(max(2, KILLS)):
-        p = subprocess.Popen([sys.executable, '-c', code, str(target)])
+        p = warm.Warm(code, target)
         while not target.exists(): time.sleep(.005)
         kill_somewhere(p, random.uniform(0, .3))
         text = target.read_text()
@@ -176,7 +178,7 @@ def read_only(d):
 def test_a_place_where_nothing_can_be_written(undisturbed, tmp_path, make, args):
     whole, _ = undisturbed
     target = make(tmp_path)
-    code, out, err = finish(begin([a.format(target) for a in args], whole))
+    code, out, err = finish(begin([a.format(target) for a in args], whole, held=True))
     assert code in (1, 2) and out == '' and err.startswith('behaviour-sim: ') and err.count('\n') == 1 and 'Traceback' not in err, err
     assert not list(tmp_path.glob('ro/*'))
 

@@ -84,14 +84,14 @@ def test_the_facts_of_an_account_do_not_compare_all_pairs():
 
 def test_trees_grow_on_a_part_of_very_many_tweets(monkeypatch):
     "And the part is enough to be nearly as good."
-    tweets = sample_tweets(1500)
-    known, new = tweets.iloc[:1200], tweets.iloc[1200:]
+    tweets = sample_tweets(800)
+    known, new = tweets.iloc[:640], tweets.iloc[640:]
     full = LikesSimulator('tiny').fit(known, quiet=True).evaluate(new, quiet=True)
     seen = []
-    monkeypatch.setattr(new_company._some_rows, '__defaults__', (500,))
+    monkeypatch.setattr(new_company._some_rows, '__defaults__', (260,))
     grow = new_company.LightGBMModel.fit
     monkeypatch.setattr(new_company.LightGBMModel, 'fit', lambda self, X, *a, **k: (seen.append(len(X)), grow(self, X, *a, **k))[1])
     part = LikesSimulator('tiny').fit(known, quiet=True)
     # five models of new companies with habits, five alone, four of new accounts; each tweet with and without text
-    assert len(part.new_company.prior.with_text) == 1200 and max(seen[:14]) <= 1000
+    assert len(part.new_company.prior.with_text) == 640 and max(seen[:14]) <= 520
     assert part.evaluate(new, quiet=True)['rmse_log1p'] < full['rmse_log1p'] + .15
