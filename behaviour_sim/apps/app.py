@@ -359,8 +359,9 @@ def _demo_desk(
     place = cache_dir('app')/content_key(behaviour_sim.__version__, _FORMAT, preset, n,
         steps, seed, _language_model_of(preset))[:16]
     def make(folder):
-        tweets = sample_tweets(n, seed, image_dir=cache_dir('app', 'images'))
-        ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None,
-            steps=steps, rows=400, quiet=quiet).save(folder)
+        with tempfile.TemporaryDirectory() as pictures:
+            tweets = sample_tweets(n, seed, image_dir=pictures)
+            ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None,
+                steps=steps, rows=400, quiet=quiet).save(folder)
     writer = ContentSimulator.load(_made_once(place, make))
     return AppSession(writer.likes, writer, synthetic=True)

@@ -225,8 +225,8 @@ class _Turns:
         seconds:float=_MOST_SECONDS,  # Each of them
     ): self.free, self.waiting, self.most, self.seconds = asyncio.Lock(), 0, most, seconds
 
-    async def take(self, work, gone): # What `work()` gives, done in a thread; None if `await gone()` when its turn comes
-        "Wait, and work; `_Busy` if that would take too long."
+    async def take(self, work, gone):
+        "What `work()` gives in a thread, None if nobody waits (`await gone()`); `_Busy` if it takes long."
         from starlette.concurrency import run_in_threadpool
         if self.waiting >= self.most: raise _Busy
         self.waiting += 1
@@ -276,7 +276,7 @@ def _connection_class():
 def _say_briefly(
     seconds:float=60., # Between two lines
 ):
-    "In a running loop: one line, not a traceback each time, while the system has no descriptor or memory for a connection."
+    "In a running loop: one line, not a traceback each time, while there is no descriptor or memory left."
     loop, last = asyncio.get_running_loop(), [float('-inf')]
     short = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
     def handler(loop, context):
