@@ -9,6 +9,8 @@ __all__ = ['Regressor', 'save_parts', 'load_parts']
 import hashlib, json
 from pathlib import Path
 
+import numpy as np
+
 import behaviour_sim
 from .core import BadInput, content_key, _to_json, sha256_file, write_atomic, write_json
 from .presets import _import_named, _import_path, _load_plugins
@@ -31,6 +33,20 @@ def _write_parts(
     write_json(card | dict(key=content_key(*card.values())), folder/'model.json')
     return folder
 
+# %% ../nbs/04_model_directories.ipynb #04fa11e0
+def _no_constant(name): raise ValueError(f"{name} is no number")
+
+def _is_finite(
+    name:str,   # Of a file
+    data:bytes, # In it
+) -> bool: # False for NaN or infinity
+    "Are the numbers of a safetensors file numbers? Other files are left to what reads them."
+    if not name.endswith('.safetensors'): return True
+    from safetensors.numpy import load
+    try: arrays = load(data)
+    except Exception: return True # other numbers, or no safetensors at all: what reads it will say so
+    return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == 'f')
+
 # %% ../nbs/04_model_directories.ipynb #3a16946c
 def _read_parts(
     folder:str|Path, # A directory written by `_write_parts`
@@ -38,9 +54,10 @@ def _read_parts(
 ) -> tuple: # kind, facts, and file name → bytes
     "Read a directory back; `BadInput` if it is of another kind or a byte of it has changed."
     folder = Path(folder)
-    try: card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
+    try: card = json.loads((folder/'model.json').read_text(encoding='utf-8'), parse_constant=_no_constant)
     except FileNotFoundError: raise BadInput(f"There is no saved model in {folder}") from None
-    except (ValueError, OSError) as e: raise BadInput(f"The model card in {folder} cannot be read") from e
+    except (ValueError, OSError, RecursionError) as e:
+        raise BadInput(f"The model card in {folder} cannot be read") from e
     try:
         found, known, version, facts, sums = (card.get(k) for k in ('kind', 'format', 'version', 'facts',
             'files'))
@@ -55,6 +72,8 @@ def _read_parts(
     files = {n: (folder/n).read_bytes() if (folder/n).is_file() else b'' for n in sums if Path(n).name == n}
     if bad := [n for n, s in sums.items() if hashlib.sha256(files.get(n, b'')).hexdigest() != s]:
         raise BadInput(f"{bad[0]} in {folder} is missing or was changed after it was saved")
+    if bad := [n for n, d in files.items() if not _is_finite(n, d)]:
+        raise BadInput(f"{bad[0]} in {folder} holds what is no number (NaN or infinity): fit it again")
     return found, facts, files
 
 # %% ../nbs/04_model_directories.ipynb #0e566cd9

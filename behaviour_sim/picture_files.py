@@ -6,7 +6,7 @@
 __all__ = ['open_picture']
 
 # %% ../nbs/05_picture_files.ipynb #fdcfa332
-import io, math, os, stat, struct
+import hashlib, io, math, os, stat, struct
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +150,18 @@ def _read_file(
         s = os.fstat(fd)
         if not stat.S_ISREG(s.st_mode): raise _BadPicture('bad_type', 'it is no regular file')
         if s.st_size > max_bytes: raise _BadPicture('too_big', f'more than {max_bytes:,} bytes')
-        with open(fd, 'rb', closefd=False) as f: return f.read(max_bytes + 1)
+        # the files of /proc have no size, and some have no end
+        if not s.st_size: raise _BadPicture('bad_image', 'the file is empty')
+        with open(fd, 'rb', closefd=False) as f: return f.read(s.st_size)
     except OSError: raise _BadPicture('bad_image', 'the file cannot be read') from None
     finally: os.close(fd)
+
+# %% ../nbs/05_picture_files.ipynb #5a1e77c3
+def _picture_sum(
+    path, # A file
+) -> str: # 64 hexadecimal digits
+    "The SHA-256 of a picture's file, which is read as `open_picture` reads it."
+    return hashlib.sha256(_read_file(path, _MAX_BYTES)).hexdigest()
 
 # %% ../nbs/05_picture_files.ipynb #0cb24241
 def open_picture(

@@ -1,10 +1,19 @@
-"""The page to play with: in a real Chromium, and as whoever should not get in meets it."""
+"""The page to play with: in a real Chromium, as whoever should not get in meets it, and under load."""
+import asyncio
+import contextlib
 import http.client
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from browser import chromium, complaints, need_browser, running, settled, type_in, wait
@@ -198,6 +207,168 @@ def test_every_answer_forbids_what_it_did_not_send(port):
         h = ask(port, path, body)[2]
         policy = h['Content-Security-Policy']
         assert "default-src 'none'" in policy and 'unsafe' not in policy and "frame-ancestors 'none'" in policy and h['X-Content-Type-Options'] == 'nosniff', path
+
+
+# --- Too many, too slow, too long ---
+
+from behaviour_sim.apps import app as module, app_page
+from behaviour_sim.apps.app import AppSession
+
+
+class Desk(AppSession):
+    "Answers as slowly as a test wants, without a model."
+    def __init__(self):
+        super().__init__(SimpleNamespace(post_publication=False))
+        self.free, self.begun, self.asked = threading.Event(), threading.Event(), []
+    def about(self): return dict(accounts={})
+    def predict(self, form):
+        self.asked.append(form['content']); self.begun.set(); self.free.wait(30)
+        return dict(likes=1)
+    def hours(self, form): return []
+    def rewrite(self, form): return []
+    def shown(self, name): return dict(picture=name)
+
+
+@contextlib.contextmanager
+def served(desk):
+    "A port with the server of `serve`, in this process."
+    import uvicorn
+    place = socket.create_server(('127.0.0.1', 0))
+    server = uvicorn.Server(module._server_config(module.make_app(desk)))
+    thread = threading.Thread(target=server.run, kwargs=dict(sockets=[place]), daemon=True)
+    thread.start()
+    try: yield place.getsockname()[1]
+    finally:
+        desk.free.set(); server.should_exit = True; thread.join(60); desk.close()
+        assert not thread.is_alive()
+
+
+def in_the_background(n, *args, **kwargs):
+    "Threads that ask, and the list of what they get."
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(ask(*args, **kwargs))) for _ in range(n)]
+    for t in threads: t.start()
+    return threads, got
+
+
+def opened(port, head=b''):
+    s = socket.create_connection(('127.0.0.1', port), 30)
+    s.sendall(head)
+    return s
+
+
+def ended(s):
+    "Wait until the server has closed a connection; what it sent before."
+    try: return b''.join(iter(lambda: s.recv(4096), b''))
+    except ConnectionResetError: return b''
+
+
+POST = b'POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\nx'
+
+
+def test_while_one_is_answered_few_wait_and_the_others_are_told_so():
+    "Pages and invalid drafts are answered meanwhile."
+    desk = Desk()
+    with served(desk) as port:
+        first, got = in_the_background(1, port, body=form())
+        desk.begun.wait(30)
+        others, later = in_the_background(app_page._MOST_WAITING + 6, port, body=form())
+        while len(later) < 6: time.sleep(.01)
+        assert {x[0] for x in later[:6]} == {503} and later[0][2]['Retry-After'] == '1' and 'again' in json.loads(later[0][1])['error']
+        assert ask(port, '/')[0] == ask(port, '/about')[0] == 200 and ask(port, body=form(date='soon'))[0] == 400 and not got
+        desk.free.set()
+        for t in first + others: t.join(60)
+        assert got[0][0] == 200 and {x[0] for x in later} <= {200, 503}
+
+
+def test_what_nobody_waits_for_is_not_computed():
+    desk = Desk()
+    with served(desk) as port:
+        first, _ = in_the_background(1, port, body=form(content='first'))
+        desk.begun.wait(30)
+        for _ in range(3):
+            body = form(content='abandoned').encode()
+            s = opened(port, b'POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
+            assert ask(port, '/')[0] == 200 # by now the draft is in the row
+            s.close()
+        assert ask(port, '/')[0] == 200
+        desk.free.set()
+        first[0].join(60)
+        while ask(port, body=form(content='last'))[0] == 503: time.sleep(.05)
+        assert desk.asked == ['first', 'last']
+
+
+def test_an_unfinished_question_is_given_up(monkeypatch):
+    "A head and a body that never end, more connections than there may be, more pictures at a time than there may be."
+    monkeypatch.setattr(app_page, '_HEAD_SECONDS', .2)
+    with served(Desk()) as port:
+        slow = [opened(port, POST % b'/picture') for _ in range(app_page._MOST_UPLOADS)]
+        while ask(port, '/picture', b'x', Content_Type='application/octet-stream')[0] != 503: time.sleep(.01)
+        for s in slow: s.close()
+        assert ended(opened(port)) == ended(opened(port, b'GET / HT')) == b''
+    monkeypatch.setattr(module, '_read_body', partial(app_page._read_body, seconds=.2))
+    monkeypatch.setattr(app_page, '_HEAD_SECONDS', 60); monkeypatch.setattr(app_page, '_MOST_CONNECTIONS', 20)
+    with served(Desk()) as port:
+        said = ended(opened(port, POST % b'/picture'))
+        assert b' 408 ' in said and b'in time' in said
+        many = [opened(port) for _ in range(60)]
+        for s in many[20:]: ended(s)
+        for s in many: s.close()
+        while True: # until the server has seen them go
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if ask(port, '/')[0] == 200: break
+
+
+def test_few_pictures_are_kept(monkeypatch):
+    monkeypatch.setattr(module, '_MOST_PICTURES', 2)
+    desk = Desk()
+    names = [desk.keep(_jpeg(draw_picture('product', seed=1).resize((64, 64 + i)))) for i in range(4)]
+    assert sorted(p.name for p in desk.folder.iterdir()) == sorted(names[2:])
+    desk.close()
+
+
+SERVE = """
+import os, resource, sys
+sys.path.insert(0, {tests!r})
+from test_app import Desk
+from behaviour_sim.apps.app import serve
+from behaviour_sim.corpus.pictures import draw_picture, _jpeg
+desk = Desk()
+desk.keep(_jpeg(draw_picture('product', seed=1)))
+print(desk.folder, flush=True)
+open_now = len(os.listdir('/proc/self/fd'))
+resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 20, open_now + 20))
+serve(desk, 0)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self/fd'), reason='this system has no /proc')
+def test_descriptors_run_out_and_sigterm_cleans_up():
+    "One line, and the server goes on; a signal ends it with connections open, and nothing of its pictures stays."
+    p = subprocess.Popen([sys.executable, '-c', SERVE.format(tests=str(Path(__file__).parent))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        folder = Path(p.stdout.readline().strip())
+        port = int(re.search(r':(\d+)/', p.stdout.readline())[1])
+        many = [opened(port) for _ in range(40)]
+        line = p.stderr.readline()
+        for s in many: s.close()
+        assert len(list(folder.iterdir())) == 1
+        s = opened(port)
+        p.terminate()
+        out, err = p.communicate(timeout=60)
+        assert line.startswith('behaviour-sim: Too many open files') and err == ''
+        assert p.returncode in (143, -signal.SIGTERM) and not folder.exists()
+        s.close()
+    finally: p.kill(); p.communicate()
+
+
+def test_a_little_load(port):
+    "The small form of `make bench-app`: every question gets the answer that it should."
+    import load
+    found, again = asyncio.run(load.load(port, 2, 30, 5))
+    got = {kind: {status for status, _ in answers} for kind, answers in found.items()}
+    assert got['invalid'] == {400} and got['page'] == {200} and got['valid'] <= {200, 503}, load.table(found, again)
+    assert again < 120
 
 
 # --- Starting it ---

@@ -58,6 +58,21 @@ def kill_somewhere(p, seconds):
     return p.returncode == -signal.SIGKILL
 
 
+def test_a_changed_byte_of_a_checkpoint_is_noticed(tmp_path):
+    "In its weights; the header is in order. The training begins again."
+    import torch
+    from behaviour_sim.text.bloom_lora import _Checkpoint
+    weights = {'a': torch.nn.Parameter(torch.ones(4))}
+    optimiser = torch.optim.AdamW(weights.values())
+    weights['a'].sum().backward(); optimiser.step()
+    point = _Checkpoint(tmp_path, 'key')
+    point.save(weights, optimiser, {'a': weights['a']}, dict(step=1))
+    assert point.load(weights, optimiser)[0] == dict(step=1)
+    whole = point.path.read_bytes()
+    point.path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+    assert point.load(weights, optimiser) is None
+
+
 # --- kill -9 ---
 
 def test_fit_killed_at_random_moments(undisturbed, tmp_path):

@@ -1,6 +1,7 @@
 """Pictures: what the adapters learn, what survives a restart and a reload, and what is said where something is missing."""
-import os, sys
+import os, sys, warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -198,6 +199,25 @@ def test_ranking_gain_is_told_by_the_one_that_did_not_rank():
 
 
 # --- What is missing, and what was changed ---
+
+def test_one_bad_picture_is_one_row(tweets, tmp_path):
+    "A file that is cut off, a pipe and a strip are left out with a line each; only where nothing is left is it an error."
+    cut, strip = tmp_path/'cut.jpg', tmp_path/'strip.png'
+    cut.write_bytes(Path(tweets['image_path'][0]).read_bytes()[:900]); Image.new('L', (20_000, 1)).save(strip); os.mkfifo(tmp_path/'pipe.png')
+    images = [str(cut), tmp_path/'pipe.png', strip, *tweets['image_path'][3:6]]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        fit_image_lora(tweets.head(6), images, replace(SHORT, max_steps=3), tmp_path/'m', quiet=True)
+    assert sorted(str(w.message)[:9] for w in said if 'left out' in str(w.message)) == ['Picture 1', 'Picture 2', 'Picture 3']
+    with pytest.raises(BadInput, match='None of the pictures'): fit_image_lora(tweets.head(3), images[:3], replace(SHORT, max_steps=1), tmp_path/'n', quiet=True)
+
+def test_a_long_picture_is_cut_before_it_is_scaled(monkeypatch):
+    "7,000 by 70 pixels as a whole would be 51,200 by 512."
+    asked, real = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, 'resize', lambda im, size, *args, **kw: asked.append(size) or real(im, size, *args, **kw))
+    x, ids = centre_crop(Image.new('RGB', (7000, 70), 'navy'), 512)
+    assert asked == [(512, 512)] and x.shape == (3, 512, 512) and ids == (70, 7000, 0, 25344, 512, 512)
+
 
 def test_a_changed_byte_is_refused(tweets, tmp_path):
     fit_short(tweets, tmp_path/'m', replace(SHORT, max_steps=2))

@@ -57,6 +57,24 @@ def test_the_signature_of_the_tests_is_right(model):
     sign(model)
     assert [p.read_bytes() for p in files(model)] == before and ContentSimulator.load(model).names
 
+def test_a_model_that_is_no_number_is_refused(model, tmp_path):
+    "NaN in weights and in a card, both with sums that match; and a card that is nested too deep to be read."
+    from safetensors.numpy import load, save
+    for kind in ('weights', 'card', 'deep'):
+        m = tmp_path/kind; shutil.copytree(model, m)
+        card = m/'likes'/'intervals'/'model.json'
+        if kind == 'weights':
+            a = load((m/'likes'/'compression.safetensors').read_bytes())
+            name = next(k for k, v in a.items() if v.dtype.kind == 'f' and v.size)
+            a[name] = a[name].copy(); a[name].flat[0] = np.nan
+            (m/'likes'/'compression.safetensors').write_bytes(save(a)); sign(m)
+        if kind == 'card':
+            c = json.loads(card.read_text()); c['facts']['extra'] = float('nan')
+            c['key'] = content_key(*(c[k] for k in ('kind', 'format', 'version', 'facts', 'files')))
+            card.write_text(json.dumps(c))
+        if kind == 'deep': (m/'model.json').write_text('['*100_000)
+        with pytest.raises(BadInput, match='no number' if kind == 'weights' else 'cannot be read'): Regressor.load(card.parent if kind == 'card' else m)
+
 def test_every_byte_is_guarded(model):
     kinds = {p.suffix for p in files(model)}
     assert {'.json', '.safetensors', '.parquet', '.csv', '.md'} <= kinds and not kinds & {'.pkl', '.pickle', '.joblib', '.pt', '.pth', '.bin', '.npy', '.npz'}

@@ -6,7 +6,8 @@
 __all__ = ['AppSession', 'make_app', 'serve']
 
 # %% ../../nbs/8_apps/82_app.ipynb #34f78f0c
-import contextlib, re, socket, sys, tempfile, threading
+import asyncio, contextlib, re, signal, socket, sys, tempfile, threading
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,8 @@ from ..features.captioning import caption
 from ..text.prompts import build_prompts, tidy_text
 from ..text.metrics import is_degenerate
 from ..text.simulator import ContentSimulator, _language_model_of
-from .app_page import _LOOK, _MARKUP, _SCRIPT
+from .app_page import (_LOOK, _MARKUP, _MOST_CONNECTIONS, _MOST_UPLOADS, _SCRIPT, _Busy,
+    _Guard, _Turns, _connection_class, _read_body, _say_briefly)
 
 # %% ../../nbs/8_apps/82_app.ipynb #bff020d3
 _MOST = dict(company=100, username=50, content=2000, date=20, media=10, caption=500, picture=64) # characters
@@ -54,10 +56,10 @@ def _restored(
     return text
 
 # %% ../../nbs/8_apps/82_app.ipynb #b9576fce
-def _read_draft(
+def _checked_draft(
     form:dict,           # The keys of `_MOST`, each a string; any may be missing
     folder:Path|None=None, # Where pictures are
-) -> pd.DataFrame: # One tweet without likes, its id 'draft'
+) -> dict: # Column → value
     "What was typed, as a tweet; `BadInput` says what cannot be used."
     if not isinstance(form, dict) or (bad := set(form) - set(_MOST)):
         raise BadInput(f"A draft has the parts {', '.join(_MOST)} and no others")
@@ -77,7 +79,12 @@ def _read_draft(
     tweet = dict(id='draft', date=date, content=_as_posted(d['content']),
         username=d['username'] or d['company'], media=_MEDIA[media], caption=d['caption'])
     if d['picture']: tweet['image_path'] = str(_found_picture(folder, d['picture']))
-    return pd.DataFrame([tweet | {'inferred company': d['company']}])
+    return tweet | {'inferred company': d['company']}
+
+def _read_draft(form:dict, folder:Path|None=None # As for `_checked_draft`
+               ) -> pd.DataFrame: # One tweet without likes, its id 'draft'
+    "The same as a table."
+    return pd.DataFrame([_checked_draft(form, folder)])
 
 def _found_picture(
     folder:Path, # Where pictures are
@@ -90,7 +97,7 @@ def _found_picture(
     return folder/name
 
 # %% ../../nbs/8_apps/82_app.ipynb #bae07b79
-_MAX_PICTURE = 10_000_000 # bytes
+_MAX_PICTURE, _MOST_PICTURES = 10_000_000, 100 # bytes; pictures that are kept
 
 def _keep_picture(
     data:bytes,  # A file
@@ -168,8 +175,8 @@ def about(self:AppSession) -> dict: # accounts, cases, day, lead, how, note
 def predict(self:AppSession, form:dict # See `_read_draft`
            ) -> dict: # likes, lower, upper (90 %), case, factors
     "What to expect of a draft, and what moved it."
+    t = _read_draft(form, self.folder)
     with self.lock:
-        t = _read_draft(form, self.folder)
         why = self.sim.explain(t, 'draft', quiet=True).iloc[:-1] # the last row is the prediction
         return dict(self.sim.predict(t, quiet=True).iloc[0][['likes', 'lower', 'upper']],
             case=self.sim.case(normalise_tweets(t))[0],
@@ -179,20 +186,27 @@ def predict(self:AppSession, form:dict # See `_read_draft`
 def hours(self:AppSession, form:dict # See `_read_draft`
          ) -> list: # hour, likes, lower, upper; the best first
     "The draft at every hour of its day."
-    with self.lock:
-        return self.sim.best_time(_read_draft(form, self.folder), 'draft', quiet=True).to_dict('records')
+    t = _read_draft(form, self.folder)
+    with self.lock: return self.sim.best_time(t, 'draft', quiet=True).to_dict('records')
 
 @patch
-def picture(self:AppSession, data:bytes # A file
-           ) -> dict: # picture, caption
-    "Keep a picture, and say what it shows."
+def keep(self:AppSession, data:bytes # A file
+        ) -> str: # Its name
+    "Check a picture and keep it, with the last ones."
+    name = _keep_picture(data, self.folder)
+    kept = sorted(self.folder.iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    for p in kept[:-_MOST_PICTURES]: p.unlink(missing_ok=True)
+    return name
+
+@patch
+def shown(self:AppSession, name:str # From `keep`
+         ) -> dict: # picture, caption, note
+    "What a picture shows, and whether the simulator has learned from pictures."
+    t = pd.DataFrame(dict(id=['draft'], image_path=[str(_found_picture(self.folder, name))]))
     with self.lock:
-        name = _keep_picture(data, self.folder)
-        try:
-            said = caption(pd.DataFrame(dict(id=['draft'], image_path=[str(self.folder/name)])),
-                _preset_of(self.sim.preset).captioner, quiet=True).iloc[0]
+        try: said = caption(t, _preset_of(self.sim.preset).captioner, quiet=True).iloc[0]
         except BadInput: said = '' # no captioner on this machine
-        return dict(picture=name, caption=said)
+    return dict(picture=name, caption=said)
 
 # %% ../../nbs/8_apps/82_app.ipynb #9039876d
 @patch
@@ -212,8 +226,8 @@ def written(self:AppSession,
 def rewrite(self:AppSession, form:dict # See `_read_draft`
            ) -> list: # content, how, likes, lower, upper, change; the most likes first
     "Other versions of a draft, ranked by the likes to expect."
+    t = _read_draft(form, self.folder)
     with self.lock:
-        t = _read_draft(form, self.folder)
         now = self.sim.predict(t, quiet=True).iloc[0]
         typed = form.get('content', '').strip()
         made = {_restored(text, typed): 'written by a language model'
@@ -227,48 +241,7 @@ def rewrite(self:AppSession, form:dict # See `_read_draft`
             change=(p['likes'] + 1)/(now['likes'] + 1)).drop(columns='id')
         return table.sort_values('likes', ascending=False, kind='stable').to_dict('records')
 
-# %% ../../nbs/8_apps/82_app.ipynb #b491e4e8
-_HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer',
-    'Cross-Origin-Resource-Policy': 'same-origin', 'Cross-Origin-Opener-Policy': 'same-origin',
-    'Cache-Control': 'no-store'}
-
-class _Guard:
-    "ASGI middleware: no question from another page, and headers that let the browser trust nothing else."
-    def __init__(self, app): self.app = app
-
-    def why_not(self, h): # Headers → why a question is refused, or ''
-        if h.get('origin', own := f"http://{h.get('host')}") != own or h.get('sec-fetch-site',
-                'same-origin') not in ('same-origin', 'none'):
-            return 'Only this page may ask'
-        if h.get('content-type', '').split(';')[0] not in ('application/json', 'application/octet-stream'):
-            return 'A question is JSON, and a picture is bytes'
-        return ''
-
-    async def __call__(self, scope, receive, send):
-        from starlette.responses import JSONResponse
-        async def told(message):
-            if message['type'] == 'http.response.start':
-                message['headers'] = [*message['headers'],
-                    *((k.encode(), v.encode()) for k, v in _HEADERS.items())]
-            await send(message)
-        if scope['type'] != 'http': return await self.app(scope, receive, send)
-        why = scope['method'] not in ('GET',
-            'HEAD') and self.why_not({k.decode('latin-1'): v.decode('latin-1') for k, v in scope['headers']})
-        await (JSONResponse({'error': why}, 403) if why else self.app)(scope, receive, told)
-
 # %% ../../nbs/8_apps/82_app.ipynb #56b77ac0
-async def _read_body(
-    request,  # A Starlette request
-    most:int, # Bytes
-) -> bytes:
-    "What was sent, as long as it is not too much."
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > most: raise BadInput(f"That is more than {most:,} bytes")
-    return bytes(data)
-
 def _read_form(
     data:bytes, # JSON
 ) -> dict:
@@ -277,6 +250,33 @@ def _read_form(
     try: return json.loads(data)
     except (ValueError, RecursionError): raise BadInput("This is no JSON") from None
 
+def _handler(
+    most:int,  # Bytes of a body
+    seats,     # A semaphore: bodies that arrive at a time
+    steps:list # Pairs: `_Turns` or None, and what is done with what came before, the body first
+): # For Starlette
+    "What answers a question; whatever goes wrong becomes one sentence."
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import JSONResponse
+    def no(status, why, **headers):
+        return JSONResponse({'error': why}, status, {k.replace('_', '-'): v for k, v in headers.items()})
+    async def handler(request):
+        try:
+            if seats.locked(): raise _Busy
+            async with seats: x = await _read_body(request, most)
+            for turns, step in steps:
+                x = await turns.take(partial(step, x), request.is_disconnected) if turns else step(x)
+            return JSONResponse(_to_json(x))
+        except BadInput as e: return no(400, str(e))
+        except _Busy: return no(503, 'Too many questions at once; ask again in a moment', Retry_After='1')
+        except TimeoutError: return no(408, 'The question did not arrive in time', Connection='close')
+        except ClientDisconnect: return no(400, 'The question broke off')
+        except Exception as e:
+            print(f'behaviour-sim: {type(e).__name__}: {ascii(str(e))[1:-1]}', file=sys.stderr)
+            return no(500, 'Something failed; the terminal says what.')
+    return handler
+
+
 # %% ../../nbs/8_apps/82_app.ipynb #7b8bbdd4
 def make_app(
     desk:AppSession, # Who answers
@@ -284,50 +284,68 @@ def make_app(
     "The page, and the questions it may ask."
     _require('starlette', 'app')
     from starlette.applications import Starlette
-    from starlette.concurrency import run_in_threadpool
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
-    def text(what, kind): return lambda request: Response(what, media_type=kind)
-    def answer(ask, read=_read_form, most=100_000):
-        async def handler(request):
-            try:
-                return JSONResponse(_to_json(await run_in_threadpool(lambda data: ask(read(data)),
-                    await _read_body(request, most))))
-            except BadInput as e: return JSONResponse({'error': str(e)}, 400)
-            except Exception as e:
-                print(f'behaviour-sim: {type(e).__name__}: {e}', file=sys.stderr)
-                return JSONResponse({'error': 'Something failed; the terminal says what.'}, 500)
-        return handler
-    pages = {'/': (_MARKUP, 'text/html'), '/look.css': (_LOOK, 'text/css'),
-        '/script.js': (_SCRIPT, 'text/javascript')}
-    questions = {'/predict': answer(desk.predict), '/hours': answer(desk.hours),
-        '/rewrite': answer(desk.rewrite), '/picture': answer(desk.picture, bytes, _MAX_PICTURE)}
-    routes = [Route(at, text(*page)) for at, page in pages.items()] + [Route(at, f, methods=['POST']) for at,
-        f in questions.items()]
+    def sent(response):
+        async def page(request): return response
+        return page
+    def checked(data):
+        _checked_draft(form := _read_form(data), desk.folder)
+        return form
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        _say_briefly()
+        yield
+    turns, decoder = _Turns(), _Turns()
+    drafts, uploads = asyncio.Semaphore(_MOST_CONNECTIONS), asyncio.Semaphore(_MOST_UPLOADS)
+    texts = {'/': (_MARKUP, 'html'), '/look.css': (_LOOK, 'css'), '/script.js': (_SCRIPT, 'javascript')}
+    pages = {at: Response(text, media_type=f'text/{kind}') for at, (text, kind) in texts.items()}
+    pages['/about'] = JSONResponse(_to_json(desk.about()))
+    asked = {f'/{f.__name__}': _handler(100_000, drafts, [(None, checked), (turns, f)])
+        for f in (desk.predict, desk.hours, desk.rewrite)}
+    asked['/picture'] = _handler(_MAX_PICTURE, uploads, [(decoder, desk.keep), (turns, desk.shown)])
+    routes = [*[Route(at, sent(r)) for at, r in pages.items()],
+        *[Route(at, f, methods=['POST']) for at, f in asked.items()]]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=['127.0.0.1', 'localhost'], www_redirect=False)
-    return Starlette(routes=[*routes, Route('/about', lambda r: JSONResponse(_to_json(desk.about())))],
-        middleware=[Middleware(_Guard), hosts])
+    return Starlette(routes=routes, middleware=[Middleware(_Guard), hosts], lifespan=lifespan)
+
 
 # %% ../../nbs/8_apps/82_app.ipynb #938b3cc8
+def _server_config(app): # A uvicorn.Config for what `make_app` gives
+    "How many connections there are, and how the server ends."
+    import uvicorn
+    return uvicorn.Config(app, log_level='critical', access_log=False, backlog=64, http=_connection_class(),
+        ws='none', limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=1)
+
+def _end(number, frame):
+    "A signal that ends the process by way of what has to be cleaned up."
+    raise SystemExit(128 + number)
+
 def serve(
     desk:AppSession,          # Who answers
     port:int=8642,      # 0: any that is free
     opened:bool=False,  # Open a browser?
 ):
-    "Serve the page at 127.0.0.1 until Ctrl-C."
+    "Serve the page at 127.0.0.1 until Ctrl-C or SIGTERM."
     _require('uvicorn', 'app')
     import uvicorn, webbrowser
-    app = make_app(desk)
-    try: place = socket.create_server(('127.0.0.1', port))
-    except (OSError, OverflowError) as e:
-        raise BadInput(f"Port {port} cannot be used ({getattr(e, 'strerror', None) or e}); name another with --port") from None
-    address = f'http://127.0.0.1:{place.getsockname()[1]}/'
-    print(f'{address} (this machine only; Ctrl-C ends it)', flush=True)
-    if opened: webbrowser.open(address)
-    server = uvicorn.Server(uvicorn.Config(app, log_level='warning', access_log=False))
-    with contextlib.closing(desk), contextlib.suppress(KeyboardInterrupt): server.run(sockets=[place])
+    with contextlib.closing(desk), contextlib.suppress(KeyboardInterrupt):
+        if threading.current_thread() is threading.main_thread():
+            for s in signal.valid_signals() & {signal.SIGTERM, getattr(signal, 'SIGHUP', None)}:
+                if signal.getsignal(s) is signal.SIG_DFL: signal.signal(s, _end) # nohup ignores one
+        app = make_app(desk)
+        try: place = socket.create_server(('127.0.0.1', port))
+        except (OSError, OverflowError) as e:
+            why = getattr(e, 'strerror', None) or e
+            raise BadInput(f"Port {port} cannot be used ({why}); name another with --port") from None
+        address = f'http://127.0.0.1:{place.getsockname()[1]}/'
+        print(f'{address} (this machine only; Ctrl-C ends it)', flush=True)
+        if opened: webbrowser.open(address)
+        sys.setswitchinterval(.0005) # pages are sent while a prediction is computed
+        uvicorn.Server(_server_config(app)).run(sockets=[place])
+
 
 # %% ../../nbs/8_apps/82_app.ipynb #525fc022
 def _demo_desk(
@@ -341,8 +359,9 @@ def _demo_desk(
     place = cache_dir('app')/content_key(behaviour_sim.__version__, _FORMAT, preset, n,
         steps, seed, _language_model_of(preset))[:16]
     def make(folder):
-        tweets = sample_tweets(n, seed, image_dir=cache_dir('app', 'images'))
-        ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None,
-            steps=steps, rows=400, quiet=quiet).save(folder)
+        with tempfile.TemporaryDirectory() as pictures:
+            tweets = sample_tweets(n, seed, image_dir=pictures)
+            ContentSimulator(preset, _language_model_of(preset), seed).fit(tweets, minutes=None,
+                steps=steps, rows=400, quiet=quiet).save(folder)
     writer = ContentSimulator.load(_made_once(place, make))
     return AppSession(writer.likes, writer, synthetic=True)

@@ -19,6 +19,7 @@ from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
 from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
+from ..picture_files import open_picture
 from ..text.metrics import _guard_formula
 from ..text.simulator import ContentSimulator, _language_model_of
 from ..data.splits import four_splits
@@ -60,6 +61,7 @@ def run_all(
     _write_table(predictions, out/'predictions.csv')
     if written: _write_table(drafts[['id', 'content']], out/'generated.csv')
     write_json(figures, out/'metrics.json')
+    test = _shown_pictures(test, Path(data).parent if data else out)
     with write_atomic(out/'index.html') as f: f.write(_page(figures, tweets, test, predictions, final.shares(test, quiet=True), drafts, pictures, note))
     return figures
 
@@ -137,12 +139,22 @@ def _thumbnail(
     side:int=150, # Pixels
 ) -> str: # HTML, empty if there is no readable picture
     "A small copy of a picture inside the page."
-    from PIL import Image
-    try: im = Image.open(path).convert('RGB')
-    except (OSError, ValueError, AttributeError, TypeError): return ''
+    try: im = open_picture(path)
+    except BadInput: return ''
     im.thumbnail((side, side))
     f = io.BytesIO(); im.save(f, 'JPEG', quality=78)
     return f'<img class="pic" alt="" src="data:image/jpeg;base64,{base64.b64encode(f.getvalue()).decode()}">'
+
+def _shown_pictures(
+    tweets:pd.DataFrame, # Perhaps with `image_path`
+    home:Path,           # The folder of the data
+) -> pd.DataFrame: # The same; paths that lead out of the folder are None
+    "A table names any file of the machine; a report that is passed on holds none from outside the folder."
+    if 'image_path' not in tweets: return tweets
+    def inside(p):
+        try: return bool(p) and Path(p).resolve().is_relative_to(home.resolve())
+        except (OSError, TypeError, ValueError): return False
+    return tweets.assign(image_path=[p if inside(p) else None for p in tweets['image_path']])
 
 def _tweet_card(
     t:pd.Series, # A tweet

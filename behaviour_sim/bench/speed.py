@@ -20,6 +20,7 @@ from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets
 from ..features.embeddings import embed, _fast_dtype, _loaded_encoder, _minilm_folder, _shards
 from ..features.table import media_features, text_features, time_features
+from ..picture_files import open_picture
 from ..text.generation import speed_table
 from .likes_quality import _keep, _kept, _markdown_table
 from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _real_tweets, _resampled,
@@ -199,9 +200,8 @@ def _one_at_a_time(
     paths:list, # Files of pictures
 ) -> np.ndarray: # (n, 1280) float32
     "EfficientNet-Lite0 on one picture after the other."
-    from PIL import Image
     encode = _loaded_encoder('efficientnet-lite0')
-    return np.concatenate([encode([np.asarray(Image.open(p).convert('RGB'))]) for p in paths])
+    return np.concatenate([encode([np.asarray(open_picture(p))]) for p in paths])
 
 # %% ../../nbs/9_bench/96_speed.ipynb #cd663cd2
 def _image_row(

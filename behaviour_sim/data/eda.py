@@ -12,6 +12,7 @@ import numpy as np, pandas as pd
 from scipy.special import ndtr
 from .cleaning import time_since_last_tweet
 from ..core import PALETTE, BadInput, plot_style
+from ..picture_files import open_picture
 from .media import media_table
 
 # %% ../../nbs/2_data/24_eda.ipynb #83cbaa91
@@ -160,7 +161,7 @@ def _small(ax, # Axes with a drawing
     from IPython.display import Image
     from PIL import Image as Picture
     ax.figure.savefig(f := io.BytesIO(), format='png', dpi=70); plt.close(ax.figure)
-    Picture.open(f).convert('RGB').quantize(colours, kmeans=4,
+    open_picture(f.getvalue()).quantize(colours, kmeans=4,
         dither=Picture.Dither.NONE).save(g := io.BytesIO(), 'PNG', optimize=True)
     return Image(g.getvalue(), alt=ax.get_title(loc='left'))
 

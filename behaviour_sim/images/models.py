@@ -16,6 +16,7 @@ import numpy as np, pandas as pd
 from behaviour_sim.core import (BadInput, cache_dir, content_key, _require, pick_device, progress,
     _registry_entry)
 from ..features.manifest import _made_once
+from ..picture_files import open_picture
 from ..text.language_models import _corpus_tokenizer, _one_thread, _own_seed, _quiet_libraries
 from ..data.media import media_table
 from ..corpus.pictures import _COLOURS, SCENES, _caption_of, draw_picture
@@ -78,13 +79,16 @@ def centre_crop(
     flip:bool=False, # Mirror it
 ) -> tuple: # (3, size, size) float32 array from -1 to 1, and six numbers
     "A square of a picture, and where it was cut."
+    picture = open_picture(picture)
     w, h = picture.size
     scale = size/min(w, h)
     W, H = max(size, round(w*scale)), max(size, round(h*scale))
-    # LANCZOS blurs nothing; 3 is BICUBIC
-    im = picture.convert('RGB').resize((W, H), 1 if (W, H) == (w, h) else 3)
     top, left = (round(x*(a - size)) for x, a in zip(where, (H, W)))
-    x = np.asarray(im.crop((left, top, left + size, top + size)), 'float32').transpose(2, 0, 1)/127.5 - 1
+    # only the square is scaled: a strip as a whole would be large
+    box = (left*w/W, top*h/H, min(w, (left + size)*w/W), min(h, (top + size)*h/H))
+    # LANCZOS blurs nothing; 3 is BICUBIC
+    im = picture.resize((size, size), 1 if (W, H) == (w, h) else 3, box)
+    x = np.asarray(im, 'float32').transpose(2, 0, 1)/127.5 - 1
     if flip: x, left = x[:, :, ::-1], W - size - left
     return np.ascontiguousarray(x), (h, w, top, left, size, size)
 

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np, pandas as pd
+from fastcore.basics import patch
 
 import behaviour_sim
 from ..core import (BadInput, content_key, pick_device, progress, _registry_entry,
-    _require, sha256_file, write_atomic)
+    _require, write_atomic)
 from ..corpus.pictures import contact_sheet
+from ..picture_files import _picture_sum, open_picture
 from ..text.prompts import image_prompt
 from ..model_directories import _read_parts, _write_parts
 from ..text.bloom_lora import _Checkpoint, _learning_rate, plot_loss
@@ -73,41 +75,50 @@ class _Examples:
         if not self.images: raise BadInput("There is no picture to learn from")
         self.prompts = image_prompt(tweets, style)
         self.short = image_prompt(tweets.assign(caption='', content=''), style)
+        self.bad = set() # numbers of pictures that were left out
 
     def __len__(self): return len(self.images)
 
     def picture(self, i:int) -> 'PIL.Image': # RGB
         "One picture, opened; `BadInput` if that fails."
-        from PIL import Image
-        im = self.images[i]
-        if hasattr(im, 'convert'): return im.convert('RGB')
-        try:
-            with Image.open(im) as f: return f.convert('RGB')
-        except (OSError, ValueError, Image.DecompressionBombError) as e:
-            raise BadInput(f"{Path(str(im)).name} is not a picture that can be read") from e
+        return open_picture(self.images[i])
+
+    def usable(self, i:int) -> tuple: # A number, and the picture of that number
+        "Picture i; the next one that can be opened where it cannot."
+        for j in (k % len(self) for k in range(i, i + len(self))):
+            try: return j, self.picture(j)
+            except BadInput as e:
+                if j not in self.bad: warnings.warn(f"Picture {j + 1} of {len(self)} is left out. {e}")
+                self.bad.add(j)
+        raise BadInput("None of the pictures can be used")
 
     def key(self) -> str: # 64 hexadecimal digits
         "The content of everything."
         def one(im):
-            return content_key(f'{im.size}', im.tobytes()) if hasattr(im, 'tobytes') else sha256_file(im)
+            if hasattr(im, 'tobytes'): return content_key(f'{im.size}', im.tobytes())
+            try: return _picture_sum(im)
+            except BadInput: return '' # left out, as `usable` says
         return content_key(self.prompts, [one(im) for im in self.images])
 
-    def step(self, k:int, s:ImageLoraSettings, size:int
-            ) -> tuple: # Pictures (b, 3, size, size), six numbers each (b, 6), prompts, a random generator
-        "What is learned from in step k of all of the training."
-        import torch
-        rng, x, ids, prompts = np.random.default_rng([s.seed, 1, k]), [], [], []
-        for j in range(k*s.batch, (k + 1)*s.batch):
-            epoch, at = divmod(j, len(self))
-            i = np.random.default_rng([s.seed, 2, epoch]).permutation(len(self))[at]
-            u, where = rng.random(3), rng.random(2)
-            if s.center_crop: where = (.5, .5)
-            a, b = centre_crop(self.picture(i), size, where, s.flip and u[0] < .5)
-            x.append(a); ids.append(b)
-            prompt = self.short[i] if u[2] < s.drop_words else self.prompts[i]
-            prompts.append('' if u[1] < s.drop_prompt else prompt)
-        g = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return torch.from_numpy(np.stack(x)), torch.tensor(ids), prompts, g
+# %% ../../nbs/6_images/61_sdxl_lora.ipynb #5e9d0a17
+@patch
+def step(self:_Examples, k:int, s:ImageLoraSettings, size:int
+        ) -> tuple: # Pictures (b, 3, size, size), six numbers each (b, 6), prompts, a random generator
+    "What is learned from in step k of all of the training."
+    import torch
+    rng, x, ids, prompts = np.random.default_rng([s.seed, 1, k]), [], [], []
+    for j in range(k*s.batch, (k + 1)*s.batch):
+        epoch, at = divmod(j, len(self))
+        i = np.random.default_rng([s.seed, 2, epoch]).permutation(len(self))[at]
+        u, where = rng.random(3), rng.random(2)
+        if s.center_crop: where = (.5, .5)
+        i, im = self.usable(i)
+        a, b = centre_crop(im, size, where, s.flip and u[0] < .5)
+        x.append(a); ids.append(b)
+        prompt = self.short[i] if u[2] < s.drop_words else self.prompts[i]
+        prompts.append('' if u[1] < s.drop_prompt else prompt)
+    g = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    return torch.from_numpy(np.stack(x)), torch.tensor(ids), prompts, g
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #93390f57
 @_quiet_libraries('diffusers')
@@ -124,11 +135,12 @@ def heldout_loss(
     g = torch.Generator().manual_seed(seed)
     times = ((torch.arange(n) + .5)/n*len(sched)).long()[torch.randperm(n, generator=g)]
     for a in range(0, n, batch):
-        x, ids = zip(*[centre_crop(ex.picture(i), size) for i in range(a, min(n, a + batch))])
+        at, opened = zip(*[ex.usable(i) for i in range(a, min(n, a + batch))])
+        x, ids = zip(*[centre_crop(im, size) for im in opened])
         with torch.no_grad():
             z = _latents_of(pipe, torch.from_numpy(np.stack(x))).float()
             noise, t = torch.randn(z.shape, generator=g).to(z.device), times[a:a + batch].to(z.device)
-            E, where = _embed_prompts(pipe, ex.prompts[a:a + batch]), torch.tensor(ids, device=z.device)
+            E, where = _embed_prompts(pipe, [ex.prompts[i] for i in at]), torch.tensor(ids, device=z.device)
             total += _denoising_errors(pipe, sched, z, E, where, noise, t).sum().item()
     return total/n
 
@@ -348,9 +360,7 @@ def _load_settings(folder) -> ImageLoraSettings: # Written by `fit_image_lora`
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #446277f6
 def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
     "The mean colour of every picture."
-    from PIL import Image
-    opened = (im if hasattr(im, 'convert') else Image.open(im) for im in pictures)
-    return np.array([np.asarray(im.convert('RGB'), float).mean((0, 1)) for im in opened])
+    return np.array([np.asarray(open_picture(im), float).mean((0, 1)) for im in pictures])
 
 def _told_apart(a, b, real_a, real_b) -> dict: # Pictures of two brands, and real ones: n, auc and p
     "Are the pictures of two brands told apart by the colours of these brands?"

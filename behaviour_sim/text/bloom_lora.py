@@ -116,6 +116,12 @@ def _log_likelihood(
     return out
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #84629974
+def _checkpoint_sum(tensors:dict, story:str) -> str: # Name → tensor; JSON
+    "The SHA-256 of all that a checkpoint holds."
+    import torch
+    raw = lambda t: t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return content_key(story, *[x for k in sorted(tensors) for x in (k, raw(tensors[k]))])
+
 class _Checkpoint:
     "The state of a training, in one file."
     def __init__(self, folder, key:str): self.path, self.key = Path(folder)/'checkpoint.safetensors', key
@@ -129,7 +135,8 @@ class _Checkpoint:
             if p not in optimiser.state: continue
             tensors |= {f'{m}|{k}': optimiser.state[p][m] for m in ('exp_avg', 'exp_avg_sq')}
         tensors = {k: v.contiguous().clone() for k, v in tensors.items()}
-        data = save(tensors, {'story': json.dumps(story), 'key': self.key})
+        story = json.dumps(story)
+        data = save(tensors, {'story': story, 'key': self.key, 'sum': _checkpoint_sum(tensors, story)})
         with write_atomic(self.path, 'wb') as f: f.write(data)
 
     def load(self, weights, optimiser):
@@ -139,9 +146,10 @@ class _Checkpoint:
         if not self.path.is_file(): return None
         try:
             with safe_open(self.path, 'pt') as f:
-                if f.metadata().get('key') != self.key: return None
-                story, tensors = json.loads(f.metadata()['story']), {k: f.get_tensor(k) for k in f.keys()}
-        except Exception: return None # a broken file is as good as none
+                said, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+            if said['key'] != self.key or said['sum'] != _checkpoint_sum(tensors, said['story']): return None
+            story = json.loads(said['story'])
+        except Exception: return None # a damaged file is as good as none
         with torch.no_grad():
             for k, p in weights.items():
                 p.copy_(tensors[f'weight|{k}'])
