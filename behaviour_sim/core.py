@@ -25,7 +25,7 @@ def seed_everything(
 # %% ../nbs/00_core.ipynb #6db98d8a
 def pick_device() -> str: # 'cuda', 'mps' or 'cpu'
     "The best device that torch can use here."
-    import torch
+    torch = _require('torch', 'text')
     if torch.cuda.is_available(): return 'cuda'
     return 'mps' if torch.backends.mps.is_available() else 'cpu'
 

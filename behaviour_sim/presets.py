@@ -9,6 +9,8 @@ __all__ = ['PRESETS', 'Preset', 'register_preset']
 import importlib, importlib.util, os, re
 from dataclasses import asdict, dataclass, field, fields
 
+import numpy as np
+
 from .core import BadInput
 
 # %% ../nbs/03_presets.ipynb #b4d792d2
@@ -31,8 +33,26 @@ PRESETS = {p.name: p for p in (
     Preset('tiny', 'tiny-distilbert', 'tiny-efficientnet', 'tiny-blip2', 'tiny-bloom', 'tiny'),
     Preset('laptop'),
     Preset('paper', 'sentence-transformers/all-mpnet-base-v2', 'openai/clip-vit-base-patch32',
-           'Salesforce/blip2-opt-2.7b', 'bloom-7b1', 'report'))}
+           'Salesforce/blip2-opt-2.7b', 'bloom-7b1', 'report'),
+    Preset('light', 'hashed-words', 'thumbnail', 'conse', None))}
 _BUILT_IN = tuple(PRESETS)
+
+# %% ../nbs/03_presets.ipynb #c926f5a4
+def _hashed_words(
+    texts:list, # str
+) -> np.ndarray: # (n, 256) float32 of length one, zero where there are only stop words
+    "Words hashed to columns."
+    from sklearn.feature_extraction.text import HashingVectorizer
+    hashed = HashingVectorizer(n_features=256, stop_words='english', dtype=np.float32)
+    return hashed.transform(texts).toarray()
+
+def _thumbnails(
+    pictures:list, # (h, w, 3) uint8 arrays
+) -> np.ndarray: # (n, 192) float32 above 0, 8 × 8 pixels of three colours
+    "Pictures as thumbnails."
+    from PIL import Image
+    small = [np.asarray(Image.fromarray(a).resize((8, 8), Image.Resampling.BOX)) for a in pictures]
+    return np.stack(small).reshape(len(small), -1).astype('float32')/255 + .01
 
 # %% ../nbs/03_presets.ipynb #834887eb
 _PLUGINS = [] # names of modules that the user has named and that are imported

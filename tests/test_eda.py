@@ -25,7 +25,7 @@ def check(tweets):
     pd.testing.assert_frame_equal(tweets, before)
     assert tables.keys() == _EDA.keys()
     n = len(tweets)
-    for name in ('accounts', 'weekday', 'hour', 'week', 'media', 'quarter', 'pause', 'long tail'): assert tables[name].tweets.sum() == n, name
+    for name in ('accounts', 'weekday', 'hour', 'week', 'media', 'quarter', 'pause', 'company pause', 'long tail'): assert tables[name].tweets.sum() == n, name
     assert tables['text length'].tweets.sum() == (tweets.content != '').sum()
     assert tables['weekday'].weekday.tolist() == list(_WEEKDAYS) and tables['hour'].hour.tolist() == list(range(24))
     assert tables['week'].weekday.tolist() == [d for d in _WEEKDAYS for _ in range(24)] and tables['pause'].pause.tolist() == list(_PAUSES)

@@ -23,7 +23,7 @@ app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_
 _Data = Annotated[Path, typer.Argument(help='Tweets: .csv, .xlsx or .parquet in the challenge\'s columns.')]
 _Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')]
 _Captions = Annotated[Optional[Path], typer.Option('--captions', help='Table with id, caption: what the pictures show.')]
-_Preset = Annotated[str, typer.Option('--preset', help='Encoders: tiny, laptop or paper.')]
+_Preset = Annotated[str, typer.Option('--preset', help='Encoders: tiny, laptop, paper or light.')]
 _Engine = Annotated[str, typer.Option('--engine', help='Where vectors are computed: local or ray.')]
 _Address = Annotated[Optional[str], typer.Option('--address', help='Of a Ray cluster, such as 10.0.0.1:6379; without it Ray runs on this machine.')]
 _Id = Annotated[str, typer.Option('--id', help='Id of the tweet.')]
@@ -302,6 +302,18 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
 #: Faults of a place that the caller named.
 _CALLERS = PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError
 
+#: Modules that come with an extra.
+_EXTRA_OF = dict.fromkeys(('torch', 'transformers', 'tokenizers', 'peft', 'accelerate', 'gguf', 'sacrebleu',
+    'rouge_score', 'pycocoevalcap'), 'text') | dict(diffusers='image')
+
+def _missing_sentence(
+    e:ModuleNotFoundError, # What was not found
+) -> str:
+    "The module, and the `pip install` that brings it."
+    name = (e.name or '').partition('.')[0]
+    if name not in _EXTRA_OF: return str(e)
+    return f"This needs {name}, which is not installed: pip install 'behaviour_sim[{_EXTRA_OF[name]}]'"
+
 def _os_sentence(
     e:OSError, # What the system refused
 ) -> str:
@@ -321,6 +333,7 @@ def main(
     say = lambda e: print(_printable('behaviour-sim: ' + ' '.join(str(e).split())), file=sys.stderr)
     try: code = app(args, standalone_mode=False) or 0
     except BadInput as e: say(e); code = 2
+    except ModuleNotFoundError as e: say(_missing_sentence(e)); code = 2
     except (typer.Abort, KeyboardInterrupt): say('stopped'); code = 1
     except OSError as e: say(_os_sentence(e)); code = 2 if isinstance(e, _CALLERS) else 1
     except Exception as e:

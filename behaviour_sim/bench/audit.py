@@ -14,6 +14,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 
 from ..core import BadInput, PALETTE, data_dir, plot_style
+from ..data.cleaning import LIGHT_STEPS, REPORT_STEPS, clean_text
 from ..data.tweets import read_tweets
 from ..likes.ensemble import LossWeightedEnsemble
 from ..likes.evaluation import Baselines, likes_metrics, to_log1p
@@ -360,6 +361,30 @@ def plot_changes(
     ax.set(xlabel='change of the RMSE on log1p (below zero is better)')
     ax.invert_yaxis(); ax.grid(axis='y', visible=False)
     return ax
+
+# %% ../../nbs/9_bench/90_audit.ipynb #c5fbfaf9
+#: What is done to the text before it is embedded → names from `CLEAN_STEPS`.
+_CLEANED = {'as posted': (), 'lightly cleaned': LIGHT_STEPS, 'spelling corrected': ('html', 'spelling'),
+    "the report's steps": REPORT_STEPS,
+    "the report's, no spelling": tuple(s for s in REPORT_STEPS if s != 'spelling')}
+
+def _cleaning_rows(
+    audit:Audit,    # The tweets and how they are divided
+    encode,         # A Series of text → (n, d) embedding
+    split='random', # A key of `_SPLITS`
+) -> pd.DataFrame: # By `_CLEANED`: changed (share of texts), rmse_log1p, change, both without account
+    "RMSE log1p of the corrected trees on embeddings of cleaned text."
+    posted, rows = audit.tweets['content'].fillna('').astype('str'), {}
+    for name, steps in _CLEANED.items():
+        content = clean_text(posted, steps)
+        V, row = encode(content), dict(changed=(content != posted).mean())
+        for key, account in (('rmse_log1p', True), ('without_account', False)):
+            pred = audit.trees(replace(_REPAIRED, split=split, account=account), V)
+            row[key] = audit.row('', '', pred, '', split=split)['rmse_log1p']
+        rows[name] = row
+    out = pd.DataFrame(rows).T
+    out.insert(2, 'change', out.rmse_log1p - out.rmse_log1p.iloc[0])
+    return out.assign(change_without_account=out.without_account - out.without_account.iloc[0])
 
 # %% ../../nbs/9_bench/90_audit.ipynb #f8fc80b6
 def _audit_table(

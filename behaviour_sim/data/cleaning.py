@@ -7,9 +7,9 @@ __all__ = ['CLEAN_STEPS', 'REPORT_STEPS', 'LIGHT_STEPS', 'DEFAULT_STEPS', 'clean
            'time_since_last_tweet']
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #884697ad
-import html, re
+import html, math, re
 from functools import lru_cache, reduce
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np, pandas as pd, polars as pl
 
@@ -26,10 +26,11 @@ def _texts(texts):
             na_action='ignore').astype('str').where(s.notna(), '')
 
 def _on_column(texts, *steps):
-    "Apply `steps`, each from a polars column to a polars column, one after the other, and come back. A long column is cut, and worked on by all cores."
+    "Apply `steps`, from a polars column to one, and come back. All cores work on a long column."
     s = pl.Series('text', texts.array.__arrow_array__(), dtype=pl.String) # the same memory, not a copy
     run = lambda e: reduce(lambda x, f: f(x), steps, e)
-    out = run(s) if len(s) < 20_000 else pl.LazyFrame(s).select(run(pl.col('text'))).collect(engine='streaming').to_series()
+    long = lambda: pl.LazyFrame(s).select(run(pl.col('text'))).collect(engine='streaming').to_series()
+    out = run(s) if len(s) < 20_000 else long()
     return pd.Series(out.to_arrow(), index=texts.index, name=texts.name, dtype='str')
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #01f624c7
@@ -102,55 +103,131 @@ def _emoji_to_words(
     "Put an emoji's English name in its place."
     return _each_run(texts, True)
 
-# %% ../../nbs/2_data/22_cleaning.ipynb #ac11bfdd
-_WORD = re.compile(r'([^\w\s#@<&$]*)([a-z]{4,})([^\w\s]*)')
+# %% ../../nbs/2_data/22_cleaning.ipynb #c5067339
+_WORD = re.compile(r"([^\w\s#@<&$]*)([^\W\d_]+(?:['’][a-z]+)?)([^\w\s]*)")
+
+#: Function words of German, French, Spanish, Portuguese, Italian, Dutch, Indonesian, Turkish, Hindi in Latin
+#: letters, Polish, and the Scandinavian languages.
+_FOREIGN = frozenset("""
+    das der dem und nicht ist mit auf fur ein eine wir heute sich auch oder zu le les des et est
+    dans pour avec nous vous une sur pas ce qui que je el los las y de en del con por para lo su
+    esta es muy os um uma com voce nao da em na ao mais il gli che di per non sono questo della
+    nel alla het een van voor naar niet met dat zijn deze onze yang dan untuk ini itu ke dari
+    ada kami dengan jangan akan ve bir bu icin cok ile hai hain ka ki ko mein nahi aur kya bhi
+    toh yeh aap ho hum tha se ne kar bhai jest nie sie jak czy dla och det att som ar jag er til
+    og med ikke vi den av un una""".split())
+_SHARED = frozenset('a i is in of on me we so no do as an am was were he man be'.split()) | _FOREIGN
+
+#: Names and brands that are one typing error away from a word, and words that the dictionary does not know.
+_KEPT = frozenset("""
+    messi ronaldo neymar fifa uefa ipl priya rahul virat kohli dhoni rohit anjali nike puma adidas
+    ikea lidl aldi asda tesco uber lyft kfc nestle oreo lego xbox sony nokia xiaomi huawei oppo
+    vivo asus lexus toyota honda nissan skoda audi gucci prada zara netflix hulu spotify
+    instagram tiktok whatsapp snapchat airbnb paypal zomato swiggy flipkart selfie vlog hashtag
+    emoji meme livestream unboxing preorder crypto fintech esport influencer keto biryani chai
+    masala paneer dont doesnt isnt thats youre yall tonite thru nite wifi jewelry aluminum
+    pajama donut skeptical shoutout merch telecom royale chili specialty cozy plow""".split())
+
+# %% ../../nbs/2_data/22_cleaning.ipynb #2ad9dac8
+def _single(word): return re.sub(r'(.)\1+', r'\1', word)
 
 @lru_cache(1)
-def _symspell():
-    "SymSpell with its packaged dictionary of 82,834 English words."
+def _dictionary():
+    "Word → frequency; SymSpell over the words with single letters; single → words."
     from importlib.resources import files
     from symspellpy import SymSpell
-    sym = SymSpell(max_dictionary_edit_distance=1, prefix_length=7)
+    sym, near = (SymSpell(max_dictionary_edit_distance=d, prefix_length=7) for d in (0, 1))
     sym.load_dictionary(files('symspellpy')/'frequency_dictionary_en_82_765.txt', 0, 1, encoding='utf-8')
-    return sym
+    words, single = {w: n for w, n in sym.words.items() if re.fullmatch('[a-z]+', w)}, {}
+    for w in words: single.setdefault(_single(w), []).append(w)
+    for s, ws in single.items(): near.create_dictionary_entry(s, max(map(words.get, ws)))
+    return words, near, single
 
-def _known(word, words):
-    "Is it in the dictionary, itself or as a plural or in American spelling?"
-    return any(w in words for w in (word, word.removesuffix('s'), word.replace('or', 'our'),
-        word.replace('ter', 'tre')))
+_BRITISH = (('or', 'our'), ('ter', 'tre'), ('yz', 'ys'), ('iz', 'is'), ('og', 'ogue'), ('ense', 'ence'),
+    ('llm', 'lm'), ('ped', 'paed'))
+
+@lru_cache(1<<16)
+def _known(word):
+    "Is it in the dictionary or a list, itself, as a plural or in American spelling?"
+    words = _dictionary()[0]
+    forms = [f for w in (word, word.removesuffix('s'), word.removesuffix('es')) for f in
+        (w, re.sub('l(ing|ed|er|ist|ous)$', r'll\1', w), *(w.replace(a, b) for a, b in _BRITISH))]
+    return word in _FOREIGN or any(f in words or f in _KEPT for f in forms)
+
+# %% ../../nbs/2_data/22_cleaning.ipynb #5e55ff79
+def _typo_cost(a, b):
+    "Weighted Damerau–Levenshtein distance from what was written to what may have been meant."
+    D, vowels = [[0.]*(len(b)+1) for _ in range(len(a)+1)], 'aeiouy'
+    for i, j in list(product(range(len(a)+1), range(len(b)+1)))[1:]:
+        x, y, ways = a[i-1:i], b[j-1:j], []
+        if i: ways.append(D[i-1][j] + (.3 if x == a[i-2:i-1] else 1.2))
+        if j: ways.append(D[i][j-1] + (.3 if y == b[j-2:j-1] else .9))
+        if i and j: ways.append(D[i-1][j-1] + (0 if x == y else .7 if x in vowels and y in vowels else 1.3))
+        if i > 1 and j > 1 and x != y and x == b[j-2] and y == a[i-2]: ways.append(D[i-2][j-2] + .5)
+        D[i][j] = min(ways)
+    odd = 1.5*(a[0] != b[0]) + 1.5*(a[-1] in 'aiou' and a[-1] != b[-1])
+    return max(D[-1][-1] + odd - .7*(a == b[:-1]), 0)
+
+#: What log10 of the frequency, less twice the cost, must reach, by length; 7 stands for longer words too.
+_ENOUGH = {4: 6.3, 5: 5.3, 6: 4.8, 7: 3.9}
 
 @lru_cache(1<<18)
-def _spelt(token):
-    "None for a token that isn't judged, the token itself for a known word, else its correction ('' if there is none)."
+def _correction(word):
+    "The English word that a word of small letters stands for, or None."
     from symspellpy import Verbosity
-    m = _WORD.fullmatch(token)
-    if not m: return None
-    sym = _symspell()
-    if _known(m[2], sym.words): return token
-    found = [s.term for s in sym.lookup(m[2], Verbosity.CLOSEST, max_edit_distance=1)
-        if re.fullmatch('[a-z]+', s.term)]
-    return m[1]+found[0]+m[3] if found else ''
+    if not re.fullmatch('[a-z]{3,}', word) or _known(word): return None
+    words, near, single = _dictionary()
+    found = near.lookup(_single(word), Verbosity.ALL, max_edit_distance=1)
+    found = [w for s in found for w in single[s.term] if len(w) > 2 and w not in _FOREIGN]
+    if len(word) == 3: # only a function word with its letters swapped
+        swapped = [w for w in found if w in _english() and sorted(w) == sorted(word)]
+        return max(swapped, key=words.get, default=None)
+    best, worth = None, _ENOUGH[min(len(word), 7)]
+    for w in sorted(found, key=lambda w: (-words[w], w)):
+        if math.log10(words[w]) < worth: break # not even without a cost
+        if (this := math.log10(words[w]) - 2*_typo_cost(word, w)) > worth: best, worth = w, this
+    return best
 
-# %% ../../nbs/2_data/22_cleaning.ipynb #69012962
+@lru_cache(1)
+def _english():
+    "Function words that English shares with none of the languages above."
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    return ENGLISH_STOP_WORDS - _SHARED
+
+# %% ../../nbs/2_data/22_cleaning.ipynb #07c4715b
+@lru_cache(1<<18)
+def _judge(token):
+    "The token corrected or '', then 0 or 1: English, foreign, known, unknown; None if it is no word."
+    if not (m := _WORD.fullmatch(token)): return None
+    word, fix = m[2].lower().replace('’', "'"), _correction(m[2])
+    if fix and m[2].endswith('in') and m[3][:1] in ("'", '’'): fix = None # goin', with its apostrophe
+    english = word in _english() or fix in _english()
+    foreign = not english and (word in _FOREIGN or not word.isascii())
+    judged = bool(re.fullmatch('[a-z]{4,}', m[2]))
+    known = judged and bool(fix or _known(m[2]))
+    return (m[1]+fix+m[3] if fix else ''), int(english), int(foreign), int(known), int(judged and not known)
+
 def _fix_spelling(
     texts:pd.Series, # Text, before it is lower-cased
 ) -> pd.Series: # Text, same index
-    "Correct English words that are one edit away from a known one."
+    "Correct misspelt words in English text; names, brands, handles and hashtags stay."
     if not len(texts): return texts
     tokens = pl.DataFrame({'row': np.arange(len(texts)),
         'token': pl.Series(texts.to_numpy(dtype=object), dtype=pl.String)})
-    tokens = tokens.with_columns(pl.col('token').str.extract_all(r'[^\s\x1c-\x1f]+')).explode('token').drop_nulls()
-    fixes = {t: _spelt(t) for t in tokens['token'].unique(maintain_order=True) if t.islower()
-        or _WORD.fullmatch(t)}
-    fixes = {t: f for t, f in fixes.items() if f is not None}
-    judged = tokens.filter(pl.col('token').is_in(list(fixes)))
-    unknown, corrected = [t for t, f in fixes.items() if f != t], {t for t,
-        f in fixes.items() if f and f != t}
-    rows = judged.group_by('row').agg(pl.col('token').is_in(unknown).mean().alias('unknown'),
-        pl.col('token').is_in(list(corrected)).any().alias('mend'))
-    rows = rows.filter(pl.col('mend') & (pl.col('unknown') <= .5))['row'].to_numpy()
+    words = pl.col('token').str.extract_all(r'[^\s\x1c-\x1f]+')
+    tokens = tokens.with_columns(words).explode('token').drop_nulls()
+    judged = {t: j for t in tokens['token'].unique() if (j := _judge(t))}
+    fixes = {t: j[0] for t, j in judged.items() if j[0]}
+    if not fixes: return texts
+    columns = ('english', 'foreign', 'known', 'unknown')
+    each = pl.DataFrame([(t, *j[1:], t in fixes) for t, j in judged.items()],
+        schema=['token', *columns, 'fix'], orient='row')
+    n = tokens.join(each, on='token').group_by('row').agg(pl.col(columns).sum(), pl.col('fix').any())
+    en, other = pl.col('english'), pl.col('foreign')
+    is_english = (en > other) | ((en + other == 0) & (pl.col('unknown') <= pl.col('known')))
     out = texts.to_numpy(dtype=object).copy()
-    for i in rows: out[i] = re.sub(r'[^\s\x1c-\x1f]+', lambda m: fixes.get(m[0]) or m[0], out[i])
+    for i in n.filter(pl.col('fix') & is_english)['row']:
+        out[i] = re.sub(r'[^\s\x1c-\x1f]+', lambda m: fixes.get(m[0], m[0]), out[i])
     return pd.Series(out, index=texts.index, name=texts.name, dtype='str')
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #5c6c2eaf
@@ -189,7 +266,9 @@ def _drop_stop_words(
 
 # %% ../../nbs/2_data/22_cleaning.ipynb #ecd0c051
 _blank = r'[\s\x00-\x1f\x7f]'
-def _whitespace(s): return s.str.replace_all(f'[{_blank}--[ ]]{_blank}*| {_blank}+', ' ').str.strip_chars(' ') # a single space, the usual case, is left as it is
+# a single space, the usual case, is left as it is
+def _whitespace(s):
+    return s.str.replace_all(f'[{_blank}--[ ]]{_blank}*| {_blank}+', ' ').str.strip_chars(' ')
 
 def _squeeze_whitespace(
     texts:pd.Series, # Text

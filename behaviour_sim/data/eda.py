@@ -53,9 +53,9 @@ _WEEKDAYS = ('Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday',
 _PAUSES = {'first here': -1, 'under 1 h': 0, '1 to 6 h': 1, '6 to 24 h': 6, '1 to 3 days': 24, '3 to 7 days': 72, '1 to 4 weeks': 168, '4 weeks or more': 672} # Hours from which each counts
 
 def _among(values, names): return values.astype(pd.CategoricalDtype(list(names)))
-def _pause(t):
-    return pd.cut(time_since_last_tweet(t).fillna(-1), [*_PAUSES.values(), np.inf], right=False,
-        labels=list(_PAUSES))
+def _pause(t, by='username'):
+    hours = time_since_last_tweet(t, by=by).fillna(-1)
+    return pd.cut(hours, [*_PAUSES.values(), np.inf], right=False, labels=list(_PAUSES))
 
 def _text_length(tweets:pd.DataFrame, # With `content`
 ) -> pd.Series: # float64 characters, NaN without a text
@@ -68,6 +68,7 @@ _GROUPINGS = {'account': lambda t: t['username'], 'company': lambda t: t['inferr
     'media': _media, 'text length': lambda t: _text_length(t)//20*20,
     'weekday': lambda t: _among(t['date'].dt.day_name(), _WEEKDAYS),
     'hour': lambda t: _among(t['date'].dt.hour, range(24)), 'pause': _pause,
+    'company pause': lambda t: _pause(t, 'inferred company'),
     'year': lambda t: t['date'].dt.year, 'quarter': lambda t: t['date'].dt.to_period('Q').dt.start_time,
     'month': lambda t: t['date'].dt.to_period('M').dt.start_time}
 
@@ -253,16 +254,17 @@ def plot_explained_variance(table:pd.DataFrame, # From `explained_variance`
     ax=None, # Axes to draw on; new ones without
 ): # The axes
     "In-sample R² of each grouping as a bar, the adjusted one as a mark."
+    import seaborn as sns
     ax, t = _axes_for(table, ax, 'r2_log1p', (6.6, 3.3))
     if not len(t): return _nothing_to_show(ax, table)
     names = [f'{f} ({g:,})' for f, g in zip(t.factor, t.groups)]
-    ax.barh(names, t.r2_log1p, color=PALETTE['sky'], label='in-sample R²')
+    sns.barplot(x=t.r2_log1p, y=names, color=PALETTE['sky'], saturation=1, label='in-sample R²', ax=ax)
     ax.plot(t.adjusted_r2_log1p, names, '|', ms=15, mew=2.5, color=PALETTE['black'],
         label='adjusted for the number of groups')
     for n, r in zip(names, t.r2_log1p):
         ax.annotate(f'{r:.0%}' if r >= .1 else f'{r:.1%}', (max(r, 0), n), (6, 0),
             textcoords='offset points', va='center', fontsize=8.5)
-    ax.invert_yaxis(); ax.grid(axis='y', visible=False); ax.legend(loc='lower right'); _percent(ax.xaxis)
+    ax.grid(axis='y', visible=False); ax.legend(loc='lower right'); _percent(ax.xaxis)
     r = t.set_index('factor').r2_log1p
     return _say(ax, table,
         f'In-sample, {r.index[0]} explains {r.iloc[0]:.0%} of the variance, hour {r["hour"]:.1%}',
@@ -301,6 +303,8 @@ def plot_week(table:pd.DataFrame, # From `likes_by(tweets, ['weekday', 'hour'])`
     value:str='within_account', # Or 'median', 'tweets'
 ): # The axes
     "A heat map of the week."
+    import seaborn as sns
+    from matplotlib.colors import LogNorm
     ax, t = _axes_for(table, ax, 'tweets', (6.6, 2.7))
     few = t.tweets < (1 if value == 'tweets' else 5)
     grid = t.assign(**{value: t[value].mask(few)}).pivot(index='weekday', columns='hour',
@@ -308,19 +312,20 @@ def plot_week(table:pd.DataFrame, # From `likes_by(tweets, ['weekday', 'hour'])`
     if not np.isfinite(grid.to_numpy(dtype='float64')).any(): return _nothing_to_show(ax, table)
     ends = np.nanquantile(grid, [0, .5, 1])
     if value == 'within_account': ends = np.max(np.r_[1.1, ends, 1/ends])**np.array([-1, 0, 1])
-    kw = dict(cmap='PuOr_r', norm='log', vmin=ends[0],
-        vmax=ends[-1]) if value == 'within_account' else dict(cmap='cividis')
-    bar = ax.figure.colorbar(ax.imshow(grid, aspect='auto', **kw), ax=ax, pad=.02,
-        label=dict(within_account="multiple of the account's level", tweets='tweets',
-        median='median likes')[value])
-    bar.outline.set_visible(False)
+    kw = (dict(cmap='PuOr_r', norm=LogNorm(ends[0], ends[-1])) if value == 'within_account'
+        else dict(cmap='cividis'))
+    label = dict(within_account="multiple of the account's level", tweets='tweets',
+        median='median likes')[value]
+    sns.heatmap(grid.astype('float64'), ax=ax, cbar_kws=dict(pad=.02, label=label), **kw)
+    bar = ax.collections[0].colorbar
     bar.ax.minorticks_off(); bar.set_ticks(ends, labels=[f'{x:,.3g}' for x in ends])
-    ax.set_yticks(range(7), [d[:3] for d in _WEEKDAYS]); ax.set_xticks(range(0, 24, 3)); ax.grid(False)
+    ax.set_yticks(np.arange(7)+.5, [d[:3] for d in _WEEKDAYS], rotation=0); ax.grid(False)
+    ax.set_xticks(np.arange(0, 24, 3)+.5, range(0, 24, 3), rotation=0)
     top = t.loc[t[value].mask(few).idxmax()]
     most = dict(tweets='Most tweets are posted', within_account='With the account taken out, most likes come',
         median='The highest median is')[value]
     return _say(ax, table, f'{most} on {top.weekday} at {top.hour} h',
-        '' if value == 'tweets' else 'white: fewer than five tweets', xlabel='hour (UTC)')
+        '' if value == 'tweets' else 'white: fewer than five tweets', xlabel='hour (UTC)', ylabel='')
 
 # %% ../../nbs/2_data/24_eda.ipynb #c928d888
 def plot_likes_by(table:pd.DataFrame, # From `likes_by` with one grouping

@@ -55,17 +55,18 @@ def _plot_shares(table:pd.DataFrame, # From `missing_values` or `duplicated_twee
     ax=None, # Axes to draw on; new ones without
 ): # The axes
     "The share of each row as a bar."
+    import seaborn as sns
     ax, t = _axes_for(table, ax, 'share')
     if not len(t): return _nothing_to_show(ax, table)
     top = t.loc[t.share.idxmax()]
-    ax.barh(t.iloc[:, 0], t.share, color=PALETTE['blue'])
+    sns.barplot(x=t.share, y=t.iloc[:, 0].astype(str), color=PALETTE['blue'], saturation=1, ax=ax)
     for n, k, s in zip(t.iloc[:, 0], t.iloc[:, 1], t.share):
         ax.annotate(f'{k:,}' if k else 'none', (s, n), (5, 0), textcoords='offset points',
             va='center', fontsize=8.5, color='#555555')
-    ax.invert_yaxis(); ax.grid(axis='y', visible=False); _percent(ax.xaxis)
+    ax.grid(axis='y', visible=False); _percent(ax.xaxis)
     title = table.attrs['says'].format(share=top.share,
         what=top.iloc[0]) if top.share > 0 else table.attrs['none']
-    return _say(ax, table, title, 'beside the bar: how many', xlabel='share',
+    return _say(ax, table, title, 'beside the bar: how many', xlabel='share', ylabel='',
         xlim=(0, max(t.share.max()*1.15, .01)))
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #4e0ba27f
@@ -104,23 +105,20 @@ def plot_drift(table:pd.DataFrame, # From `monthly_drift`
     ax=None, # Axes to draw on; new ones without
 ): # The axes
     "A heat map of the drift, with the figures in it."
+    import seaborn as sns
     ax, t = _axes_for(table, ax, 'psi', (6.6, 2.8))
     if not len(t): return _nothing_to_show(ax, table)
     t = t.assign(row=t.feature+': '+t.measure)
     psis, values = (t.pivot(index='row', columns='year', values=c).reindex(t.row.unique())
         for c in ('psi', 'value'))
-    im = ax.imshow(psis, aspect='auto', cmap='Blues', vmin=0, vmax=.5)
-    for (i, j), v in np.ndenumerate(values):
-        ax.text(j, i, '–' if np.isnan(v) else f'{v:,.0f}', ha='center', va='center',
-            color='white' if psis.iat[i, j] > .3 else PALETTE['black'])
-    ax.set_xticks(range(psis.shape[1]), psis.columns)
-    ax.set_yticks(range(len(psis)), psis.index); ax.grid(False)
-    bar = ax.figure.colorbar(im, ax=ax, label='PSI', pad=.02, extend='max', ticks=[0, .1, .25, .5])
-    bar.outline.set_visible(False)
+    figures = values.map(lambda v: '–' if np.isnan(v) else f'{v:,.0f}')
+    sns.heatmap(psis, ax=ax, cmap='Blues', vmin=0, vmax=.5, annot=figures, fmt='',
+        cbar_kws=dict(label='PSI', pad=.02, extend='max', ticks=[0, .1, .25, .5]))
+    ax.grid(False); ax.tick_params(axis='y', rotation=0)
     top = t.loc[t.psi.idxmax()]
     says = 'nothing has shifted much: PSI at most' if top.psi < .1 else 'the largest shift has PSI'
     return _say(ax, table, f'Since {t.year.min()} {says} {top.psi:.2f} ({top.feature}, {top.year})',
-        'figure: the measure; colour: shift of the whole distribution')
+        'figure: the measure; colour: shift of the whole distribution', xlabel='', ylabel='')
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #fca43081
 def plot_accounts(table:pd.DataFrame, # From `likes_by(tweets, ['company', 'account'])`
@@ -153,7 +151,8 @@ _EDA = {'beside the report': (_beside_report, None), 'long tail': (likes_tail, p
     'weekday': (partial(likes_by, by='weekday', interval=True), plot_likes_by_hour),
     'hour': (partial(likes_by, by='hour', interval=True), plot_likes_by_hour),
     'week': (partial(likes_by, by=['weekday', 'hour']), plot_week),
-    **{k: (partial(likes_by, by=k), plot_likes_by) for k in ('text length', 'media', 'quarter', 'pause')},
+    **{k: (partial(likes_by, by=k), plot_likes_by)
+        for k in ('text length', 'media', 'quarter', 'pause', 'company pause')},
     'missing values': (missing_values, _plot_shares), 'duplicates': (duplicated_tweets, _plot_shares), 'drift': (monthly_drift, plot_drift)} # name: (table, plot or None)
 
 def plot_eda(tweets:pd.DataFrame|None=None, # In the challenge's columns, with `likes`; None: 20,000 tweets of the embedded synthetic corpus

