@@ -101,6 +101,14 @@ def test_a_tutorial_exports_nothing(path):
     assert not [s for s in code_cells(path) if is_exported(s) or 'default_exp' in s]
 
 
+@named(NUMBERED)
+def test_the_page_of_a_notebook_shows_code(path):
+    "`#| exports` marks the definitions that carry its idea: few, and none larger than a screen."
+    shown = [s for s in code_cells(path) if re.search(r'(?m)^#\|\s*exports\s*$', s)]
+    assert 1 <= len(shown) <= 4
+    assert max(len(lines(s)) for s in shown) <= 40
+
+
 # --- Names ---
 
 def public_names():
