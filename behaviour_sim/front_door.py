@@ -14,8 +14,8 @@ _NAMES = dict(
     four_splits='data.splits',
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',
-    LikesSimulator='likes.explain', ContentSimulator='text.simulator',
-    fit_image_lora='images.sdxl_lora', imagine='images.sdxl_lora', Preset='presets', BadInput='core')
+    LikesSimulator='likes.explain', ContentSimulator='text.simulator', ImageSimulator='images.simulator',
+    Preset='presets', BadInput='core')
 
 # %% ../nbs/02_front_door.ipynb #d418fbac
 _FIRST = dict(ContentSimulator='likes.explain')

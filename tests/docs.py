@@ -13,9 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zlib
+from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -32,7 +35,7 @@ FOLDERS = {
     "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table."),
     "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
     "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets."),
-    "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and draws new ones."),
+    "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and becomes `ImageSimulator`, which draws new ones."),
     "7_scale": ("Scale", "The same jobs on Ray, and trees that read from disk."),
     "8_apps": ("Apps", "The report of a run, the page for drafts, and the command line."),
     "9_bench": ("Benchmarks", "Quality and speed are measured; no other notebook imports these."),
@@ -137,6 +140,7 @@ class Stage:
         front = next(c for c in cells if c["cell_type"] == "raw")
         front["source"] = re.sub(r"(?m)^output-file:.*\n", "", text_of(front))
         known = self.known(nb, page)
+        cells[:] = in_order(cells, self.places_of(page_id(page)))
         for cell in cells:
             if cell["cell_type"] == "markdown":
                 cell["source"] = self.links(text_of(cell), page, known)
@@ -145,9 +149,14 @@ class Stage:
                 if "text/html" in data:
                     data["text/html"] = scoped(align("".join(data["text/html"])))
                 if "text/markdown" in data:
-                    data["text/markdown"] = self.links("".join(data["text/markdown"]), page, known)
+                    text = self.links("".join(data["text/markdown"]), page, known)
+                    data["text/markdown"] = text if SHOWN.search(text_of(cell)) else without_headings(text)
         describe_figures(cells, self.docs)
         return nb
+
+    def places_of(self, page: str) -> dict[str, int]:
+        "The line of every definition of a page's module, by its name."
+        return {d.name: d.line for d in definitions(page)} if page in self.symbols else {}
 
     def known(self, nb: dict, page: Path) -> set[str]:
         "The names a notebook defines or imports."
@@ -191,32 +200,117 @@ class Stage:
         return next((a for a in (anchor, anchor.rpartition(".")[0]) if a in headings), "")
 
     def api(self, contents: list) -> str:
-        "A page that lists every public name with its first line."
-        lines = ["---", "title: API reference", "description: Every public name, by module, with its first line.", "---", ""]
+        "A page that lists every public name, classes with their methods, each with its signature."
+        lines = ["---", "title: API reference", "description: Every public name, by module; classes with their methods.", "---", ""]
         sentences = dict(FOLDERS.values())
         for group in (c for c in contents if isinstance(c, dict)):
             pages = [p for p in (page_id(page_of(Path(c))) for c in group["contents"]) if p in self.symbols]
-            rows = {p: [r for r in documented(p, self.symbols[p]) if self.place(p, r[1].partition("#")[2])] for p in pages}
-            if any(rows.values()):
+            found = {p: [d for d in definitions(p) if d.public and self.place(p, d.name.lower())] for p in pages}
+            if any(found.values()):
                 lines += [f"## {group['section']}", "", sentences[group["section"]], ""]
-            for page in (p for p in pages if rows[p]):
-                lines += self.module_table(page, rows[page])
+            for page in (p for p in pages if found[p]):
+                module = module_of(page)
+                lines += [f"### [{module}]({page}.ipynb) {{#module-{module.replace('.', '-')}}}", ""]
+                lines += [line for d in found[page] for line in self.entry(page, d)]
         return "\n".join(lines)
 
-    def module_table(self, page: str, rows: list[tuple[str, str, str]]) -> list[str]:
-        "A module's heading and the table of its names."
-        module = module_of(page)
-        at = lambda place: f"{page}.ipynb#{self.place(page, place.partition('#')[2])}"
-        head = [f"### [{module}]({page}.ipynb) {{#module-{module.replace('.', '-')}}}", "", "| name | what it is |", "|---|---|"]
-        return head + [f"| [`{n}`]({at(place)}) | {cell_text(doc)} |" for n, place, doc in rows] + [""]
+    def entry(self, page: str, d: "Definition") -> list[str]:
+        "A name of the API page: a link to where it is shown, the first line of its docstring, its signature."
+        link = f"[`{d.name}`]({page}.ipynb#{self.place(page, d.name.lower())})"
+        doc = cell_text(d.doc)
+        code = ["```python", d.signature, "```", ""] if d.signature else []
+        return [f"{link}{': ' if doc else ''}{doc}", "", *code]
+
+
+class Definition(NamedTuple):
+    "A function, a class or a method of a module."
+    name: str       # With its class, such as LikesSimulator.fit
+    line: int       # In the module
+    doc: str        # First line of the docstring
+    signature: str  # As it is written, with the comment behind each parameter; '' for a class without parameters
+    public: bool    # Nothing in its name begins with an underscore
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@lru_cache
+def definitions(page: str) -> list[Definition]:
+    "The functions and classes of a page's module, and after each class its methods, in the order of the source."
+    source = (ROOT / "behaviour_sim" / (module_of(page).replace(".", "/") + ".py")).read_text(encoding="utf-8")
+    lines, found = source.splitlines(), {}
+
+    def add(node: ast.AST, name: str, signature: str) -> None:
+        doc = (ast.get_docstring(node) or "").split("\n")[0]
+        found[name] = Definition(name, node.lineno, doc, signature, not any(p.startswith("_") for p in name.split(".")))
+
+    for node in ast.parse(source).body:
+        if isinstance(node, FUNCTIONS):
+            owner = patched(node)
+            add(node, f"{owner}.{node.name}" if owner else node.name, header(node, lines, bool(owner)))
+        elif isinstance(node, ast.ClassDef):
+            methods = [n for n in node.body if isinstance(n, FUNCTIONS)]
+            first = next((header(n, lines, True).replace("def __init__", node.name, 1) for n in methods if n.name == "__init__"), "")
+            add(node, node.name, first or fields(node, lines))
+            for n in methods:
+                kinds = {ast.unparse(d) for d in n.decorator_list}
+                add(n, f"{node.name}.{n.name}", "" if "property" in kinds else header(n, lines, "staticmethod" not in kinds))
+    return list(found.values())
+
+
+def patched(node: ast.FunctionDef) -> str:
+    "The class that `@patch` gives a function to, or ''."
+    if not any(ast.unparse(d).startswith("patch") for d in node.decorator_list) or not node.args.args:
+        return ""
+    given = node.args.args[0].annotation
+    return ast.unparse(given) if given is not None else ""
+
+
+def header(node: ast.FunctionDef, lines: list[str], method: bool) -> str:
+    "The lines of a function before its body; of a method without `self`."
+    start, first = node.lineno - 1, node.body[0]
+    if first.lineno - 1 > start:
+        part = lines[start:first.lineno - 1]
+    else:
+        part = [lines[start].encode()[:first.col_offset].decode().rstrip()]
+    text = re.sub(r"\n\s*\n", "\n", textwrap.dedent("\n".join(part)).rstrip())
+    return re.sub(r"\((?:self|cls)(?::\s*\w+)?,?[ ]*", "(", text, count=1) if method else text
+
+
+def fields(node: ast.ClassDef, lines: list[str]) -> str:
+    "The fields of a dataclass, as they are written."
+    own = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+    if not own or not any(ast.unparse(d).startswith("dataclass") for d in node.decorator_list):
+        return ""
+    return "\n".join([lines[node.lineno - 1], *lines[own[0].lineno - 1:own[-1].end_lineno]])
 
 
 def documented(page: str, places: dict[str, str]) -> list[tuple[str, str, str]]:
     "The public functions and classes of a page's module, in its order: name, place, first line of the docstring."
-    tree = ast.parse((ROOT / "behaviour_sim" / (module_of(page).replace(".", "/") + ".py")).read_text(encoding="utf-8"))
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found = [(n.name, (ast.get_docstring(n) or "").split("\n")[0]) for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
-    return [(n, places[n], d) for n, d in dict(reversed(found)).items() if n in places][::-1]
+    return [(d.name, places[d.name], d.doc) for d in definitions(page) if d.public and d.name in places and "." not in d.name]
+
+
+SHOWN = re.compile(r"(?m)^show_doc\(([\w.]+)")
+
+
+def in_order(cells: list[dict], lines: dict[str, int]) -> list[dict]:
+    "Cells, those that show several definitions of one source cell in the order of the source; nbdev turns it round."
+    out, run = [], []
+    for cell in [*cells, None]:
+        shown = SHOWN.search(text_of(cell)) if cell is not None and cell["cell_type"] == "code" else None
+        if shown:
+            run.append((lines.get(shown[1], 0), cell))
+            continue
+        out += [c for _, c in sorted(run, key=lambda r: r[0])]
+        run = []
+        out += [cell] if cell is not None else []
+    return out
+
+
+def without_headings(text: str) -> str:
+    "An output's Markdown with its headings as bold lines: they are no part of the page's outline."
+    parts = re.split(r"(?ms)(^```.*?^```)", text)
+    return "".join(p if i % 2 else re.sub(r"(?m)^#{1,6}\s+(.+?)\s*#*$", r"**\1**", p) for i, p in enumerate(parts))
 
 
 def cell_text(doc: str) -> str:
@@ -354,12 +448,13 @@ class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
         self.ids, self.links, self.loads, self.no_alt, self.pictures = set(), [], [], 0, 0
-        self.open_link, self.nested, self.verbatim, self.raw = "", [], 0, []
+        self.open_link, self.nested, self.verbatim, self.raw, self.titles = "", [], 0, [], 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
         self.verbatim += tag in ("pre", "code", "script", "style")
+        self.titles += tag == "h1"
         self.ids.update(filter(None, (a.get("id"), a.get("name") if tag == "a" else None)))
         if tag == "a" and a.get("href") is not None:
             self.links.append(a["href"])
@@ -416,6 +511,8 @@ def faults(site: Path, home: str = "") -> tuple[list[str], dict[str, int]]:
         n["pictures"] += page.pictures
         found += [f"{where}: the link to {url} holds another link" for url in page.nested]
         found += [f"{where}: a link inside a link, shown as it is written: {said!r}" for said in page.raw]
+        if page.titles > 1:
+            found.append(f"{where}: {page.titles} headings of the first order; one of them is in an output")
         if page.no_alt:
             found.append(f"{where}: {page.no_alt} picture(s) without alt text")
     for path in sorted(site.rglob("*.css")):

@@ -1,11 +1,13 @@
 """Pictures: what the adapters learn, what survives a restart and a reload, and what is said where something is missing."""
-import os, sys, warnings
+import os, subprocess, sys, warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 from PIL import Image
+from sklearn.base import clone
 
+from behaviour_sim import presets
 from behaviour_sim.core import BadInput
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import write_tweets
@@ -15,7 +17,9 @@ import torch
 from behaviour_sim.images.models import centre_crop, find_images, _image_row, load_pipeline, _min_snr_weights, _noise_scheduler
 from behaviour_sim.bench.image_quality import ranking_gain, _separation_table
 from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, heldout_loss, imagine, _load_settings, _mean_colours, _told_apart
+from behaviour_sim.images.simulator import ImageSimulator
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = replace(IMAGE_SETTINGS['tiny'], max_steps=200, evaluate_every=100)
 SHORT = replace(TINY, max_steps=6, evaluate_every=2, batch=2, accumulation=2, dropout=.1)
 BRANDS = ['threadmoor', 'trundlerail']
@@ -88,6 +92,57 @@ def test_the_adapter_is_one_that_diffusers_reads(trained):
     names = load(adapter(trained[0]))
     assert {n.split('.')[0] for n in names} == {'unet', 'text_encoder', 'text_encoder_2'} and all('.lora_A.' in n or '.lora_B.' in n for n in names)
     assert any(n.startswith('unet') and 'to_q' in n for n in names)
+
+
+# --- The simulator ---
+
+def test_a_saved_simulator_draws_the_same_in_a_new_process(tweets, tmp_path, monkeypatch):
+    "Loaded by its import path alone, with an image model that a plug-in registers."
+    (tmp_path/'painters.py').write_text('''
+from behaviour_sim.images.models import IMAGE_PRESETS
+from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS
+from dataclasses import replace
+from behaviour_sim.presets import Preset, register_preset
+IMAGE_PRESETS['little'] = dict(IMAGE_PRESETS['tiny'])
+IMAGE_SETTINGS['little'] = replace(IMAGE_SETTINGS['tiny'], preset='little')
+register_preset(Preset('gallery', image_model='little'))
+''')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(presets, '_PLUGINS', [])
+    with pytest.raises(BadInput, match="no preset 'gallery'"): ImageSimulator('gallery').fit(tweets)
+    presets._load_plugins(['painters'])
+    sim = ImageSimulator('gallery', seed=3).fit(tweets.head(30), steps=2, out=tmp_path/'m', quiet=True)
+    assert sim.used.preset == 'little' and sim.n == 27 and sim.names and clone(sim).names is None
+    drawn = [im.tobytes().hex() for im in sim.imagine(tweets.head(2), quiet=True)]
+    code = '''from behaviour_sim.model_directories import Regressor
+import sys; from behaviour_sim.corpus.synthetic import sample_tweets
+sim = Regressor.load('m')
+t = sample_tweets(1500)
+t = t[t['inferred company'].isin(sys.argv[1:])].head(2).reset_index(drop=True)
+print(type(sim).__module__, sim.seed, *[im.tobytes().hex() for im in sim.imagine(t, quiet=True)])'''
+    env = dict(os.environ, BEHAVIOUR_SIM_PLUGINS='painters', PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    p = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *BRANDS], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert p.stdout.split() == ['behaviour_sim.images.simulator', '3', *drawn], p.stderr
+
+def test_training_goes_on_in_the_cache_after_a_stop(tweets, tmp_path, monkeypatch):
+    "The same pictures and settings find the checkpoint again; the ranked pictures are those that are drawn."
+    monkeypatch.setattr('behaviour_sim.images.simulator.cache_dir', lambda *parts: tmp_path.joinpath(*parts))
+    sim = ImageSimulator(settings=SHORT).fit(tweets.head(12), quiet=True)
+    written = (sim.folder/'checkpoint.safetensors').stat().st_mtime_ns
+    again = ImageSimulator(settings=SHORT).fit(tweets.head(12), list(tweets['image_path'].head(12)), quiet=True)
+    assert again.folder == sim.folder and len(list((tmp_path/'image-adapters').iterdir())) == 1
+    assert adapter(again.folder) == adapter(sim.folder) and len(again.history) == len(sim.history)
+    assert ImageSimulator(settings=SHORT, seed=5).fit(tweets.head(12), quiet=True).folder != sim.folder
+
+    class Red:
+        "Likes tweets with red pictures."
+        def predict_log1p(self, t, quiet=None): return np.array([_mean_colours([p])[0, 0]/50 for p in t['image_path']])
+    table = sim.rank(tweets.head(2), Red(), n=3, quiet=True)
+    assert table['id'].tolist() == [i for i in tweets['id'].head(2) for _ in range(3)]
+    red = np.array([_mean_colours([im])[0, 0] for im in table['picture']]).reshape(2, 3)
+    assert (np.diff(red) <= 0).all() and (np.diff(table['likes'].to_numpy().reshape(2, 3)) <= 0).all()
+    drawn = {im.tobytes() for im in sim.imagine(tweets.head(2), n=3, quiet=True)}
+    assert {im.tobytes() for im in table['picture']} == drawn
 
 
 # --- Stop, go on, average ---

@@ -212,6 +212,7 @@ def test_checker_is_content_with_a_good_site(small):
     ('alt="a dot"', 'alt=""', "without alt text"),
     ('<a href="b.html#end">b</a>', '<a href="b.html"><code><a href="b.html#end">b</a></code></a>', "the link to b.html holds another link"),
     ("</body>", "<p>[<code>fit</code>](b.html)</p></body>", "a link inside a link"),
+    ("</body>", "<h1>A model card</h1></body>", "2 headings of the first order"),
     ("</body>", '<script src="//cdn.example/x.js"></script></body>', "from the web"),
     ("<body>", '<body><link rel="stylesheet" href="https://fonts.example/f.css">', "from the web"),
 ])
@@ -289,6 +290,35 @@ def test_the_api_page_names_modules_in_full(site):
     headings = re.findall(r'<h3[^>]*>\s*<a href="([\w/]+)\.html">([\w.]+)</a>', text)
     assert ("2_data/tweets", "data.tweets") in headings and ("4_likes/simulator", "likes.simulator") in headings
     assert ("5_text/simulator", "text.simulator") in headings and len({m for _, m in headings}) == len(headings) > 35
+
+
+def test_the_api_page_lists_classes_with_their_methods(site):
+    "Each with a link to where it is shown, and its signature with the comment behind each parameter."
+    text = (site / "api.html").read_text()
+    for href in ("4_likes/simulator.html#likessimulator.fit", "4_likes/explain.html#likessimulator.explain", "5_text/simulator.html#contentsimulator.generate",
+                 "6_images/simulator.html#imagesimulator.rank", "presets.html#preset", "model_directories.html#regressor"):
+        assert f'href="{href}"' in text, href
+    shown = html.unescape(re.sub(r"<[^>]+>", "", text))
+    rank = re.search(r"ImageSimulator\.rank: Draw several.*?def rank\(\n.*?\n\)[^\n]*", shown, flags=re.S)[0]
+    assert "self" not in rank and re.search(r"n:int=4, +# Pictures of each tweet", rank) and rank.count("\n") < 16
+    assert re.search(r"class Preset:\n +name:str +# As given", shown) and "LikesSimulator.get_params" in shown
+    assert not re.search(r"(?m)^\s*[\w.]*\b_\w+:", re.sub(r"(?s)<pre.*?</pre>", "", text)), "a private name is listed"
+
+
+def test_definitions_of_one_cell_stand_in_their_order(site):
+    "nbdev shows them the other way round."
+    cell = lambda name: dict(cell_type="code", source=f"#| echo: false\nshow_doc({name})")
+    text = dict(cell_type="markdown", source="text")
+    assert docs.in_order([cell("b"), cell("a"), text, cell("c")], dict(a=1, b=5, c=3)) == [cell("a"), cell("b"), text, cell("c")]
+    page = (site / "4_likes/simulator.html").read_text()
+    at = [page.index(f'<h3 id="likessimulator.{n}"') for n in ("predict_log1p", "predict", "expected_likes")]
+    assert at == sorted(at)
+
+
+def test_a_model_card_is_no_heading_of_its_page(site):
+    assert docs.without_headings("# Card\n\n```sh\n# a comment\n```\n\n## Use\n") == "**Card**\n\n```sh\n# a comment\n```\n\n**Use**\n"
+    page = (site / "4_likes/simulator.html").read_text()
+    assert "<strong>Model card: likes simulator</strong>" in page and page.count("<h1") == 1
 
 
 def test_two_pages_of_one_name_are_two_pages(site):

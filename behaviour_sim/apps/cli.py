@@ -194,36 +194,28 @@ def _check_painter(
 ):
     "`BadInput` unless the place is free, or holds an image model or what a stopped training left."
     left = {'checkpoint.safetensors', 'pytorch_lora_weights.safetensors', 'MODEL_CARD.md'}
-    _check_place(folder, 'ImageLora', left | {p.relative_to(folder).as_posix() for p in folder.glob('validation/step-*.png')})
+    _check_place(folder, 'ImageSimulator', left | {p.relative_to(folder).as_posix() for p in folder.glob('validation/step-*.png')})
 
 # %% ../../nbs/8_apps/84_cli.ipynb #5d7ed334
 @app.command('fit-image')
 def _fit_image(data:_Data, model:_Model,
     images:Annotated[Optional[Path], typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]=None,
-    preset:Annotated[str, typer.Option('--preset', help='tiny (two cores), report or sdxl (a GPU and weights of the hub).')]='tiny',
+    preset:Annotated[str, typer.Option('--preset', help='tiny or laptop (two cores), paper or sdxl (a GPU and weights of the hub).')]='tiny',
     steps:Annotated[Optional[int], typer.Option(min=1, help='Updates; the preset has its own number.')]=None,
     seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
     """Learn what the pictures of these brands look like. A training that was stopped goes on where it was.
 
     Example: behaviour-sim fit-image tweets.csv --images pictures --model painter"""
-    from dataclasses import replace
-    import numpy as np
     from behaviour_sim.core import _require
     from behaviour_sim.data.tweets import read_tweets
-    from behaviour_sim.images.models import find_images
-    from behaviour_sim.images.sdxl_lora import fit_image_lora, _image_settings
+    from behaviour_sim.images.simulator import ImageSimulator, _settings_of
     _require('diffusers', 'image')
-    s = _image_settings(preset)
+    _settings_of(preset)
     _check_painter(model)
-    tweets = read_tweets(data)
-    found = find_images(tweets, images)
-    rows = np.flatnonzero([p is not None for p in found])
-    held = np.random.default_rng(seed).permutation(rows)[:min(64, len(rows)//10)]
-    part = lambda at: (tweets.iloc[at].reset_index(drop=True), [found[i] for i in at])
-    known = np.setdiff1d(rows, held)
-    history = fit_image_lora(*part(known), replace(s, seed=seed, max_steps=steps or s.max_steps), model, valid=part(np.sort(held)) if len(held) else None)
-    looks = history['valid_loss'].dropna()
-    _echo(f"{model}: learned from {len(known):,} pictures" + (f"; loss on {len(held)} others {looks.iloc[0]:.4f} before, {looks.iloc[-1]:.4f} after" if len(looks) > 1 else ''))
+    sim = ImageSimulator(preset, seed=seed).fit(read_tweets(data), images, steps, model)
+    looks = sim.history['valid_loss'].dropna()
+    _echo(f"{model}: learned from {sim.n:,} pictures" + (
+        f"; held-out loss {looks.iloc[0]:.4f} before, {looks.iloc[-1]:.4f} after" if len(looks) > 1 else ''))
 
 # %% ../../nbs/8_apps/84_cli.ipynb #a61af198
 def _file_name(
@@ -246,18 +238,16 @@ def _imagine_pictures(data:_Data, model:_Model, out:Annotated[Path, typer.Option
     import pandas as pd
     from behaviour_sim.core import _require, progress, write_atomic
     from behaviour_sim.data.tweets import read_tweets
-    from behaviour_sim.images.models import load_pipeline
     from behaviour_sim.apps.report import _write_table
-    from behaviour_sim.images.sdxl_lora import imagine, _load_settings
+    from behaviour_sim.images.simulator import ImageSimulator
     _require('diffusers', 'image')
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     _check_out(out/'images.csv', data, model)
-    s, tweets, rows = _load_settings(model), read_tweets(data), []
-    pipe = load_pipeline(s.preset, model)
+    sim, tweets, rows = ImageSimulator.load(model), read_tweets(data), []
     for a in progress(range(0, len(tweets), 64), 'tweets'):
         part = tweets.iloc[a:a + 64]
-        for j, im in enumerate(imagine(part, adapter=model, n=n, seed=seed, pipe=pipe, quiet=True)):
+        for j, im in enumerate(sim.imagine(part, n, seed, quiet=True)):
             id = part['id'].iloc[j//n]
             rows.append(dict(id=id, path=_file_name(id) + (f'_{j % n}' if n > 1 else '') + '.png'))
             with write_atomic(out/rows[-1]['path'], 'wb') as f: im.save(f, 'PNG')

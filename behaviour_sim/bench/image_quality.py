@@ -15,27 +15,12 @@ import numpy as np, pandas as pd
 from ..core import BadInput, progress, write_atomic
 from ..corpus.synthetic import sample_tweets
 from .likes_quality import _keep, _kept, _markdown_table, _mean_gain, _two_judges
-from ..likes.simulator import LikesSimulator
 from ..images.models import load_pipeline
 from behaviour_sim.images.sdxl_lora import (IMAGE_SETTINGS, _Examples, fit_image_lora, heldout_loss, imagine,
     _told_apart)
+from ..images.simulator import _image_likes
 
 # %% ../../nbs/9_bench/94_image_quality.ipynb #ebcdc113
-def _image_likes(
-    sim:LikesSimulator,  # Fitted on tweets with `image_path`
-    tweets:pd.DataFrame, # Tweets
-    paths:list,          # n paths for each: those of the first tweet, then those of the second, …
-    quiet:bool|None=None, # No progress bar
-) -> np.ndarray: # (len(tweets), n) log1p likes
-    "What every picture is expected to bring its tweet."
-    n, rest = divmod(len(paths), max(1, len(tweets)))
-    if rest or not n:
-        raise BadInput(f"{len(paths)} pictures cannot be shared out evenly among {len(tweets)} tweets")
-    rows = np.repeat(np.arange(len(tweets)), n)
-    many = tweets.drop(columns='caption', errors='ignore').iloc[rows].reset_index(drop=True)
-    many = many.assign(image_path=[str(p) for p in paths], id=np.arange(len(many)))
-    return sim.predict_log1p(many, quiet=quiet).reshape(len(tweets), n)
-
 def _best_images(
     likes:np.ndarray, # From `_image_likes`
 ) -> np.ndarray: # (n,) positions of the best, the first of equals

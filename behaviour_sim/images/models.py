@@ -13,8 +13,8 @@ from random import Random
 
 import numpy as np, pandas as pd
 
-from behaviour_sim.core import (BadInput, cache_dir, content_key, _require, pick_device, progress,
-    _registry_entry)
+from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
+from ..presets import _registered
 from ..features.manifest import _made_once
 from ..picture_files import open_picture
 from ..text.language_models import _corpus_tokenizer, _one_thread, _own_seed, _quiet_libraries
@@ -33,7 +33,7 @@ def _image_row(
     preset:str, # A key of `IMAGE_PRESETS`
 ) -> dict: # Its row
     "The row of a preset; `BadInput` for an unknown one."
-    return _registry_entry(IMAGE_PRESETS, preset, 'image preset')
+    return _registered(IMAGE_PRESETS, preset, 'image preset')
 
 # %% ../../nbs/6_images/60_models.ipynb #bc884900
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif')

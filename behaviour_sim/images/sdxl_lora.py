@@ -14,8 +14,8 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 import behaviour_sim
-from ..core import (BadInput, content_key, pick_device, progress, _registry_entry,
-    _require, write_atomic)
+from ..core import (BadInput, content_key, pick_device, progress, _require,
+    sha256_file, write_atomic)
 from ..corpus.pictures import contact_sheet
 from ..picture_files import _picture_sum, open_picture
 from ..text.prompts import image_prompt
@@ -60,10 +60,11 @@ IMAGE_SETTINGS = dict(
         evaluate_every=100),
 )
 
-def _image_settings(preset) -> ImageLoraSettings: # A key of `IMAGE_SETTINGS`, or the settings
-    "The settings of a preset; `BadInput` for an unknown one."
+def _image_settings(preset) -> ImageLoraSettings: # A key of `IMAGE_PRESETS`, or the settings
+    "The settings of an image model; those of `ImageLoraSettings` if it has no entry in `IMAGE_SETTINGS`."
     if isinstance(preset, ImageLoraSettings): return preset
-    return _registry_entry(IMAGE_SETTINGS, preset, 'image preset')
+    _image_row(preset)
+    return IMAGE_SETTINGS.get(preset) or ImageLoraSettings(preset)
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #84f22b81
 class _Examples:
@@ -296,7 +297,7 @@ def _fit_image_lora(ex, held, s, out, resume, stop_after, quiet):
 def fit_image_lora(
     tweets:pd.DataFrame,  # Columns as `image_prompt` wants them
     images,               # Their pictures: paths or PIL images
-    preset='tiny',        # A key of `IMAGE_SETTINGS`, or an `ImageLoraSettings`
+    preset='tiny',        # A key of `IMAGE_PRESETS`, or an `ImageLoraSettings`
     out:str|Path='model', # Folder for adapter, card, checkpoint and validation pictures
     valid:tuple=None,     # (tweets, images) to watch
     resume:bool=True,     # Continue from a checkpoint of the same data and settings
@@ -335,6 +336,9 @@ tags: [stable-diffusion-xl, text-to-image, lora]
 **Not for.** Pictures of real people or events, or of brands that are not yours. The licence of the base model applies, and the rights to the training pictures are for whoever trains to clear.
 """
 
+#: The class that loads the folder; its notebook comes after this one.
+_READER = 'behaviour_sim.images.simulator.ImageSimulator'
+
 def _save_adapter(pipe, out, s, story, n): # `n`: pictures learned from
     "Write adapter, model card and manifest, each whole or not at all."
     from peft.utils import get_peft_model_state_dict
@@ -351,11 +355,13 @@ def _save_adapter(pipe, out, s, story, n): # `n`: pictures learned from
         encoders='both text encoders adapted' if s.text_encoders else 'text encoders frozen',
         loss=f'{looks[0]:.4f} before, {looks[-1]:.4f} after.' if len(looks) > 1 else 'not measured.')
     files = {'pytorch_lora_weights.safetensors': data, 'MODEL_CARD.md': _IMAGE_CARD.format(**facts).encode()}
-    _write_parts(out, 'ImageLora', dict(settings=asdict(s), step=step, n=n), files)
+    _write_parts(out, _READER, dict(settings=asdict(s), step=step, n=n), files)
 
 def _load_settings(folder) -> ImageLoraSettings: # Written by `fit_image_lora`
     "The settings of an adapter; `BadInput` if a byte of its folder has changed."
-    return ImageLoraSettings(**_read_parts(folder, 'ImageLora')[1]['settings'])
+    kind, facts, _ = _read_parts(folder)
+    if 'settings' not in facts: raise BadInput(f"{folder} holds a {kind}, not an image adapter")
+    return ImageLoraSettings(**facts['settings'])
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #446277f6
 def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
