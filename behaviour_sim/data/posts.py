@@ -15,7 +15,8 @@ from ..core import BadInput
 from .post_files import _opened
 from .tweets import TWEET_COLUMNS, TweetFile, _EXPECTED, _REQUIRED, _shown, read_tweets
 from .values import (_COLUMN_NAMES, _COUNTS, _LINKS, _TWEETS_ONLY, _choose_columns, _column_key,
-    _count, _date_parts, _handle, _has_time, _id_text, _is_blank, _is_day_first, _is_missing, _media_text, _moment,
+    _count, _date_parts, _ends_in_zeros, _handle, _has_time, _id_text, _is_blank, _is_day_first, _is_missing,
+    _media_text, _moment,
     _nearest, _post_type, _rounded, _snowflake_time, _source_of, _time_zone)
 
 # %% ../../nbs/2_data/29_posts.ipynb #3a76170f
@@ -94,9 +95,8 @@ def _read_ids(
     cells = t[column] if column else pd.Series('', t.index)
     read = [_id_text(x) for x in cells]
     ids = [i for i, _ in read]
-    long = [i for i in ids if re.fullmatch('[0-9]{16,}', i)]
-    zeros = bool(long) and all(not i[15:].strip('0') for i in long) # all of them end after fifteen digits
-    lost = [l or zeros and i in long for i, l in read]
+    zeros = _ends_in_zeros(ids)
+    lost = [l or zeros and len(i) > 15 and i.isdigit() for i, l in read]
     moments = [_snowflake_time(str(int(x)) if isinstance(x, float) and x == x and abs(x) >= 1e15 else i)
         for x, i in zip(cells, ids)]
     for n, row in enumerate(t.index):
@@ -130,9 +130,9 @@ def _day_comes_first(
     near = lambda first: all(abs(_moment(p, first, None) - m) < datetime.timedelta(days=2) for p, m in known)
     if known and near(True) != near(False): return near(True)
     at = next(i for i, p in enumerate(parts) if isinstance(p, dict) and p.get('a'))
-    raise file.fault(f'{_shown(file.tweets[column].iloc[at])} may begin with the day or with the month, and no '
-        'date of the file proves which; convert has --day-first and --month-first (in Python day_first).',
-        column=column)
+    cell = _shown(file.tweets[column].iloc[at])
+    raise file.fault(f'{cell} may begin with the day or with the month, and no date of the file proves which; '
+        'convert has --day-first and --month-first (in Python day_first).', column=column)
 
 def _read_dates(
     file:TweetFile, # With its cells
@@ -209,9 +209,11 @@ def _read_strictly(path, need_likes:bool): # Tweets, or None
     except BadInput: return None
     ids = t['id']
     if suffix == '.xlsx' and ids.dtype == 'int64' and (ids.abs() >= 10**15).any(): return None
+    if _ends_in_zeros(ids): return None
     if ids.dtype != 'int64' and ids.map(lambda i: bool(_rounded(i)) or i[:1] in ("'", '=')).any(): return None
     if suffix != '.parquet' and 'likes' in t and (t['likes'].dropna() % 1 != 0).any(): return None
-    empty = {c for c in ('content', 'media', 'likes') if c not in t or c != 'likes' and not (t[c] != '').any()}
+    blank = lambda c: c not in t or c != 'likes' and not (t[c] != '').any()
+    empty = [c for c in ('content', 'media', 'likes') if blank(c)]
     if {_column_key(c) for c in t if c not in TWEET_COLUMNS} & {a for c in empty for a in _COLUMN_NAMES[c]}:
         return None # they stand under another name
     known = bool((t['date'] != t['date'].dt.normalize()).any())

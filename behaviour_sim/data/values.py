@@ -34,7 +34,8 @@ def _bare(
 
 def _is_blank(x): # Any cell
     "Whether a cell holds no value: empty, or a word for nothing."
-    return _is_missing(x) or isinstance(x, str) and _bare(x).lower() in _NOTHING
+    if not isinstance(x, str): return _is_missing(x)
+    return not x or len(x) < 30 and _bare(x).lower() in _NOTHING or not x.strip()
 
 # %% ../../nbs/2_data/27_values.ipynb #a5742181
 _count_form = re.compile(r"([0-9]{1,3}(?:([, '’_])[0-9]{3}(?:\2[0-9]{3})*)|[0-9]{1,15})"
@@ -169,6 +170,11 @@ def _time_zone(
 # %% ../../nbs/2_data/27_values.ipynb #9ddb05ad
 _rounded = re.compile(r'[0-9](?:[.,][0-9]+)?e\+?[0-9]{2}', re.I).fullmatch
 
+def _ends_in_zeros(ids) -> bool: # Texts
+    "Whether all long ids end after fifteen digits, as a spreadsheet leaves them."
+    long = [i for i in map(str, ids) if re.fullmatch('[0-9]{16,}', i)]
+    return bool(long) and all(not i[15:].strip('0') for i in long)
+
 def _id_text(
     x, # A cell
 ): # The id, '' where there is none; and whether a spreadsheet has rounded it
@@ -204,12 +210,17 @@ def _handle(
     if m := _profile(s): return '' if m[1].lower() in _NO_NAMES else m[1]
     return '' if re.match('(?i)https?://', s) else s.removeprefix('@').strip()
 
-# %% ../../nbs/2_data/27_values.ipynb #bb018495
+# %% ../../nbs/2_data/27_values.ipynb #2cd3529f
+_AMOUNTS = 'durationmillis', 'durationms', 'bitrate', 'viewcount' # Archives have them as text
+
 def _small_keys(x): # Anything of a JSON file
     "The same with keys in small letters without `_`, as the reader of media wants them."
     if hasattr(x, 'tolist'): x = x.tolist()
     if isinstance(x, (list, tuple)): return [_small_keys(i) for i in x]
-    if isinstance(x, dict): return {str(k).replace('_', '').lower(): _small_keys(v) for k, v in x.items()}
+    if isinstance(x, dict):
+        out = {str(k).replace('_', '').lower(): _small_keys(v) for k, v in x.items()}
+        amounts = {k: out[k] for k in _AMOUNTS if re.fullmatch('[0-9]{1,15}', str(out.get(k)))}
+        return out | {k: float(v) for k, v in amounts.items()}
     return float(x) if isinstance(x, (int, float)) and not isinstance(x, bool) else x
 
 def _item_notation(
@@ -249,7 +260,7 @@ def _media_text(
     if isinstance(x, str):
         s = x.strip()
         if s.lower() in _NOTHING: return ''
-        if s[:1] not in ('[', '{') or parse_media(s)['kind'] != 'error': return s
+        if s[:1] not in ('[', '{'): return s
         try: x = json.loads(s)
         except (ValueError, RecursionError): return s
     try: items = [_item_notation(i) for i in _listed(_small_keys(x)) if i]
@@ -343,5 +354,6 @@ def _choose_columns(
     for target, aliases in _COLUMN_NAMES.items():
         here = [keys[a] for a in aliases if a in keys and keys[a] not in chosen.values()]
         if target in chosen or not here: continue
-        chosen[target] = next((c for c in here if not file.tweets[c].map(_is_blank).all()), here[0])
+        full = (c for c in here if not all(map(_is_blank, file.tweets[c])))
+        chosen[target] = next(full, here[0])
     return chosen
