@@ -344,12 +344,15 @@ def test_folders_and_missing_files(tmp_path):
     with pytest.raises(BadInput, match='no data/tweets.js'): read_posts(tmp_path)
 
 
-def test_a_member_that_unpacks_to_too_much_is_not_read(tmp_path, monkeypatch):
-    "Judged by its entry, before anything is unpacked."
+def test_members_that_unpack_to_too_much_are_not_read(tmp_path, monkeypatch):
+    "Judged by their entries, one by one and together, before anything is unpacked."
+    with zipfile.ZipFile(tmp_path/'a.zip', 'w') as z:
+        for n in range(3): z.writestr(f'data/tweets-part{n}.js', random.Random(n).randbytes(1000))
     monkeypatch.setattr(zipfile.ZipFile, 'open', lambda *_, **__: pytest.fail('it was opened'))
-    with zipfile.ZipFile(tmp_path/'a.zip', 'w', zipfile.ZIP_DEFLATED) as z: monkeypatch.undo(); z.writestr('data/tweets.js', ZEROS)
-    monkeypatch.setattr(post_files, '_decoded', lambda *_: pytest.fail('it was read'))
-    with pytest.raises(BadInput, match='would unpack'): read_posts(tmp_path/'a.zip')
+    monkeypatch.setattr(post_files, '_MAX_UNPACKED', 2500)
+    with pytest.raises(BadInput, match='more than 1 GB'): read_posts(tmp_path/'a.zip')
+    monkeypatch.setattr(post_files, '_MAX_UNPACKED', 500)
+    with pytest.raises(BadInput, match='would unpack|more than'): read_posts(tmp_path/'a.zip')
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

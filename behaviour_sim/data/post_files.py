@@ -308,6 +308,8 @@ def _archive(file:TweetFile, more=()) -> pd.DataFrame:
         tables = [n for n in names if _table_name(n)]
         if len(tables) != 1: raise file.fault('there is no data/tweets.js in it, and no single table.')
         return _cells(file, read(tables[0]), more)
+    if z and sum(z.getinfo(n).file_size for n in parts) > _MAX_UNPACKED:
+        raise file.fault('its posts would unpack to more than 1 GB.')
     for n in parts:
         tree = _json_tree(file, _decoded(file, read(n)))
         if _member(n)[1] == 'account':

@@ -131,7 +131,7 @@ def _day_comes_first(
     if known and near(True) != near(False): return near(True)
     at = next(i for i, p in enumerate(parts) if isinstance(p, dict) and p.get('a'))
     cell = _shown(file.tweets[column].iloc[at])
-    raise file.fault(f'{cell} may begin with the day or with the month, and no date of the file proves which; '
+    raise file.fault(f'{cell} may begin with the day or with the month, and no date proves which; '
         'convert has --day-first and --month-first (in Python day_first).', column=column)
 
 def _read_dates(
