@@ -10,7 +10,7 @@ from importlib import import_module
 
 # %% ../nbs/02_front_door.ipynb #5f1c17a8
 _NAMES = dict(
-    read_tweets='data.tweets', sample_tweets='corpus.synthetic', draft='data.drafts',
+    read_posts='data.posts', read_tweets='data.tweets', sample_tweets='corpus.synthetic', draft='data.drafts',
     four_splits='data.splits',
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',

@@ -116,7 +116,7 @@ def test_a_file_that_is_not_there(place, command):
     for ask in (call, told): refused(ask(*command, cwd=place), 'none.csv')
 
 
-BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-company': lambda t: t.drop(columns='inferred company'), 'negative': lambda t: t.assign(likes=-1),
+BROKEN = {'no-likes': lambda t: t.drop(columns='likes'), 'no-account': lambda t: t.drop(columns='username'), 'negative': lambda t: t.assign(likes=-1),
     'bad-date': lambda t: t.assign(date='soon'), 'twice': lambda t: t.assign(id=1), 'empty': lambda t: t.iloc[:0]}
 
 

@@ -13,14 +13,14 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .terminal import (_check_out, _check_place, _echo, _print_table, _printable, _read_table,
-    _save_model, _write_anything)
+from .terminal import (_check_out, _check_place, _column_pairs, _echo, _print_table, _printable,
+    _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
 
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help='Predict what social media posts will do before they are posted, and write the posts.')
 
-_Data = Annotated[Path, typer.Argument(help='Tweets: .csv, .xlsx or .parquet in the challenge\'s columns.')]
+_Data = Annotated[Path, typer.Argument(help='Posts: the challenge\'s columns, or an export of any program that convert reads; - is standard input.')]
 _Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')]
 _Captions = Annotated[Optional[Path], typer.Option('--captions', help='Table with id, caption: what the pictures show.')]
 _Preset = Annotated[str, typer.Option('--preset', help='Encoders: tiny, laptop, paper or light.')]
@@ -35,14 +35,23 @@ def _before(plugin:Annotated[Optional[list[str]], typer.Option('--plugin', help=
     from behaviour_sim.presets import _load_plugins
     _load_plugins(plugin or ())
 
-def _read_posts(path:Path, **kwargs):
-    "Tweets, with a line about media that could not be read; None for no path."
-    if path is None: return None
-    from behaviour_sim.data.media import _media_report, media_table
-    from behaviour_sim.data.tweets import read_tweets
-    tweets = read_tweets(path, **kwargs)
-    if 'media' in tweets and (said := _media_report(media_table(tweets['media']))): _echo(f'{path}: {said}', err=True)
-    return tweets
+# %% ../../nbs/8_apps/84_cli.ipynb #9e0a0011
+@app.command('convert')
+def _convert(data:Annotated[Path, typer.Argument(metavar='IN', help='An export, an archive (.zip or folder), any table of posts; - is standard input.')],
+    out:Annotated[Path, typer.Option('--out', help='Where the posts go: .csv, .xlsx or .parquet.')],
+    account:Annotated[Optional[str], typer.Option('--account', help='Whose posts they are where the file does not say; where it does, only these are kept.')]=None,
+    company:Annotated[Optional[str], typer.Option('--company', help='Their brand; without it what the file says, else the account.')]=None,
+    columns:Annotated[Optional[str], typer.Option('--columns', help='What cannot be recognised: date=created_at,likes=favorite_count')]=None,
+    tz:Annotated[str, typer.Option('--tz', help='Zone of dates that name none, such as Europe/Berlin.')]='UTC',
+    replies:Annotated[bool, typer.Option('--replies', help='Keep replies, too.')]=False,
+    day_first:Annotated[Optional[bool], typer.Option('--day-first/--month-first', help='What 4/3/2021 means where no date of the file proves it.')]=None):
+    """Read an export of any program into the challenge's columns.
+
+    Example: behaviour-sim convert archive.zip --out posts.parquet"""
+    _check_out(out, data)
+    posts = _read_posts(data, account=account, company=company, columns=_column_pairs(columns), tz=tz, replies=replies, day_first=day_first)
+    _write_posts(posts, out)
+    _echo(f"{out}: {len(posts):,} posts")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #4cab8ac5
 @app.command('fit')
@@ -142,7 +151,8 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
 @app.command('generate')
 def _generate(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out', help='Where the texts go: .csv, .xlsx or .parquet.')], captions:_Captions=None,
     n:Annotated[int, typer.Option(min=1, help='Drafts of the language model for each tweet.')]=1,
-    source:Annotated[str, typer.Option('--source', help='mixed, lm or retrieval.')]='mixed'):
+    source:Annotated[str, typer.Option('--source', help='mixed, lm or retrieval.')]='mixed',
+    format:Annotated[str, typer.Option('--format', help='csv: id, content; buffer or hootsuite: what these programs take, with the dates of DATA.')]='csv'):
     """Write tweets: id, content, one row for each row of DATA in the same order. Texts in DATA are not looked at.
 
     Example: behaviour-sim generate plan.csv --model writer --out drafts.csv"""
@@ -152,7 +162,8 @@ def _generate(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out'
     _check_out(out, data, model, captions)
     sim, tweets = ContentSimulator.load(model), _read_posts(data)
     table = sim.generate(tweets, _read_table(captions, ('id', 'caption')), n=n, source=source)[['id', 'content']]
-    _write_table(table, out)
+    if format == 'csv': _write_table(table, out)
+    else: out = ', '.join(map(str, _write_plan(table.assign(date=tweets['date'].to_numpy()), out, format)))
     _echo(f"{out}: {len(table):,} tweets")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #f40d2f74
@@ -180,11 +191,10 @@ def _download(data:_Data, out:Annotated[Path, typer.Option('--out', help='Folder
 
     Example: behaviour-sim download tweets.csv --out pictures"""
     import pandas as pd
-    from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.features.download import download as fetch
     _check_out(out/'results.csv', data)
-    table = fetch(read_tweets(data), out)
+    table = fetch(_read_posts(data), out)
     _write_table(table, out/'results.csv')
     _print_table(table['status'].value_counts().rename_axis('status').reset_index(name='addresses'), f"{len(table):,} addresses; the rows are in {out/'results.csv'}")
 
@@ -207,15 +217,15 @@ def _fit_image(data:_Data, model:_Model,
 
     Example: behaviour-sim fit-image tweets.csv --images pictures --model painter"""
     from behaviour_sim.core import _require
-    from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.images.simulator import ImageSimulator, _settings_of
     _require('diffusers', 'image')
     _settings_of(preset)
     _check_painter(model)
-    sim = ImageSimulator(preset, seed=seed).fit(read_tweets(data), images, steps, model)
+    sim = ImageSimulator(preset, seed=seed).fit(_read_posts(data), images, steps, model)
     looks = sim.history['valid_loss'].dropna()
     _echo(f"{model}: learned from {sim.n:,} pictures" + (
         f"; held-out loss {looks.iloc[0]:.4f} before, {looks.iloc[-1]:.4f} after" if len(looks) > 1 else ''))
+
 
 # %% ../../nbs/8_apps/84_cli.ipynb #a61af198
 def _file_name(
@@ -237,14 +247,13 @@ def _imagine_pictures(data:_Data, model:_Model, out:Annotated[Path, typer.Option
     Example: behaviour-sim imagine drafts.csv --model painter --out drawn"""
     import pandas as pd
     from behaviour_sim.core import _require, progress, write_atomic
-    from behaviour_sim.data.tweets import read_tweets
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.images.simulator import ImageSimulator
     _require('diffusers', 'image')
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     _check_out(out/'images.csv', data, model)
-    sim, tweets, rows = ImageSimulator.load(model), read_tweets(data), []
+    sim, tweets, rows = ImageSimulator.load(model), _read_posts(data), []
     for a in progress(range(0, len(tweets), 64), 'tweets'):
         part = tweets.iloc[a:a + 64]
         for j, im in enumerate(sim.imagine(part, n, seed, quiet=True)):
@@ -283,7 +292,7 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
     Example: behaviour-sim run --out run"""
     from behaviour_sim.apps.report import run_all
     for name in ('predictions.csv', 'generated.csv', 'metrics.json', 'index.html', 'model'): _check_out(out/name, data)
-    figures = run_all(data, out, preset, n, seed, drawn=pictures)
+    figures = run_all(_read_posts(data, need_likes=True), out, preset, n, seed, drawn=pictures)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
     _echo(f"The report is {out/'index.html'}")

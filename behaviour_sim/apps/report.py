@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 
 from ..core import BadInput, PALETTE, _require, plot_style, progress, write_atomic, write_json
 from ..corpus.synthetic import irreducible_rmse, sample_tweets
-from ..data.tweets import read_tweets
+from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
 from ..likes.evaluation import plot_predictions
@@ -29,7 +29,7 @@ import behaviour_sim.likes.explain
 
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4455
 def run_all(
-    data:Path|None=None,  # Tweets with likes; None: the embedded corpus
+    data=None,            # Tweets with likes, or their file; None: the embedded corpus
     out:Path=Path('run'), # Folder for index.html, metrics.json, predictions.csv, generated.csv, images/, model/
     preset:str='laptop',  # Encoders
     n:int=2000,           # Tweets of the embedded corpus
@@ -43,9 +43,10 @@ def run_all(
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     out.mkdir(parents=True, exist_ok=True)
-    tweets = read_tweets(data, need_likes=True) if data else sample_tweets(n, seed, image_dir=out/'images', truth=True)
-    if len(tweets) < 50: raise BadInput(f"{data}: {len(tweets)} tweets are too few for four splits; fifty is the least")
-    rows, floor = {}, None if data else irreducible_rmse(tweets)
+    tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
+    if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True)
+    if len(tweets) < 50: raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
+    rows, floor = {}, irreducible_rmse(tweets) if data is None else None
     for name, split in progress(four_splits(tweets, seed).items(), 'splits', quiet=quiet):
         split.check_leakage(tweets)
         known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
@@ -110,6 +111,9 @@ def _write_table(
     "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
     words = table.select_dtypes(include=['object', 'string']).columns
     table = table.assign(**{c: table[c].astype(str).map(_guard_formula) for c in words})
+    if out.suffix.lower() == '.xlsx': # Excel keeps fifteen digits of a number
+        long = [c for c in table.select_dtypes('integer') if (table[c].abs() >= 10**15).any()]
+        table = table.astype({c: 'str' for c in long})
     writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()), '.xlsx': lambda f: table.to_excel(f, index=False), '.parquet': lambda f: f.write(table.to_parquet(index=False))}
     if (suffix := out.suffix.lower()) not in writers: raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
     with write_atomic(out, 'wb') as f: writers[suffix](f)

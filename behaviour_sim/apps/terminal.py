@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #043e206c
-import os, sys
+import os, re, sys
 from pathlib import Path
 
 from ..core import BadInput
@@ -51,6 +51,9 @@ def _read_table(
     except Exception as e: raise BadInput(f"{path}: this is no readable {suffix} file") from e
     if missing := [c for c in columns if c not in table]:
         raise BadInput(f"{path}: the column {', '.join(missing)} is missing")
+    if suffix == '.xlsx' and 'id' in table and pd.api.types.is_numeric_dtype(table['id']):
+        if (table['id'].abs() >= 10**15).any():
+            raise BadInput(f"{path}: Excel has rounded the ids to fifteen digits; store them as text")
     return table
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00004
@@ -135,3 +138,76 @@ def _print_table(
         return dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}'
     for row in table.itertuples(index=False): shown.add_row(*[Text(_printable(cell(v))) for v in row])
     Console(width=None if sys.stdout.isatty() else 140).print(shown)
+
+# %% ../../nbs/8_apps/83_terminal.ipynb #9e0a0002
+def _read_posts(
+    path:Path, # Of an export; None gives None
+    **kwargs,  # For `read_posts`
+): # A DataFrame
+    "Posts, with a line on standard error about what was read, and one about media that could not be."
+    if path is None: return None
+    from behaviour_sim.data.media import _media_report, media_table
+    from behaviour_sim.data.posts import read_posts
+    posts = read_posts(path, **kwargs)
+    if re.search('; | of ', report := posts.attrs['report']): _echo(f'{path}: {report}', err=True)
+    if 'media' in posts and (said := _media_report(media_table(posts['media']))):
+        _echo(f'{path}: {said}', err=True)
+    return posts
+
+def _column_pairs(
+    text:str, # Such as 'date=created_at,likes=favorite_count'; None gives None
+) -> dict: # Canonical name → name in the file
+    "The columns that a caller names."
+    pairs = [p.partition('=') for p in (text or '').split(',') if p.strip()]
+    if bad := [k for k, sign, v in pairs if not sign or not v.strip()]:
+        raise BadInput(f"--columns {bad[0]}: write it as date=created_at,likes=favorite_count")
+    return {k.strip(): v.strip() for k, _, v in pairs} or None
+
+def _write_posts(
+    posts,    # A DataFrame, as `read_posts` gives it
+    out:Path, # .csv, .xlsx or .parquet
+):
+    "Posts in the columns of the challenge; long ids in a workbook are text: Excel keeps fifteen digits."
+    from behaviour_sim.data.tweets import write_tweets
+    posts = posts.copy()
+    if out.suffix.lower() == '.xlsx' and posts['id'].dtype == 'int64' and (posts['id'].abs() >= 10**15).any():
+        posts['id'] = posts['id'].astype('str')
+    posts.attrs = {}
+    write_tweets(posts, out)
+
+# %% ../../nbs/8_apps/83_terminal.ipynb #9e0a0005
+def _plan_pieces(
+    plan,              # A DataFrame: id, date, content; optional image_url, link
+    style:str,         # 'buffer' or 'hootsuite'
+) -> list: # The text of each file
+    "Drafts as planning programs take them; times to the minute, in UTC."
+    import csv, io
+    rows = [r | {'minute': r['date'].strftime('%Y-%m-%d %H:%M')} for r in plan.to_dict('records')]
+    size, head = (100, ['Text', 'Image URL', 'Tags', 'Posting Time']) if style == 'buffer' else (350, None)
+    some = lambda r, k: r[k] if isinstance(r.get(k), str) else ''
+    line = (lambda r: [r['content'], some(r, 'image_url'), '', r['minute']]) if style == 'buffer' else (
+        lambda r: [r['minute'], r['content'], some(r, 'link')])
+    pieces = []
+    for a in range(0, len(rows), size):
+        out = io.StringIO()
+        lines = ([head] if head else []) + [line(r) for r in rows[a:a + size]]
+        csv.writer(out, lineterminator='\r\n').writerows(lines)
+        pieces.append(out.getvalue())
+    return pieces
+
+def _write_plan(
+    plan,              # A DataFrame: id, date, content
+    out:Path,          # A .csv file; further ones get a number
+    style:str,         # 'buffer' or 'hootsuite'
+) -> list: # The files
+    "Write drafts for a planning program."
+    from behaviour_sim.core import write_atomic
+    if style not in ('buffer', 'hootsuite'):
+        raise BadInput(f'{style!r} is no format; use csv, buffer or hootsuite')
+    if out.suffix.lower() != '.csv': raise BadInput(f'{out}: {style} takes .csv files')
+    pieces = _plan_pieces(plan, style)
+    numbered = [out.with_name(f'{out.stem}_{n}{out.suffix}') for n in range(2, len(pieces) + 1)]
+    files = [out, *numbered]
+    for path, text in zip(files, pieces):
+        with write_atomic(path) as f: f.write(text)
+    return files

@@ -182,6 +182,7 @@ def _facts(
         'video', seconds, *size, rate, len(variants), views)
 
 # %% ../../nbs/2_data/21_media.ipynb #f6cbcceb
+_counted = re.compile(r'(?i)(?:([1-9]|1[0-9])\s+)?(photo|image|picture|video|gif)s?').fullmatch
 _is_address = re.compile('(?i)https?://').match
 _GROUPS = dict(photos='photo', videos='video', animated='gif', gifs='gif')
 
@@ -200,6 +201,7 @@ def _any_form(s): # A media string, or the lists and dicts of one
     try:
         if not isinstance(s, str): tree = _tree(repr(s))
         elif s.replace('_', '').lower() in _FORMS: tree = s
+        elif m := _counted(s): tree = [_FORMS[m[2].lower()]]*int(m[1] or 1)
         elif _is_address(s): tree = [u for u in re.split(r'[\s,;|]+(?=https?://)|\s+', s) if u]
         else: tree = _tree(s.replace('""', '"') if '=""http' in s else s)
         items = [_facts(i) for i in _listed(tree) if i is not None]
