@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/06_weights.ipynb #ee236f0a
-import importlib.util, threading
+import functools, importlib.util, threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,6 +60,33 @@ def _fast_dtype():
     if pick_device() != 'cpu' or not torch.backends.mkldnn.is_available(): return torch.float32
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
+@functools.lru_cache
+def _numerics() -> str: # Such as 'cpu AVX512 bfloat16 2.13.0'
+    "What decides how a vector is rounded: part of the cache's key."
+    if importlib.util.find_spec('torch') is None: return ''
+    import torch
+    kind = torch.backends.cpu.get_cpu_capability() if (device := pick_device()) == 'cpu' else device
+    return f'{kind} {_fast_dtype()} {torch.__version__}'
+
+def _in_one_shape(
+    forward:Callable, # Tensors of `rows` rows → (rows, dim) tensor
+    inputs:tuple,     # Tensors of n rows
+    rows:int,         # That go through the model at a time
+) -> np.ndarray: # (n, dim) float32
+    "Put rows through a model in batches of one shape, the last one filled up."
+    import torch
+    device, threads, out = pick_device(), torch.get_num_threads(), []
+    if device == 'cpu': torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for i in range(0, len(inputs[0]), rows):
+                part = [x[i:i + rows] for x in inputs]
+                n = len(part[0])
+                full = [torch.cat([x, x[-1:].expand(rows - n, *x.shape[1:])]).to(device) for x in part]
+                out.append(forward(*full)[:n].float().cpu().numpy())
+    finally: torch.set_num_threads(threads)
+    return np.concatenate(out)
+
 # %% ../nbs/06_weights.ipynb #3092cba1
 def _mean_pooled(
     model,     # A transformers model
@@ -69,14 +96,21 @@ def _mean_pooled(
     import torch
     device, one_at_a_time = pick_device(), threading.Lock() # a tokenizer is not for several threads
     model = model.eval().to(device)
+    def forward(ids, length):
+        mask = (torch.arange(ids.shape[1], device=ids.device) < length[:, None]).long()
+        h, mask = model(input_ids=ids, attention_mask=mask).last_hidden_state.float(), mask[..., None]
+        return torch.nn.functional.normalize((h*mask).sum(1)/mask.sum(1))
     def encode(texts):
         with one_at_a_time:
-            b = tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors='pt',
-                return_token_type_ids=False)
-        b = b.to(device)
-        with torch.inference_mode(): h = model(**b).last_hidden_state.float()
-        mask = b['attention_mask'][..., None]
-        return torch.nn.functional.normalize((h*mask).sum(1)/mask.sum(1)).cpu().numpy()
+            tokens = tokenizer(list(texts), truncation=True, max_length=128)['input_ids']
+        length = np.array([len(t) for t in tokens])
+        width, out = (length//16 + 1)*16, {} # above its length: without padding there would be no mask
+        for w in np.unique(width):
+            at = np.flatnonzero(width == w)
+            ids = torch.tensor([tokens[i] + [tokenizer.pad_token_id]*(w - length[i]) for i in at])
+            V = _in_one_shape(forward, (ids, torch.tensor(length[at])), 8 if device == 'cpu' else 64)
+            out |= zip(at, V)
+        return np.stack([out[i] for i in range(len(tokens))])
     return encode
 
 # %% ../nbs/06_weights.ipynb #bd33b300

@@ -312,7 +312,7 @@ def test_a_home_that_cannot_be_written_names_the_variable(model):
     fit = 'fit', 'known.csv', '--model', 'other', '--preset', 'tiny'
     refused(call(*fit, cwd=model, **without), 'BEHAVIOUR_SIM_CACHE')
     code, _, err = call(*fit, cwd=model, **{**without, 'XDG_CACHE_HOME': str(model/'xdg')})
-    assert (code, err) == (0, '') and any((model/'xdg'/'behaviour_sim').rglob('*.shard'))
+    assert (code, err) == (0, '') and any((model/'xdg'/'behaviour_sim').rglob('*.vectors'))
 
 
 @pytest.mark.parametrize('odd', ['\x1b[31mred', '\x1b]0;title\x07', '\u202egpj.exe', 'a\x9bz', '\u2066x', '\r overwritten'])

@@ -207,4 +207,4 @@ def test_two_at_once_on_one_cache(undisturbed, tmp_path):
     both = [begin(['fit', 't.csv', '--model', name, '--preset', 'tiny'], tmp_path) for name in 'ab']
     assert [finish(p)[0] for p in both] == [0, 0]
     assert contents(tmp_path/'a') == contents(tmp_path/'b') == contents(whole/'m')
-    assert not halves(tmp_path/'cache') and any((tmp_path/'cache').rglob('*.shard'))
+    assert not halves(tmp_path/'cache') and any((tmp_path/'cache').rglob('*.vectors'))

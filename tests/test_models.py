@@ -137,6 +137,22 @@ def test_modules_import_nothing_heavy():
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
+@pytest.mark.parametrize('answer', ['cuda', 'cpu', None])
+def test_xgboost_is_asked_for_its_device(monkeypatch, answer):
+    "Built for CUDA, it says what it took, or that it cannot."
+    import json, xgboost
+    from behaviour_sim.likes.regressors import _xgboost_device
+    class Made:
+        def save_config(self): return json.dumps(dict(learner=dict(generic_param=dict(device={'cuda': 'cuda:0'}.get(answer, answer)))))
+    def train(params, *_, **__):
+        assert params['device'] == 'cuda'
+        if answer is None: raise xgboost.core.XGBoostError('no CUDA here')
+        return Made()
+    monkeypatch.setattr(xgboost, 'build_info', lambda: dict(USE_CUDA=True))
+    monkeypatch.setattr(xgboost, 'train', train)
+    assert _xgboost_device.__wrapped__() == (answer or 'cpu')
+
+
 # ---- directories that are not what they should be
 
 def test_wrong_kind_is_refused(data, tmp_path):

@@ -18,7 +18,7 @@ from ..data.cleaning import clean_text
 from ..core import data_dir
 from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets
-from ..features.embeddings import embed, _fast_dtype, _loaded_encoder, _minilm_folder, _shards
+from ..features.embeddings import embed, _fast_dtype, _loaded_encoder, _minilm_folder, _vector_file
 from ..features.table import media_features, text_features, time_features
 from ..picture_files import open_picture
 from ..text.generation import speed_table
@@ -170,7 +170,7 @@ def _empty_cache():
         os.environ['BEHAVIOUR_SIM_CACHE'] = folder
         try: yield Path(folder)
         finally:
-            _shards.cache_clear()
+            _vector_file.cache_clear()
             if before is None: del os.environ['BEHAVIOUR_SIM_CACHE']
             else: os.environ['BEHAVIOUR_SIM_CACHE'] = before
 
@@ -189,7 +189,7 @@ def _text_rows(
     assert cosine.min() > .99
     with _empty_cache():
         first, c = _timed(lambda: embed(texts, 'minilm', quiet=True))
-        _shards.cache_clear() # it must come from disk
+        _vector_file.cache_clear() # it must come from disk
         second, d = _timed(lambda: embed(texts, 'minilm', quiet=True))
     np.testing.assert_array_equal(c, d)
     return [_row('text embedding', len(texts), ratio, f'cosine ≥ {cosine.min():.4f}'),

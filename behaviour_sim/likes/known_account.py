@@ -291,7 +291,7 @@ def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
 def _pack(self:KnownAccountModel, folder):
     facts, files = super(KnownAccountModel, self)._pack(folder)
     files |= {'history.parquet': self.history.table.to_parquet(),
-        'texts.safetensors': save({'E': self.history.E.astype('float16')})}
+        'texts.safetensors': save({'E': np.ascontiguousarray(self.history.E, 'float32')})}
     return dict(facts, variances=self.history.variances), files
 
 @patch(cls_method=True)

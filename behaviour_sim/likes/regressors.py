@@ -6,7 +6,7 @@
 __all__ = ['REPORT_XGB', 'COMPUTED_XGB', 'COMPUTED_LGB', 'XGBoostModel', 'LightGBMModel', 'ExternalRegressor']
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #faf5135d
-import copy, inspect, os, tempfile
+import copy, functools, inspect, json, os, tempfile
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -147,10 +147,14 @@ def importance(self:_BoostedTrees) -> pd.Series: # Feature → share of the gain
     return (gain / max(gain.sum(), 1e-12)).sort_values(ascending=False)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #47de6aaa
+@functools.lru_cache
 def _xgboost_device() -> str: # 'cuda' or 'cpu'
-    "Where XGBoost can train: 'cuda' when it was built for it and the machine has a card."
-    built = _require('xgboost', 'cpu').build_info().get('USE_CUDA', False)
-    return 'cuda' if built and Path('/dev/nvidia0').exists() else 'cpu'
+    "Where XGBoost can train: asked for CUDA, it says what it took."
+    xgb = _require('xgboost', 'cpu')
+    if not xgb.build_info().get('USE_CUDA', False): return 'cpu'
+    try: made = xgb.train(dict(device='cuda', verbosity=0), xgb.DMatrix(np.zeros((2, 1)), [0, 1]), 1)
+    except xgb.core.XGBoostError: return 'cpu'
+    return json.loads(made.save_config())['learner']['generic_param']['device'].partition(':')[0]
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #75882765
 class XGBoostModel(_BoostedTrees):

@@ -19,7 +19,7 @@ from ..core import _registry_entry, sha256_file, write_atomic
 from ..data.tweets import read_tweets, write_tweets
 from ..picture_files import open_picture
 from ..presets import _load_plugins, _plugin_names, _preset_of, _registered
-from ..features.embeddings import ENCODERS, _ENGINES, _PICTURE_VERSION, _VERSION
+from ..features.embeddings import ENCODERS, _ENGINES, _numerics, _PICTURE_VERSION, _VERSION
 from ..features.embeddings import _as_encoder, embed, _encode_batch, _encode_function
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #ac42b0e3
@@ -163,7 +163,7 @@ def _piece_key(
     job:_Job,       # What is made of it
 ) -> str: # 32 hexadecimal digits
     "What a shard is made from."
-    return content_key(sha256_file(path), [_VERSION, _PICTURE_VERSION],
+    return content_key(sha256_file(path), [_VERSION, _PICTURE_VERSION, _numerics()],
         {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
 
 def _whole_shard(
