@@ -3,10 +3,9 @@ import http.client
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
+import warm
 from browser import chromium, complaints, need_browser, running, settled, type_in, wait
 
 from behaviour_sim.corpus.synthetic import sample_tweets
@@ -203,7 +202,7 @@ def test_every_answer_forbids_what_it_did_not_send(port):
 # --- Starting it ---
 
 def refused(*args):
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', 'app', *map(str, args)], capture_output=True, text=True, timeout=120)
+    p = warm.run('from behaviour_sim.apps.cli import main; main()', 'app', *args, timeout=120)
     assert (p.returncode, p.stdout) == (2, '') and p.stderr.count('\n') == 1, p
     return p.stderr
 

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 
 from behaviour_sim.features import embeddings
@@ -74,7 +75,7 @@ def test_a_second_call_computes_only_what_is_new(monkeypatch):
 
 def test_two_processes_at_once_leave_a_whole_cache(own_cache):
     code = "from behaviour_sim.features.embeddings import embed; embed([f'text {i}' for i in range(300)], 'tiny-distilbert', batch_size=8)"
-    both = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(2)]
+    both = [warm.Warm(code) for _ in range(2)]
     assert [p.wait(120) for p in both] == [0, 0]
     shards = EmbeddingCache(next(own_cache.rglob('*.shard')).parent, 64).refresh()
     assert len(shards.vectors) == 300
