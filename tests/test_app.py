@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import warm
 from browser import chromium, complaints, need_browser, running, settled, type_in, wait
 
 from behaviour_sim.corpus.synthetic import sample_tweets
@@ -374,7 +375,7 @@ def test_a_little_load(port):
 # --- Starting it ---
 
 def refused(*args):
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', 'app', *map(str, args)], capture_output=True, text=True, timeout=120)
+    p = warm.run('from behaviour_sim.apps.cli import main; main()', 'app', *args, timeout=120)
     assert (p.returncode, p.stdout) == (2, '') and p.stderr.count('\n') == 1, p
     return p.stderr
 

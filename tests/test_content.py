@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 
 from behaviour_sim.text.simulator import ContentSimulator
 from behaviour_sim.core import BadInput, data_dir
@@ -20,7 +21,7 @@ def tweets(): return sample_tweets(500)
 @pytest.fixture(scope='module')
 def writer(tweets): return ContentSimulator('tiny', 'tiny-bloom').fit(tweets.iloc[:400], steps=20, rows=150, quiet=True)
 
-def cli(*args): return subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True)
+def cli(*args): return warm.run('from behaviour_sim.apps.cli import main; main()', *args)
 
 
 @pytest.mark.parametrize('source', ['mixed', 'lm', 'retrieval'])

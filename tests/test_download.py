@@ -3,7 +3,7 @@ import gzip, io, ipaddress, json, os, shutil, signal, socket, socketserver, ssl,
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import pandas as pd, pytest
+import pandas as pd, pytest, warm
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
@@ -511,7 +511,7 @@ RUN = '''import sys; from behaviour_sim.features.download import download
 p = int(sys.argv[2]); urls = [f'http://pics.example.com:{p}/{i}' for i in range(int(sys.argv[3]))]
 print(*download(urls, sys.argv[1], resolver=lambda h: ['127.0.0.1'], unsafe_allow_for_tests=[('127.0.0.1', p)], per_host=2, quiet=True).status)'''
 
-def start(out, s, n): return subprocess.Popen([sys.executable, '-c', RUN, str(out), str(s.port), str(n)], stdout=subprocess.PIPE, text=True)
+def start(out, s, n): return warm.Warm(RUN, out, s.port, n)
 
 def test_kill_9_in_the_middle(tmp_path):
     "Killed three times; the last run completes, no picture is fetched twice but those in flight, and the result is that of an undisturbed run."

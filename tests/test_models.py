@@ -2,7 +2,7 @@
 import json, os, subprocess, sys, warnings
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, warm
 from hypothesis import given, settings, strategies as st
 from sklearn.linear_model import Ridge
 
@@ -230,7 +230,7 @@ import numpy as np
 Xt = np.load({str(tmp_path/'X.npy')!r})
 for n in {list(MODELS)}: print(n, Regressor.load({str(tmp_path)!r} + '/' + n).predict(Xt).tobytes().hex())"""
     np.save(tmp_path/'X.npy', Xt.to_numpy('float32'))
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
+    out = warm.run('import warnings; warnings.simplefilter("ignore")\n' + code).stdout
     assert dict(l.split() for l in out.splitlines()) == {n: m.predict(Xt.to_numpy('float32')).tobytes().hex() for n, m in made.items()}
 
 def test_a_plugin_is_loaded_only_when_it_is_named(tmp_path, monkeypatch):

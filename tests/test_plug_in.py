@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import warm
 
 from behaviour_sim.core import BadInput
 from behaviour_sim.corpus.synthetic import sample_tweets
@@ -59,8 +60,8 @@ def python(place, code, plugins='shop', fails=False):
     env = {k: v for k, v in os.environ.items() if k != 'BEHAVIOUR_SIM_PLUGINS'} | dict(BEHAVIOUR_SIM_CACHE=str(place/'cache'))
     env['PYTHONPATH'] = os.pathsep.join([str(place), os.environ.get('PYTHONPATH', '')])
     if plugins: env['BEHAVIOUR_SIM_PLUGINS'] = plugins
-    args = ['-c', code] if isinstance(code, str) else code
-    p = subprocess.run([sys.executable, '-W', 'ignore', *args], cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    if isinstance(code, str): p = warm.run('import warnings; warnings.simplefilter("ignore")\n' + code, cwd=place, env=env)
+    else: p = subprocess.run([sys.executable, '-W', 'ignore', *code], cwd=place, env=env, capture_output=True, text=True, timeout=300)
     assert (p.returncode != 0) == fails, p.stdout + p.stderr
     return p.stderr if fails else p.stdout
 
