@@ -71,6 +71,14 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(tmp_path):
     assert point.load(weights, optimiser) is None
 
 
+def test_ctrl_c_has_its_own_exit_code(monkeypatch, capsys):
+    from behaviour_sim.apps import cli
+    def stopped(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr(cli, 'app', stopped)
+    with pytest.raises(SystemExit) as e: cli.main(['fit'])
+    assert e.value.code == 130 and capsys.readouterr().err == 'behaviour-sim: stopped\n'
+
+
 def test_files_have_the_mode_that_the_user_wants(tmp_path):
     "Whoever sets a umask of 077 does not want others to read what is written."
     before = os.umask(0o077)
