@@ -7,7 +7,7 @@ __all__ = ['PALETTE', 'seed_everything', 'BadInput', 'pick_device', 'cache_dir',
            'content_key', 'sha256_file', 'progress', 'plot_style']
 
 # %% ../nbs/00_core.ipynb #f9c40117
-import contextlib, hashlib, importlib, json, os, random, sys, tempfile
+import contextlib, hashlib, importlib, json, os, random, sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -80,16 +80,17 @@ def write_atomic(
     "A context manager that yields an open file and moves it to `path` once it is complete."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(prefix=f'.{path.name}.', suffix=path.suffix, dir=path.parent)
+    tmp = path.with_name(f'.{path.name}.{os.urandom(4).hex()}{path.suffix}')
+    # unlike mkstemp's, its mode is the one that the user's umask gives
+    fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666)
     try:
         text = {} if 'b' in mode else dict(encoding='utf-8', newline='')
         with os.fdopen(fd, mode, **text) as f:
             yield f
             f.flush(); os.fsync(f.fileno())
-        os.chmod(tmp, 0o644)
         os.replace(tmp, path)
     except BaseException:
-        Path(tmp).unlink(missing_ok=True)
+        tmp.unlink(missing_ok=True)
         raise
 
 # %% ../nbs/00_core.ipynb #680edf94

@@ -108,6 +108,7 @@ def test_a_new_brand_is_said_to_be_new(page):
 def test_a_picture_is_captioned_and_counts(page, tmp_path):
     (tmp_path/'p.jpg').write_bytes(_jpeg(draw_picture('product', seed=3)))
     page.find_element('id', 'picture').send_keys(str(tmp_path/'p.jpg'))
+    wait(page, "!document.getElementById('seen').hidden && document.getElementById('seen').textContent.includes('without pictures')")
     wait(page, "!document.getElementById('preview').hidden && document.getElementById('preview').naturalWidth === 256 && document.getElementById('caption').value")
     settled(page)
     (tmp_path/'no.jpg').write_bytes(b'<svg/>')
@@ -201,6 +202,12 @@ def test_an_odd_draft_gets_a_prediction(port, text):
 def test_too_large_a_picture_and_other_methods(port):
     assert 'more than' in ask(port, '/picture', b'\xff'*10_000_001, Content_Type='application/octet-stream')[1]
     assert ask(port, '/predict')[0] == 405 and ask(port, '/nothing')[0] == 404 and ask(port, '/../../etc/passwd')[0] == 404
+
+
+def test_a_model_that_knows_no_pictures_says_so(port):
+    "The one of these tests was fitted without."
+    said = json.loads(ask(port, '/picture', _jpeg(draw_picture('product', seed=3)), Content_Type='application/octet-stream')[1])
+    assert 'fitted without pictures' in said['note'] and said['picture'].endswith('.jpg')
 
 
 def test_every_answer_forbids_what_it_did_not_send(port):

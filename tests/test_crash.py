@@ -73,6 +73,52 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(tmp_path):
     assert point.load(weights, optimiser) is None
 
 
+def test_ctrl_c_has_its_own_exit_code(monkeypatch, capsys):
+    from behaviour_sim.apps import cli
+    def stopped(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr(cli, 'app', stopped)
+    with pytest.raises(SystemExit) as e: cli.main(['fit'])
+    assert e.value.code == 130 and capsys.readouterr().err == 'behaviour-sim: stopped\n'
+
+
+def test_files_have_the_mode_that_the_user_wants(tmp_path):
+    "Whoever sets a umask of 077 does not want others to read what is written."
+    before = os.umask(0o077)
+    try:
+        for mask, mode in ((0o077, 0o600), (0o027, 0o640), (0o022, 0o644)):
+            os.umask(mask)
+            with write_atomic(tmp_path/'f') as f: f.write('x')
+            assert (tmp_path/'f').stat().st_mode & 0o777 == mode, oct(mask)
+    finally: os.umask(before)
+    assert [p.name for p in tmp_path.iterdir()] == ['f']
+
+
+def test_side_tables_have_the_limits_of_tweets(tmp_path, monkeypatch):
+    "A workbook that unpacks to much more than it is, a parquet file that is larger than it looks, a cell of a million characters."
+    import zipfile
+    from behaviour_sim.apps.terminal import _read_table
+    from behaviour_sim.data import tweets
+    table = pd.DataFrame(dict(id=['007', '8'], caption=['a dog', '']))
+    def refused(name, words):
+        with pytest.raises(BadInput, match=words) as e: _read_table(tmp_path/name, ('id', 'caption'))
+        assert str(e.value).count(name) == 1 and 'tweet' not in str(e.value)
+    for name in ('t.csv', 't.xlsx', 't.parquet'):
+        write = {'.csv': table.to_csv, '.xlsx': table.to_excel, '.parquet': table.to_parquet}[Path(name).suffix]
+        write(tmp_path/name, index=False)
+        assert _read_table(tmp_path/name, ('id', 'caption'))['caption'].fillna('').tolist() == ['a dog', '']
+    assert _read_table(tmp_path/'t.csv', ('id',))['id'].tolist() == ['007', '8']
+    with zipfile.ZipFile(tmp_path/'t.xlsx') as a, zipfile.ZipFile(tmp_path/'bomb.xlsx', 'w', zipfile.ZIP_DEFLATED) as b:
+        for n in a.namelist(): b.writestr(n, a.read(n).replace(b'</sheetData>', b'<row><c><v>1</v></c></row>'*2_500_000 + b'</sheetData>') if 'sheet1' in n else a.read(n))
+    refused('bomb.xlsx', 'would unpack')
+    (tmp_path/'long.csv').write_text('id,caption\n1,' + 'x'*1_000_001 + '\n')
+    refused('long.csv', 'more than 1,000,000')
+    (tmp_path/'empty.csv').write_text('id,caption\n'); refused('empty.csv', 'no row')
+    os.mkfifo(tmp_path/'pipe.csv'); refused('pipe.csv', 'not a regular file')
+    monkeypatch.setattr(tweets, '_MAX_FILE', 20_000)
+    pd.DataFrame(dict(id=range(9000), caption='x'*50)).to_parquet(tmp_path/'big.parquet')
+    refused('big.parquet', 'larger than')
+
+
 # --- kill -9 ---
 
 def test_fit_killed_at_random_moments(undisturbed, tmp_path):

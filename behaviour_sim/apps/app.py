@@ -98,6 +98,7 @@ def _found_picture(
 
 # %% ../../nbs/8_apps/82_app.ipynb #bae07b79
 _MAX_PICTURE, _MOST_PICTURES = 10_000_000, 100 # bytes; pictures that are kept
+_NOT_LEARNED = 'This model was fitted without pictures: only the caption counts.'
 
 def _keep_picture(
     data:bytes,  # A file
@@ -206,7 +207,8 @@ def shown(self:AppSession, name:str # From `keep`
     with self.lock:
         try: said = caption(t, _preset_of(self.sim.preset).captioner, quiet=True).iloc[0]
         except BadInput: said = '' # no captioner on this machine
-    return dict(picture=name, caption=said)
+    unseen = 'image.e' not in self.sim.table.compressors
+    return dict(picture=name, caption=said, note=_NOT_LEARNED if unseen else '')
 
 # %% ../../nbs/8_apps/82_app.ipynb #9039876d
 @patch

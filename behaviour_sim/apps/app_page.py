@@ -21,7 +21,7 @@ _MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta na
 <div class="pair"><label>Day<input id="day" type="date" min="2006-03-21" max="2100-12-31"></label><label>Hour, UTC<select id="hour"></select></label></div>
 <div class="pair"><label>Medium<select id="media"><option>photo<option>video<option>gif<option>none</select></label>
 <label>Picture<input id="picture" type="file" accept="image/jpeg,image/png,image/gif,image/webp"></label></div>
-<img id="preview" alt="The picture of the draft" hidden>
+<img id="preview" alt="The picture of the draft" hidden><p class="soft" id="seen" hidden></p>
 <label>What the picture shows<input id="caption" maxlength="500" placeholder="A picture gets a caption by itself"></label>
 <datalist id="companies"></datalist><datalist id="usernames"></datalist></form>
 <section class="sheet" id="expected" aria-live="polite" aria-busy="true"><p class="big"><b id="likes">–</b> likes</p><p id="range"></p>
@@ -111,10 +111,11 @@ function accounts() {
   if (known && !known.includes($('username').value)) $('username').value = known[0] }
 const chosen = guarded(async () => {
   const file = $('picture').files[0]
-  picture = ''; $('preview').hidden = true
+  picture = ''; $('preview').hidden = $('seen').hidden = true
   if (file) {
     const x = await ask('picture', file, 'application/octet-stream')
     picture = x.picture; $('caption').value = x.caption
+    $('seen').textContent = x.note; $('seen').hidden = !x.note
     if ($('media').value === 'none') $('media').value = 'photo'
     $('preview').src = URL.createObjectURL(file); $('preview').hidden = false }
   changed() })

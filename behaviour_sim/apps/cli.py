@@ -13,8 +13,9 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .terminal import (_check_out, _check_place, _column_pairs, _echo, _print_table, _printable,
-    _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
+from .terminal import (_check_out, _check_place, _column_pairs, _echo, _edits, _print_table,
+    _printable, _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
+
 
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -124,8 +125,7 @@ def _what_if(data:_Data, model:_Model, id:_Id, context:_Context=None, in_order:_
     """The prediction of one tweet under edits, and at every hour, best first.
 
     Example: behaviour-sim what-if drafts.csv --model m --id 17 --set weekday=6 --set 'content=Win two tickets!'"""
-    edits = dict(e.split('=', 1) if '=' in e else (e, None) for e in set or [])
-    if bad := [k for k, v in edits.items() if v is None]: raise BadInput(f"--set {bad[0]}: write it as name=value, such as hour=9")
+    edits = _edits(set or [])
     sim, tweets, past = _loaded(model), _read_posts(data), dict(context=_read_posts(context), in_order=in_order)
     table = sim.what_if(tweets, id, **past, **edits).rename_axis('tweet').reset_index()
     _print_table(table, f"Tweet {id}: what the model expects, not a claim of cause")
@@ -235,7 +235,9 @@ def _file_name(
     import re
     from behaviour_sim.core import content_key
     plain = re.sub(r'[^A-Za-z0-9-]', '_', str(id))[:64]
-    return plain if plain == str(id) else f'{plain}_{content_key(str(id))[:8]}'
+    # an id that ends like a made name gets an ending of its own
+    own = plain == str(id) and not re.search('_[0-9a-f]{8}$', plain)
+    return plain if own else f'{plain}_{content_key(str(id))[:8]}'
 
 # %% ../../nbs/8_apps/84_cli.ipynb #199b86f8
 @app.command('imagine')
@@ -333,7 +335,7 @@ def main(
     try: code = app(args, standalone_mode=False) or 0
     except BadInput as e: say(e); code = 2
     except ModuleNotFoundError as e: say(_missing_sentence(e)); code = 2
-    except (typer.Abort, KeyboardInterrupt): say('stopped'); code = 1
+    except (typer.Abort, KeyboardInterrupt): say('stopped'); code = 130
     except OSError as e: say(_os_sentence(e)); code = 2 if isinstance(e, _CALLERS) else 1
     except Exception as e:
         if hasattr(e, 'format_message'): say(e.format_message()); sys.exit(2) # bad usage

@@ -37,6 +37,7 @@ def run_all(
     written:int=24,       # Tweets to write; 0: none
     steps:int=12,         # Updates of the language model that writes them
     drawn:int=6,          # Pictures to draw; 0: none
+    home:Path|None=None,  # Only pictures below it are shown; None: the folder of the file, else `out`
     quiet:bool|None=None, # No progress bar
 ) -> dict: # synthetic, n, irreducible, splits: name → figures
     "Split, fit, judge, save, and report."
@@ -62,7 +63,8 @@ def run_all(
     _write_table(predictions, out/'predictions.csv')
     if written: _write_table(drafts[['id', 'content']], out/'generated.csv')
     write_json(figures, out/'metrics.json')
-    test = _shown_pictures(test, Path(data).parent if data else out)
+    if home is None: home = Path(data).parent if isinstance(data, (str, Path)) else out
+    test = _shown_pictures(test, Path(home))
     with write_atomic(out/'index.html') as f: f.write(_page(figures, tweets, test, predictions, final.shares(test, quiet=True), drafts, pictures, note))
     return figures
 
@@ -152,13 +154,13 @@ def _thumbnail(
 def _shown_pictures(
     tweets:pd.DataFrame, # Perhaps with `image_path`
     home:Path,           # The folder of the data
-) -> pd.DataFrame: # The same; paths that lead out of the folder are None
+) -> pd.DataFrame: # The same; paths that lead out of the folder are empty
     "A table names any file of the machine; a report that is passed on holds none from outside the folder."
     if 'image_path' not in tweets: return tweets
     def inside(p):
         try: return bool(p) and Path(p).resolve().is_relative_to(home.resolve())
         except (OSError, TypeError, ValueError): return False
-    return tweets.assign(image_path=[p if inside(p) else None for p in tweets['image_path']])
+    return tweets.assign(image_path=[p if inside(p) else '' for p in tweets['image_path']])
 
 def _tweet_card(
     t:pd.Series, # A tweet

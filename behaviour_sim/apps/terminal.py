@@ -35,19 +35,31 @@ def _write_anything():
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #e2cdfd3e
+def _of_rows(
+    fault:str, # Of a `TweetFile`
+) -> str: # The same for a table of something else
+    "A sentence that speaks of rows, not of tweets."
+    import re
+    return re.sub(r'tweet \d+ \((row \d+ of the sheet)\)', r'\1', fault).replace('no tweet.', 'no row.')
+
 def _read_table(
     path:Path,    # .csv, .xlsx or .parquet; None gives None
     columns:tuple # Columns it must have
 ): # A DataFrame
     "A table beside the tweets; `BadInput` if it cannot be read."
     if path is None: return None
-    import pandas as pd
-    readers = {'.csv': lambda p: pd.read_csv(p, keep_default_na=False, low_memory=False),
-        '.xlsx': pd.read_excel, '.parquet': pd.read_parquet}
-    if (suffix := path.suffix.lower()) not in readers:
-        raise BadInput(f"{path}: {suffix or 'no suffix'} cannot be read; use .csv, .xlsx or .parquet")
-    if not path.is_file(): raise BadInput(f"{path}: there is no such file")
-    try: table = readers[suffix](path)
+    import io, pandas as pd
+    from behaviour_sim.data.tweets import TweetFile
+    file = TweetFile(path)
+    def read_xlsx():
+        file.check_zip()
+        return pd.read_excel(io.BytesIO(file.data))
+    readers = {'.csv': file.read_csv, '.xlsx': read_xlsx, '.parquet': file.read_parquet}
+    suffix = file.suffix
+    try:
+        file.tweets = readers[file.open().suffix]()
+        table = file.check_cells()
+    except BadInput as e: raise BadInput(_of_rows(str(e))) from None
     except Exception as e: raise BadInput(f"{path}: this is no readable {suffix} file") from e
     if missing := [c for c in columns if c not in table]:
         raise BadInput(f"{path}: the column {', '.join(missing)} is missing")
@@ -55,6 +67,21 @@ def _read_table(
         if (table['id'].abs() >= 10**15).any():
             raise BadInput(f"{path}: Excel has rounded the ids to fifteen digits; store them as text")
     return table
+
+# %% ../../nbs/8_apps/83_terminal.ipynb #ed1700a1
+def _edits(
+    pairs:list, # Such as 'hour=9'
+) -> dict: # Name → value
+    "What `--set` asks for; `BadInput` for what is no pair, no text, or no edit."
+    edits = {}
+    for pair in pairs:
+        name, sign, value = pair.partition('=')
+        if not sign: raise BadInput(f"--set {pair}: write it as name=value, such as hour=9")
+        if not pair.isprintable() and any('\ud800' <= c <= '\udfff' for c in pair):
+            raise BadInput(f"--set {name}: the value is not UTF-8")
+        if name == 'id': raise BadInput("--set id: the id says which tweet is meant; it cannot be edited")
+        edits[name] = value
+    return edits
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00004
 def _named_files(
