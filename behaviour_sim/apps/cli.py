@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .terminal import (_check_out, _check_place, _column_pairs, _echo, _print_table, _printable,
+from .terminal import (_check_out, _check_place, _check_style, _column_pairs, _echo, _print_table, _printable,
     _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
 
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
@@ -167,7 +167,7 @@ def _generate(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out'
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.text.simulator import ContentSimulator
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
-    _check_out(out, data, model, captions)
+    _check_out(out, data, model, captions); _check_style(format, out)
     sim, tweets = ContentSimulator.load(model), _read_posts(data)
     table = sim.generate(tweets, _read_table(captions, ('id', 'caption')), n=n, source=source)[['id', 'content']]
     if format == 'csv': _write_table(table, out)
