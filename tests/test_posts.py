@@ -168,7 +168,7 @@ def cells(**change):
 
 
 SAME = {name: (lambda v=v: v) for name, v in {
-    'thousands': cells(likes='1,200').replace('1,200', '5'), 'bom': '\ufeff' + cells(), 'semicolons': cells().replace(',', ';'), 'tabs': cells().replace(',', '\t'),
+    'bom': '\ufeff' + cells(), 'semicolons': cells().replace(',', ';'), 'tabs': cells().replace(',', '\t'),
     'sep line': 'sep=,\n' + cells(), 'title row': 'My posts\n\n' + cells(), 'CR only': cells().replace('\n', '\r'), 'CRLF': cells().replace('\n', '\r\n'),
     'capitals': cells().replace('id,date,likes', 'Id,Date,LIKES'), 'underscore': cells().replace('inferred company', 'inferred_company'),
     'other names': cells().replace('likes,content', 'Favorite Count,Full_Text'), 'blank names': cells().replace('content,', 'content\u00a0 ,'),

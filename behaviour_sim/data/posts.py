@@ -210,8 +210,8 @@ def _read_strictly(path, need_likes:bool): # Tweets, or None
     try: t = read_tweets(path, need_likes)
     except BadInput: return None
     ids = t['id']
-    if suffix == '.xlsx' and ids.dtype == 'int64' and (ids.abs() >= 10**15).any(): return None
-    if _ends_in_zeros(ids): return None
+    long = ids.dtype != 'int64' or (ids.abs() >= 10**15).any()
+    if long and (suffix == '.xlsx' and ids.dtype == 'int64' or _ends_in_zeros(ids)): return None
     if ids.dtype != 'int64' and ids.map(lambda i: bool(_rounded(i)) or i[:1] in ("'", '=')).any(): return None
     if suffix != '.parquet' and 'likes' in t and (t['likes'].dropna() % 1 != 0).any(): return None
     blank = lambda c: c not in t or c != 'likes' and not (t[c] != '').any()
