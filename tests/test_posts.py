@@ -1,4 +1,5 @@
 """Posts of any export: every shape is read back as it was written, near misses are read or refused, and hostile files end in one sentence."""
+import contextlib
 import datetime
 import gzip
 import io
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from behaviour_sim.apps.cli import main
 from behaviour_sim.apps.exports import _EXPORTS, write_export
 from behaviour_sim.apps.terminal import _plan_pieces
 from behaviour_sim.core import BadInput
@@ -39,7 +41,7 @@ SOURCES = dict(x_content='X content CSV', twitter_analytics='Twitter analytics C
     snscrape='snscrape file', twscrape='twscrape file', apify='Apify data set', web_exporter='twitter-web-exporter file', challenge_json='challenge file',
     tweepy='X API v2 file', threads='Threads export', hugging_face='challenge file', workbook='table')
 EPOCH = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=1288834974657)
-# The rows of each reader; 10,000 were read once with BEHAVIOUR_SIM_FUZZ_ROWS=10000
+# Rows through each reader; BEHAVIOUR_SIM_FUZZ_ROWS=10000 sends ten thousand
 ROWS, EXAMPLES = int(os.environ.get('BEHAVIOUR_SIM_FUZZ_ROWS', 400)), 4
 
 
@@ -166,7 +168,7 @@ def cells(**change):
 
 
 SAME = {name: (lambda v=v: v) for name, v in {
-    'thousands': cells(likes='1,200').replace('1,200', '5'), 'bom': '\ufeff' + cells(), 'semicolons': cells().replace(',', ';'), 'tabs': cells().replace(',', '\t'),
+    'bom': '\ufeff' + cells(), 'semicolons': cells().replace(',', ';'), 'tabs': cells().replace(',', '\t'),
     'sep line': 'sep=,\n' + cells(), 'title row': 'My posts\n\n' + cells(), 'CR only': cells().replace('\n', '\r'), 'CRLF': cells().replace('\n', '\r\n'),
     'capitals': cells().replace('id,date,likes', 'Id,Date,LIKES'), 'underscore': cells().replace('inferred company', 'inferred_company'),
     'other names': cells().replace('likes,content', 'Favorite Count,Full_Text'), 'blank names': cells().replace('content,', 'content\u00a0 ,'),
@@ -376,3 +378,57 @@ def test_plans_of_buffer_and_hootsuite():
     assert first['Posting Time'].str.fullmatch(r'\d{4}-\d\d-\d\d \d\d:\d\d').all() and first['Text'].tolist() == t['content'].tolist()[:100]
     rows = pd.read_csv(io.StringIO(hootsuite[0]), header=None, keep_default_na=False)
     assert rows.shape == (350, 3) and rows[1].tolist() == t['content'].tolist()[:350]
+
+
+# --- The command line ---
+
+def told(*args, cwd):
+    "Exit code, stdout, stderr of a command in this process."
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([str(a) for a in args])
+    return end.value.code, out.getvalue(), err.getvalue()
+
+
+def test_convert(tmp_path):
+    t = sample_tweets(50)
+    write_export(t, 'x_content', tmp_path/'content.csv')
+    for suffix in ('csv', 'parquet', 'xlsx'):
+        code, out, err = told('convert', 'content.csv', '--out', f'posts.{suffix}', cwd=tmp_path)
+        assert code == 0 and out.startswith(f'posts.{suffix}: ') and err.count('\n') == 1 and 'X content CSV, ' in err
+        back = read_posts(tmp_path/f'posts.{suffix}')
+        assert back['id'].tolist() == read_posts(tmp_path/'content.csv')['id'].tolist() and back.attrs['report'].startswith('challenge file')
+    cell = openpyxl.load_workbook(tmp_path/'posts.xlsx').active['A2']
+    assert cell.data_type == 's' and int(cell.value) == back['id'][0]
+
+
+def test_convert_is_told_what_it_cannot_see(tmp_path):
+    (tmp_path/'a.csv').write_text('When,Words,Hearts\n4/3/2021 10:00,hello,"1,200"\n4/3/2021 11:00,@bob,\n')
+    given = ['convert', 'a.csv', '--out', 'o.csv', '--account', '@Acme', '--company', 'Acme Foods', '--columns', 'date=When,content=Words,likes=hearts', '--tz', '+02:00', '--day-first']
+    assert told(*given, cwd=tmp_path)[0] == 0
+    t = read_tweets(tmp_path/'o.csv')
+    assert t['date'].astype(str).tolist() == ['2021-03-04 08:00:00', '2021-03-04 09:00:00'] and t['likes'].tolist()[0] == 1200 and np.isnan(t['likes'][1])
+    assert set(t['username']) == {'Acme'} and set(t['inferred company']) == {'Acme Foods'}
+    for options, why in {(): 'no column of date', ('--columns', 'date'): 'write it as', ('--columns', 'date=When', '--account', 'a'): 'day or with the month'}.items():
+        code, out, err = told('convert', 'a.csv', '--out', 'no.csv', *options, cwd=tmp_path)
+        assert code == 2 and out == '' and err.count('\n') == 1 and why in err and not (tmp_path/'no.csv').exists()
+    assert told('convert', 'a.csv', '--out', 'a.csv', cwd=tmp_path)[0] == 2
+
+
+def test_every_command_reads_exports(tmp_path):
+    "A model from an X content CSV, predictions for an archive; the challenge's columns are read without a word."
+    t = sample_tweets(160).drop(columns='caption')
+    write_export(t, 'x_content', tmp_path/'content.csv'); write_export(t[:20], 'x_archive', tmp_path/'archive.zip'); write_tweets(t[:9], tmp_path/'own.csv')
+    code, out, err = told('fit', 'content.csv', '--model', 'm', '--preset', 'tiny', cwd=tmp_path)
+    assert code == 0 and 'content.csv: X content CSV, ' in err and 'fitted on' in out
+    code, out, err = told('predict', 'archive.zip', '--model', 'm', '--out', 'p.csv', cwd=tmp_path)
+    assert code == 0 and 'X archive, 20 posts of 1 account read' in err and len(pd.read_csv(tmp_path/'p.csv')) == 20
+    assert told('predict', 'own.csv', '--model', 'm', '--out', 'p.csv', cwd=tmp_path)[::2] == (0, '')
+
+
+def test_long_ids_of_predictions_are_text_in_a_workbook(tmp_path):
+    from behaviour_sim.apps.report import _write_table
+    ids = [1294030472427835393, 1294030472427835394]
+    _write_table(pd.DataFrame({'id': ids, 'likes': [1, 2]}), tmp_path/'p.xlsx')
+    sheet = openpyxl.load_workbook(tmp_path/'p.xlsx').active
+    assert [sheet[c].value for c in ('A2', 'A3', 'B2')] == [*map(str, ids), 1]

@@ -13,15 +13,16 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .terminal import (_check_out, _check_place, _column_pairs, _echo, _edits, _print_table,
-    _printable, _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
+from .terminal import (_check_out, _check_place, _check_style, _column_pairs, _echo, _edits,
+    _print_table, _printable, _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
 
 
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help='Predict what social media posts will do before they are posted, and write the posts.')
 
-_Data = Annotated[Path, typer.Argument(help='Posts: the challenge\'s columns, or an export of any program that convert reads; - is standard input.')]
+_Data = Annotated[Path, typer.Argument(
+    help='Posts: the challenge\'s columns, or any export that convert reads; - is standard input.')]
 _Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')]
 _Captions = Annotated[Optional[Path], typer.Option('--captions', help='Table with id, caption: what the pictures show.')]
 _Preset = Annotated[str, typer.Option('--preset', help='Encoders: tiny, laptop, paper or light.')]
@@ -38,19 +39,25 @@ def _before(plugin:Annotated[Optional[list[str]], typer.Option('--plugin', help=
 
 # %% ../../nbs/8_apps/84_cli.ipynb #9e0a0011
 @app.command('convert')
-def _convert(data:Annotated[Path, typer.Argument(metavar='IN', help='An export, an archive (.zip or folder), any table of posts; - is standard input.')],
+def _convert(data:Annotated[Path, typer.Argument(metavar='IN',
+        help='An export, an archive (.zip or folder), any table of posts; - is standard input.')],
     out:Annotated[Path, typer.Option('--out', help='Where the posts go: .csv, .xlsx or .parquet.')],
-    account:Annotated[Optional[str], typer.Option('--account', help='Whose posts they are where the file does not say; where it does, only these are kept.')]=None,
-    company:Annotated[Optional[str], typer.Option('--company', help='Their brand; without it what the file says, else the account.')]=None,
-    columns:Annotated[Optional[str], typer.Option('--columns', help='What cannot be recognised: date=created_at,likes=favorite_count')]=None,
+    account:Annotated[Optional[str], typer.Option('--account',
+        help='Whose posts they are where the file does not say; where it does, only these are kept.')]=None,
+    company:Annotated[Optional[str], typer.Option('--company',
+        help='Their brand; without it what the file says, else the account.')]=None,
+    columns:Annotated[Optional[str], typer.Option('--columns',
+        help='What cannot be recognised: date=created_at,likes=favorite_count')]=None,
     tz:Annotated[str, typer.Option('--tz', help='Zone of dates that name none, such as Europe/Berlin.')]='UTC',
     replies:Annotated[bool, typer.Option('--replies', help='Keep replies, too.')]=False,
-    day_first:Annotated[Optional[bool], typer.Option('--day-first/--month-first', help='What 4/3/2021 means where no date of the file proves it.')]=None):
+    day_first:Annotated[Optional[bool], typer.Option('--day-first/--month-first',
+        help='What 4/3/2021 means where no date of the file proves it.')]=None):
     """Read an export of any program into the challenge's columns.
 
     Example: behaviour-sim convert archive.zip --out posts.parquet"""
     _check_out(out, data)
-    posts = _read_posts(data, account=account, company=company, columns=_column_pairs(columns), tz=tz, replies=replies, day_first=day_first)
+    posts = _read_posts(data, account=account, company=company, columns=_column_pairs(columns), tz=tz,
+        replies=replies, day_first=day_first)
     _write_posts(posts, out)
     _echo(f"{out}: {len(posts):,} posts")
 
@@ -152,18 +159,21 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
 def _generate(data:_Data, model:_Model, out:Annotated[Path, typer.Option('--out', help='Where the texts go: .csv, .xlsx or .parquet.')], captions:_Captions=None,
     n:Annotated[int, typer.Option(min=1, help='Drafts of the language model for each tweet.')]=1,
     source:Annotated[str, typer.Option('--source', help='mixed, lm or retrieval.')]='mixed',
-    format:Annotated[str, typer.Option('--format', help='csv: id, content; buffer or hootsuite: what these programs take, with the dates of DATA.')]='csv'):
+    format:Annotated[str, typer.Option('--format',
+        help='csv (id, content), or what buffer or hootsuite take, with the dates of DATA.')]='csv'):
     """Write tweets: id, content, one row for each row of DATA in the same order. Texts in DATA are not looked at.
 
     Example: behaviour-sim generate plan.csv --model writer --out drafts.csv"""
     from behaviour_sim.apps.report import _write_table
     from behaviour_sim.text.simulator import ContentSimulator
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
-    _check_out(out, data, model, captions)
+    _check_out(out, data, model, captions); _check_style(format, out)
     sim, tweets = ContentSimulator.load(model), _read_posts(data)
     table = sim.generate(tweets, _read_table(captions, ('id', 'caption')), n=n, source=source)[['id', 'content']]
     if format == 'csv': _write_table(table, out)
-    else: out = ', '.join(map(str, _write_plan(table.assign(date=tweets['date'].to_numpy()), out, format)))
+    else:
+        plan = table.assign(date=tweets['date'].to_numpy())
+        out = ', '.join(map(str, _write_plan(plan, out, format)))
     _echo(f"{out}: {len(table):,} tweets")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #f40d2f74

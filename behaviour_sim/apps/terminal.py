@@ -222,6 +222,12 @@ def _plan_pieces(
         pieces.append(out.getvalue())
     return pieces
 
+def _check_style(style:str, out:Path):
+    "`BadInput` for a format that there is not, or a file that it does not go into: said before the work."
+    if style not in ('csv', 'buffer', 'hootsuite'):
+        raise BadInput(f'--format {style}: use csv, buffer or hootsuite')
+    if style != 'csv' and out.suffix.lower() != '.csv': raise BadInput(f'{out}: {style} takes .csv files')
+
 def _write_plan(
     plan,              # A DataFrame: id, date, content
     out:Path,          # A .csv file; further ones get a number
@@ -229,9 +235,6 @@ def _write_plan(
 ) -> list: # The files
     "Write drafts for a planning program."
     from behaviour_sim.core import write_atomic
-    if style not in ('buffer', 'hootsuite'):
-        raise BadInput(f'{style!r} is no format; use csv, buffer or hootsuite')
-    if out.suffix.lower() != '.csv': raise BadInput(f'{out}: {style} takes .csv files')
     pieces = _plan_pieces(plan, style)
     numbered = [out.with_name(f'{out.stem}_{n}{out.suffix}') for n in range(2, len(pieces) + 1)]
     files = [out, *numbered]

@@ -234,6 +234,7 @@ def _joined_v2(page:dict) -> list: # A page of the X API v2
         out.append(p | ties | seen)
     return out
 
+# %% ../../nbs/2_data/28_post_files.ipynb #92b98208
 def _threads(tree:dict) -> list: # The posts of an export of Threads
     "Text, time and media of each post."
     def text(s):
@@ -268,7 +269,7 @@ def _records(file:TweetFile, tree) -> list:
     lists = [v for v in tree.values() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
     return _records(file, lists[0]) if len(lists) == 1 else [tree]
 
-# %% ../../nbs/2_data/28_post_files.ipynb #83be8ad4
+# %% ../../nbs/2_data/28_post_files.ipynb #d6915202
 _member = re.compile(r'(?:.*/)?(?:(tweets?(?:-part\d+)?|account)\.js|threads_and_replies\.json)').fullmatch
 _picture = re.compile(r'(?i)(?:.*/)?tweets?_media/([0-9]+)-[\w-]{1,200}\.(?:jpe?g|png|gif|webp)').fullmatch
 _table_name = re.compile(
@@ -295,6 +296,7 @@ def _kept_picture(file, z, name): # The archive, a member
         with write_atomic(path, 'wb') as f: f.write(_unpacked(file, z, name))
     return str(path)
 
+# %% ../../nbs/2_data/28_post_files.ipynb #1ca4f477
 def _archive(file:TweetFile, more=()) -> pd.DataFrame:
     "The posts of an archive: a zip file or a folder."
     root = Path(file.path)
@@ -325,6 +327,7 @@ def _archive(file:TweetFile, more=()) -> pd.DataFrame:
         records = [r | {'image_path': shown(r)} for r in records]
     return _framed_records(file, records)
 
+# %% ../../nbs/2_data/28_post_files.ipynb #8fc1e2c9
 def _cells(file:TweetFile, data:bytes, more=()) -> pd.DataFrame:
     "The cells of a file that is no archive, by its first bytes."
     if data.startswith(b'PAR1'): return _read_parquet_cells(file, data)

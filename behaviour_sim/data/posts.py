@@ -59,6 +59,7 @@ def _to_oneself(file:TweetFile, names:pd.Series) -> pd.Series: # Accounts; bool
             out |= (t[keys[c]].astype(str) == t[ids[0]].astype(str)) & t[keys[c]].map(_given)
     return out
 
+# %% ../../nbs/2_data/29_posts.ipynb #066c13aa
 def _left_out(
     file:TweetFile,  # What is read
     chosen:dict,     # What `_choose_columns` gives
@@ -84,7 +85,7 @@ def _left_out(
     masks = {'total row': total, 'repeated header': again, 'repost': repost}
     return masks if replies else masks | {'reply': reply & ~repost}
 
-# %% ../../nbs/2_data/29_posts.ipynb #d3b1d174
+# %% ../../nbs/2_data/29_posts.ipynb #4fc793e7
 def _read_ids(
     file:TweetFile, # With its cells
     column,         # Name of the column; None where there is none
@@ -110,7 +111,7 @@ def _read_ids(
         for n in missing: ids[n] = str(n + 1) if len(missing) == len(ids) else f'new-{t.index[n]}'
     return pd.Series(ids, t.index, dtype='str'), moments
 
-# %% ../../nbs/2_data/29_posts.ipynb #fc011c96
+# %% ../../nbs/2_data/29_posts.ipynb #6850daa5
 #: These write dates as in the US.
 _MONTH_FIRST = 'Social Feed Manager export', 'Meta export', 'Sprout Social export'
 
@@ -134,6 +135,7 @@ def _day_comes_first(
     raise file.fault(f'{cell} may begin with the day or with the month, and no date proves which; '
         'convert has --day-first and --month-first (in Python day_first).', column=column)
 
+# %% ../../nbs/2_data/29_posts.ipynb #68cbdd1e
 def _read_dates(
     file:TweetFile, # With its cells
     column:str,     # The column of dates
@@ -167,7 +169,7 @@ def _read_dates(
             else f'the hour of {_plural(unknown, "post")} is unknown')
     return pd.Series(when, t.index, dtype='datetime64[us]')
 
-# %% ../../nbs/2_data/29_posts.ipynb #dd664279
+# %% ../../nbs/2_data/29_posts.ipynb #3277e3f5
 def _read_counts(file:TweetFile, column:str) -> pd.Series: # float64
     "Counts; an empty cell is NaN."
     out = []
@@ -200,7 +202,7 @@ def _read_media(file:TweetFile, column) -> pd.Series: # str
         media = media.where((media != '') | ~t[flag[0]].map(_on), 'video')
     return media.astype('str')
 
-# %% ../../nbs/2_data/29_posts.ipynb #2e6a3b6e
+# %% ../../nbs/2_data/29_posts.ipynb #b674e43c
 def _read_strictly(path, need_likes:bool): # Tweets, or None
     "A file in the challenge's columns that needs nothing of what is done here."
     suffix = Path(path).suffix.lower()
@@ -208,8 +210,8 @@ def _read_strictly(path, need_likes:bool): # Tweets, or None
     try: t = read_tweets(path, need_likes)
     except BadInput: return None
     ids = t['id']
-    if suffix == '.xlsx' and ids.dtype == 'int64' and (ids.abs() >= 10**15).any(): return None
-    if _ends_in_zeros(ids): return None
+    long = ids.dtype != 'int64' or (ids.abs() >= 10**15).any()
+    if long and (suffix == '.xlsx' and ids.dtype == 'int64' or _ends_in_zeros(ids)): return None
     if ids.dtype != 'int64' and ids.map(lambda i: bool(_rounded(i)) or i[:1] in ("'", '=')).any(): return None
     if suffix != '.parquet' and 'likes' in t and (t['likes'].dropna() % 1 != 0).any(): return None
     blank = lambda c: c not in t or c != 'likes' and not (t[c] != '').any()
@@ -239,7 +241,7 @@ def _own_columns(file:TweetFile, chosen:dict) -> dict: # Name → Series
         and not t[c].map(lambda x: isinstance(x, (list, dict))).any()]
     return out | {c: t[c].map(text).astype('str') for c in plain}
 
-# %% ../../nbs/2_data/29_posts.ipynb #30126d4f
+# %% ../../nbs/2_data/29_posts.ipynb #797b0b41
 def _one_table(file:TweetFile, chosen:dict, names, company, tz, day_first) -> pd.DataFrame:
     "The canonical columns of the rows that are kept."
     t, none = file.tweets, pd.Series('', file.tweets.index, dtype='str')
@@ -253,7 +255,7 @@ def _one_table(file:TweetFile, chosen:dict, names, company, tz, day_first) -> pd
     table = pd.DataFrame(out | _own_columns(file, chosen))
     return table.astype({'content': 'str', 'inferred company': 'str'})
 
-# %% ../../nbs/2_data/29_posts.ipynb #a0a6c812
+# %% ../../nbs/2_data/29_posts.ipynb #01e12357
 def _drop_rows(file:TweetFile, masks:dict, names): # Reason → (n,) bool; accounts
     "Leave rows out; accounts of the rest, and how many were left out for which reason."
     gone, said = pd.Series(False, file.tweets.index), {}
@@ -278,6 +280,7 @@ def _need_columns(file:TweetFile, chosen:dict, need_likes:bool):
         raise file.fault(f'no column of {c} is recognised{_nearest(c, file.tweets)}; found {found}; '
             f'--columns {c}=NAME says which it is.')
 
+# %% ../../nbs/2_data/29_posts.ipynb #42248ef7
 def _kept_rows(file:TweetFile, chosen:dict, account, replies:bool, strict:bool):
     "Leave out what is no post; accounts of the rest, and how many were left out for which reason."
     names = _read_names(file, chosen, account)
@@ -303,7 +306,7 @@ def _without_repeats(t:pd.DataFrame, said:dict) -> pd.DataFrame:
     if again.any(): said['repeated post'] = int(again.sum())
     return t[~again]
 
-# %% ../../nbs/2_data/29_posts.ipynb #5a736ba7
+# %% ../../nbs/2_data/29_posts.ipynb #8b32c1a8
 def read_posts(
     path:str|Path,          # A file of any kind, the folder of an archive, or '-' for standard input
     account:str=None,       # Whose posts they are where the file doesn't say; else only these are read
