@@ -60,7 +60,8 @@ def _fit(data:_Data, model:_Model, captions:_Captions=None,
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles, ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address): sim = LikesSimulator(preset, post_publication, seed).fit(tweets, *extra)
     _save_model(sim, model)
-    _echo(f"{model}: fitted on {len(tweets):,} tweets{', with views (known only after posting)' if post_publication else ''}")
+    used = ''.join(f', {n:,} with {what}' for what, n in sim.matched.items())
+    _echo(f"{model}: fitted on {len(tweets):,} tweets{used}{', with views (known only after posting)' if post_publication else ''}")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #c38d11f9
 def _loaded(model:Path):
@@ -78,13 +79,14 @@ def _predict(data:_Data, model:_Model,
 
     Example: behaviour-sim predict drafts.csv --model m --out predictions.csv"""
     from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.data.drafts import _captioned
     from behaviour_sim.scale.ray_data import _engine as computed_by
     _check_out(out, data, model, captions, context)
     sim, tweets, past = _loaded(model), _read_posts(data), _read_posts(context)
     shown = _read_table(captions, ('id', 'caption'))
     with computed_by(engine, address): table = sim.predict(tweets, captions=shown, context=past, in_order=in_order)
     _write_table(table, out)
-    _echo(f"{out}: {len(table):,} predictions")
+    _echo(f"{out}: {len(table):,} predictions" + (f", {_captioned(tweets, shown):,} with a caption of {captions}" if captions else ''))
 
 @app.command('evaluate')
 def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Context=None, in_order:_InOrder=False,
@@ -296,6 +298,7 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
     figures = run_all(data, out, preset, n, seed, drawn=pictures)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
+    for name, why in figures['left_out'].items(): _echo(f"Without the split {name.replace('_', ' ')}: {why}")
     _echo(f"The report is {out/'index.html'}")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #3ee7cc6f

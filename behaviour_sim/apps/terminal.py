@@ -42,8 +42,9 @@ def _read_table(
     "A table beside the tweets; `BadInput` if it cannot be read."
     if path is None: return None
     import pandas as pd
-    readers = {'.csv': lambda p: pd.read_csv(p, keep_default_na=False, low_memory=False),
-        '.xlsx': pd.read_excel, '.parquet': pd.read_parquet}
+    names = dict(dtype={'id': str, 'username': str}) # 007 is not 7
+    readers = {'.csv': lambda p: pd.read_csv(p, keep_default_na=False, low_memory=False, **names),
+        '.xlsx': lambda p: pd.read_excel(p, **names), '.parquet': pd.read_parquet}
     if (suffix := path.suffix.lower()) not in readers:
         raise BadInput(f"{path}: {suffix or 'no suffix'} cannot be read; use .csv, .xlsx or .parquet")
     if not path.is_file(): raise BadInput(f"{path}: there is no such file")
