@@ -107,6 +107,12 @@ def test_ids_of_captions_are_compared_by_key(tweets, one):
     assert {with_caption(i) for i in ([7.], ['7.0'], [7], ['="7"'])} == {'a cup'}
     with pytest.raises(BadInput, match='None of the 1 captions'): with_caption(['8'])
 
+def test_the_terminal_is_told_what_was_found(one, capsys):
+    from behaviour_sim.apps.terminal import _tell_log
+    _tell_log()
+    normalise_tweets(pd.concat([one, one.assign(id=8)]), pd.DataFrame(dict(id=['7'], caption='a cup')))
+    assert capsys.readouterr().err == '1 of 2 tweets have a caption in the table of captions\n'
+
 def test_profiles_are_found_whatever_their_spelling(tweets):
     p = account_profiles()
     odd = p.assign(username='@' + p['username'].str.upper(), followers_count=p['followers_count'].map('{:,}'.format))

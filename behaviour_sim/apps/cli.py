@@ -14,7 +14,7 @@ import typer
 
 from ..core import BadInput, write_json
 from .terminal import (_check_out, _check_place, _echo, _print_table, _printable, _read_table,
-    _save_model, _write_anything)
+    _save_model, _tell_log, _write_anything)
 
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -79,14 +79,13 @@ def _predict(data:_Data, model:_Model,
 
     Example: behaviour-sim predict drafts.csv --model m --out predictions.csv"""
     from behaviour_sim.apps.report import _write_table
-    from behaviour_sim.data.drafts import _captioned
     from behaviour_sim.scale.ray_data import _engine as computed_by
     _check_out(out, data, model, captions, context)
     sim, tweets, past = _loaded(model), _read_posts(data), _read_posts(context)
     shown = _read_table(captions, ('id', 'caption'))
     with computed_by(engine, address): table = sim.predict(tweets, captions=shown, context=past, in_order=in_order)
     _write_table(table, out)
-    _echo(f"{out}: {len(table):,} predictions" + (f", {_captioned(tweets, shown):,} with a caption of {captions}" if captions else ''))
+    _echo(f"{out}: {len(table):,} predictions")
 
 @app.command('evaluate')
 def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Context=None, in_order:_InOrder=False,
@@ -320,7 +319,7 @@ def main(
 ):
     "The console script."
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # waiting threads sleep: spinning ones make trees many times slower on a busy machine
-    _write_anything()
+    _write_anything(); _tell_log()
     say = lambda e: print(_printable('behaviour-sim: ' + ' '.join(str(e).split())), file=sys.stderr)
     try: code = app(args, standalone_mode=False) or 0
     except BadInput as e: say(e); code = 2

@@ -229,16 +229,17 @@ def _page(
     "The report as one self-contained page."
     what = 'synthetic tweets of invented brands' if figures['synthetic'] else 'tweets'
     floor = f" The error of this synthetic corpus that no model can get below is {figures['irreducible']:.2f}." if figures['synthetic'] else ''
-    y, p, ways = np.log1p(test['likes']), np.log1p(predictions['likes']), ('one', 'two', 'three', 'four')[len(figures['splits'])-1]
+    y, p = np.log1p(test['likes']), np.log1p(predictions['likes'])
+    ways = ('one way', 'two ways', 'three ways', 'four ways')[len(figures['splits'])-1]
     size = shares.drop(columns='base').abs().mean().sort_values()
     def bars(ax):
         ax.barh(size.index, size, color=PALETTE['blue']); ax.grid(axis='y', visible=False)
         ax.set(title='What the predictions listen to', xlabel='mean |share| of log1p(likes)')
     best, worst = _extremes(test, predictions)
     parts = ['<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>behaviour_sim: report of a run</title>',
-        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1><p class="lead">{figures["n"]:,} {what}, {ways} {"ways" if ways != "one" else "way"} of holding some back, and how far off the predictions are.</p>', _headline(figures),
+        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1><p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the predictions are.</p>', _headline(figures),
         f'<p>Each card is a root mean squared error of log1p(likes): 0.7 is off by a factor of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
-        f'<h2>{ways.capitalize()} split{"s"*(ways != "one")}</h2><p>A random split flatters, for it holds back tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the others that are held back unseen.</p>', html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *[f'<p>Without {safe_html(k.replace("_", " "))}: {safe_html(v)}</p>' for k, v in figures.get('left_out', {}).items()],
+        f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the others that are held back unseen.</p>', html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *[f'<p>Without {safe_html(k.replace("_", " "))}: {safe_html(v)}</p>' for k, v in figures.get('left_out', {}).items()],
         '<h2>Predicted and observed</h2>', _figure(lambda ax: plot_predictions(test['likes'], p, ax=ax), 'Tweets of the random split that were held back.', 'Scatter of predicted against observed likes, both on a log scale'),
         '<h2>What moves a prediction</h2>', _figure(bars, 'Mean absolute Shapley share of each group; not a claim of cause.', 'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2)),
         '<h2>The tweets</h2>', _figure(lambda ax: plot_likes_tail(likes_tail(tweets), ax=ax), 'How many tweets reach how many likes.', 'The long tail of likes on two log axes'),

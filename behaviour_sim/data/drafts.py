@@ -252,8 +252,9 @@ def draft(
 ) -> pd.DataFrame: # One row in the columns of `read_tweets`, without likes
     "A post that is not published yet; `BadInput` for a date, an account or a count that is none."
     date = pd.Timestamp.now('UTC').tz_localize(None).floor('min') if when == 'now' else _read_date(when)
-    if not (name := _bare_name(str(account or ''))): raise BadInput("Which account posts it? The name is empty")
-    if (count := _as_count(followers)) is None: raise BadInput(f"{str(followers)[:40]!r} is no count of followers")
+    name, count = _bare_name(str(account or '')), _as_count(followers)
+    if not name: raise BadInput("Which account posts it? The name is empty")
+    if count is None: raise BadInput(f"{str(followers)[:40]!r} is no count of followers")
     whole = lambda s: str(s or '').encode('utf-8', 'replace').decode() # half a surrogate pair is no character
     row = {'id': id, 'date': date, 'content': whole(text), 'username': name, 'media': media or '',
         'inferred company': _bare_name(str(company or '')) or name, 'caption': whole(caption)}

@@ -70,7 +70,8 @@ def refuse_lookalikes(self:TweetFile,
     "Refuse a table that lacks an optional column and has one that may be meant by it."
     for c in _OPTIONAL_TEXT:
         if c in names or not (like := _looks_like(c, names)): continue
-        raise self.fault(f'there is no column {c!r}{_meant([c], names)}: rename it, or leave it out.', column=like)
+        why = f'there is no column {c!r}{_meant([c], names)}: rename it, or leave it out.'
+        raise self.fault(why, column=like)
 
 # %% ../../nbs/2_data/20_tweets.ipynb #66f785fb
 @patch

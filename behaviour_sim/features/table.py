@@ -324,7 +324,8 @@ def _check_pictures(
     "Say how many pictures cannot be read; `BadInput` where none can."
     given = paths.notna().to_numpy() & (paths.astype(str) != '').to_numpy()
     if not (unread := given & ~E.any(1)).any(): return
-    said = f"{unread.sum():,} of {given.sum():,} pictures cannot be read (the first: {str(paths[unread].iloc[0])[:200]!r})"
+    first = str(paths[unread].iloc[0])[:200]
+    said = f"{unread.sum():,} of {given.sum():,} pictures cannot be read (the first: {first!r})"
     if unread.sum() == given.sum(): raise BadInput(said)
     _log.warning('%s and count as none', said)
 

@@ -75,6 +75,7 @@ def shares(self:LikesSimulator,
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9
 def _row(tweets, id):
     "The position of the tweet with an id; `BadInput` if there is none."
+    if 'id' not in tweets: raise BadInput('The tweets have no column id')
     at = np.flatnonzero(_id_keys(tweets['id']).to_numpy() == id_key(id))
     if not len(at): raise BadInput(f"There is no tweet with the id {id}")
     return int(at[0])

@@ -234,7 +234,8 @@ def predict(self:LikesSimulator,
     t = normalise_tweets(tweets, captions)
     *ends, case = self._predict(t, context, in_order, quiet)
     if not quiet: _tell_unseen(self._named(t), case, self.known)
-    if not quiet and self.n < _FEWEST: _log.warning('The upper ends are open: they take %s tweets to learn from', _FEWEST)
+    if not quiet and self.n < _FEWEST:
+        _log.warning('The upper ends are open: they take %s tweets to learn from', _FEWEST)
     likes = {k: to_likes(v).round(3) for k, v in zip(('likes', 'lower', 'upper'), ends)}
     return pd.DataFrame(dict(id=tweets['id'].to_numpy(), **likes, case=case), index=tweets.index)
 
@@ -276,7 +277,8 @@ def evaluate(self:LikesSimulator,
     out = likes_metrics(t['likes'], pred, low, high, pred_likes=mean)
     out['rmse_likes_expm1'] = likes_metrics(t['likes'], pred)['rmse_likes']
     return Evaluation(out,
-        baselines={k: likes_metrics(t['likes'], b) for k, b in self.baselines.predict(self._named(t)).items()})
+        baselines={k: likes_metrics(t['likes'], b)
+            for k, b in self.baselines.predict(self._named(t)).items()})
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
 _CARD = """# Model card: likes simulator
