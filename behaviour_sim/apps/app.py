@@ -21,7 +21,9 @@ from ..features.manifest import _made_once
 from ..model_directories import _FORMAT
 from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
-from ..likes.simulator import LikesSimulator, normalise_tweets
+from ..data.drafts import _handle, normalise_tweets
+from ..data.drafts import _link as _a_link
+from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
 from ..features.captioning import caption
 from ..text.prompts import build_prompts, tidy_text
@@ -37,7 +39,7 @@ _MEDIA = dict(none='[]', photo=f"[Photo(previewUrl='{_thing}', fullUrl='{_thing}
     gif=f"[Gif(thumbnailUrl='{_thing}', variants=[])]",
     video=f"[Video(thumbnailUrl='{_thing}', variants=[], duration=None, views=None)]")
 
-_STANDS_FOR = {'<hyperlink>': re.compile(r'https?://\S+'), '<mention>': re.compile(r'(?<![\w@/])@\w{1,50}')}
+_STANDS_FOR = {'<hyperlink>': _a_link, '<mention>': _handle}
 
 def _as_posted(
     text:str, # As it is typed

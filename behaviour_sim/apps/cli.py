@@ -13,8 +13,9 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .terminal import (_check_out, _check_place, _check_style, _column_pairs, _echo, _edits,
-    _print_table, _printable, _read_posts, _read_table, _save_model, _write_anything, _write_plan, _write_posts)
+from behaviour_sim.apps.terminal import (_check_out, _check_place, _check_style, _column_pairs, _echo, _edits,
+    _print_table, _printable, _read_posts, _read_table, _save_model, _tell_log, _write_anything, _write_plan,
+    _write_posts)
 
 
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
@@ -77,7 +78,8 @@ def _fit(data:_Data, model:_Model, captions:_Captions=None,
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles, ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address): sim = LikesSimulator(preset, post_publication, seed).fit(tweets, *extra)
     _save_model(sim, model)
-    _echo(f"{model}: fitted on {len(tweets):,} tweets{', with views (known only after posting)' if post_publication else ''}")
+    used = ''.join(f', {n:,} with {what}' for what, n in sim.matched.items())
+    _echo(f"{model}: fitted on {len(tweets):,} tweets{used}{', with views (known only after posting)' if post_publication else ''}")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #c38d11f9
 def _loaded(model:Path):
@@ -307,6 +309,7 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
     figures = run_all(_read_posts(data, need_likes=True), out, preset, n, seed, drawn=pictures)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
+    for name, why in figures['left_out'].items(): _echo(f"Without the split {name.replace('_', ' ')}: {why}")
     _echo(f"The report is {out/'index.html'}")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #3ee7cc6f
@@ -340,7 +343,7 @@ def main(
 ):
     "The console script."
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # waiting threads sleep: spinning ones make trees many times slower on a busy machine
-    _write_anything()
+    _write_anything(); _tell_log()
     say = lambda e: print(_printable('behaviour-sim: ' + ' '.join(str(e).split())), file=sys.stderr)
     try: code = app(args, standalone_mode=False) or 0
     except BadInput as e: say(e); code = 2

@@ -22,7 +22,7 @@ from ..likes.simulator import LikesSimulator
 from ..picture_files import open_picture
 from ..text.metrics import _guard_formula
 from ..text.simulator import ContentSimulator, _language_model_of
-from ..data.splits import four_splits
+from ..data.splits import _possible_splits
 from ..images.models import find_images
 from ..images.sdxl_lora import IMAGE_SETTINGS, fit_image_lora, imagine
 import behaviour_sim.likes.explain
@@ -39,7 +39,7 @@ def run_all(
     drawn:int=6,          # Pictures to draw; 0: none
     home:Path|None=None,  # Only pictures below it are shown; None: the folder of the file, else `out`
     quiet:bool|None=None, # No progress bar
-) -> dict: # synthetic, n, irreducible, splits: name → figures
+) -> dict: # synthetic, n, irreducible, splits: name → figures, left_out: name → why
     "Split, fit, judge, save, and report."
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
@@ -48,14 +48,16 @@ def run_all(
     if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True)
     if len(tweets) < 50: raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
     rows, floor = {}, irreducible_rmse(tweets) if data is None else None
-    for name, split in progress(four_splits(tweets, seed).items(), 'splits', quiet=quiet):
+    splits, left_out = _possible_splits(tweets, seed)
+    if 'random' not in splits: raise BadInput(left_out['random'])
+    for name, split in progress(splits.items(), 'splits', quiet=quiet):
         split.check_leakage(tweets)
         known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
         sim = LikesSimulator(preset, seed=seed).fit(known, quiet=True)
         e = sim.evaluate(judged, quiet=True)
         rows[name] = dict(n=len(judged), simulator=e['rmse_log1p'], **{k: b['rmse_log1p'] for k, b in e['baselines'].items()}, spearman=e['spearman'], coverage_90=e['coverage_90'])
         if name == 'random': final, test, train = sim, judged, known
-    figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed, splits=rows)
+    figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed, splits=rows, left_out=left_out)
     predictions = final.predict(test, quiet=True)
     drafts = _write_some(final, train, test.head(written), steps, quiet) if written else None
     pictures, note = _draw_some(train, test.head(drawn), out/'images', seed, quiet=quiet) if drawn else ([], '')
@@ -246,15 +248,16 @@ def _page(
     what = 'synthetic tweets of invented brands' if figures['synthetic'] else 'tweets'
     floor = f" The error of this synthetic corpus that no model can get below is {figures['irreducible']:.2f}." if figures['synthetic'] else ''
     y, p = np.log1p(test['likes']), np.log1p(predictions['likes'])
+    ways = ('one way', 'two ways', 'three ways', 'four ways')[len(figures['splits'])-1]
     size = shares.drop(columns='base').abs().mean().sort_values()
     def bars(ax):
         ax.barh(size.index, size, color=PALETTE['blue']); ax.grid(axis='y', visible=False)
         ax.set(title='What the predictions listen to', xlabel='mean |share| of log1p(likes)')
     best, worst = _extremes(test, predictions)
     parts = ['<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>behaviour_sim: report of a run</title>',
-        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1><p class="lead">{figures["n"]:,} {what}, four ways of holding some back, and how far off the predictions are.</p>', _headline(figures),
+        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1><p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the predictions are.</p>', _headline(figures),
         f'<p>Each card is a root mean squared error of log1p(likes): 0.7 is off by a factor of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
-        '<h2>Four splits</h2><p>A random split flatters, for it holds back tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the others that are held back unseen.</p>', html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')),
+        f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the others that are held back unseen.</p>', html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *[f'<p>Without {safe_html(k.replace("_", " "))}: {safe_html(v)}</p>' for k, v in figures.get('left_out', {}).items()],
         '<h2>Predicted and observed</h2>', _figure(lambda ax: plot_predictions(test['likes'], p, ax=ax), 'Tweets of the random split that were held back.', 'Scatter of predicted against observed likes, both on a log scale'),
         '<h2>What moves a prediction</h2>', _figure(bars, 'Mean absolute Shapley share of each group; not a claim of cause.', 'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2)),
         '<h2>The tweets</h2>', _figure(lambda ax: plot_likes_tail(likes_tail(tweets), ax=ax), 'How many tweets reach how many likes.', 'The long tail of likes on two log axes'),

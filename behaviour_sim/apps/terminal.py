@@ -6,10 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #043e206c
-import os, re, sys
+import logging, os, re, sys
 from pathlib import Path
 
 from ..core import BadInput
+from ..keys import _log
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00002
 def _printable(
@@ -34,6 +35,16 @@ def _write_anything():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
 
+# %% ../../nbs/8_apps/83_terminal.ipynb #eec7fa69
+class _ToTerminal(logging.Handler):
+    "A line on standard error for each record."
+    def emit(self, record): _echo(record.getMessage(), err=True)
+
+def _tell_log():
+    "Let the logger of the package write to the terminal, once in a process."
+    if not any(isinstance(h, _ToTerminal) for h in _log.handlers): _log.addHandler(_ToTerminal())
+    _log.setLevel(logging.INFO)
+
 # %% ../../nbs/8_apps/83_terminal.ipynb #e2cdfd3e
 def _of_rows(
     fault:str, # Of a `TweetFile`
@@ -53,7 +64,7 @@ def _read_table(
     file = TweetFile(path)
     def read_xlsx():
         file.check_zip()
-        return pd.read_excel(io.BytesIO(file.data))
+        return pd.read_excel(io.BytesIO(file.data), dtype=dict(id=str, username=str)) # 007 is not 7
     readers = {'.csv': file.read_csv, '.xlsx': read_xlsx, '.parquet': file.read_parquet}
     suffix = file.suffix
     try:

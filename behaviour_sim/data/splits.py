@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core import BadInput
 from ..html import html_row
+from ..keys import _each, account_key
 
 # %% ../../nbs/2_data/23_splits.ipynb #8a7e6496
 def _word_sets(
@@ -72,7 +73,7 @@ class Split:
         return tweets.iloc[self.train], tweets.iloc[self.test]
 
 # %% ../../nbs/2_data/23_splits.ipynb #7c7773d5
-def _names(x): return x.astype(str).str.strip().str.casefold()
+def _names(x): return _each(x, account_key).astype(str)
 
 def _both_sides(train, test, what, named):
     shared = sorted(set(train).intersection(test))
@@ -176,13 +177,27 @@ def unseen_both(
     held, rest = _company_masks(tweets, min(2*test, .5), np.random.default_rng(seed))
     return _sides('unseen_both', rest & ~later, held & later, tweets, text_clusters(tweets.content))
 
+_SPLITS = dict(random=random_split, unseen_company=unseen_company, unseen_time=unseen_time,
+    unseen_both=unseen_both)
+
 def four_splits(
     tweets:pd.DataFrame, # n tweets
     seed:int=42,         # The seed
 ) -> dict: # Name → proven `Split`
     "All four, always together."
-    return {f.__name__.removesuffix('_split'): f(tweets, seed=seed)
-        for f in (random_split, unseen_company, unseen_time, unseen_both)}
+    return {name: split(tweets, seed=seed) for name, split in _SPLITS.items()}
+
+# %% ../../nbs/2_data/23_splits.ipynb #cf755c6c
+def _possible_splits(
+    tweets:pd.DataFrame, # n tweets
+    seed:int=42,         # The seed
+) -> tuple: # Name → proven `Split`, and name → why there is none
+    "Those of the four that these tweets allow."
+    made, why = {}, {}
+    for name, split in _SPLITS.items():
+        try: made[name] = split(tweets, seed=seed)
+        except BadInput as e: why[name] = str(e)
+    return made, why
 
 # %% ../../nbs/2_data/23_splits.ipynb #9189a966
 def group_folds(

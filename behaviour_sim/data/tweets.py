@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch, store_attr
 from ..core import BadInput, progress, write_atomic
+from ..keys import _looks_like, _meant, _moments
 
 # %% ../../nbs/2_data/20_tweets.ipynb #213a6f35
 TWEET_COLUMNS = ('id', 'date', 'likes', 'content', 'username', 'media', 'inferred company') # The challenge's columns, in its order
@@ -63,6 +64,17 @@ def refuse(self:TweetFile,
 
 # %% ../../nbs/2_data/20_tweets.ipynb #db1edb09
 @patch
+def refuse_lookalikes(self:TweetFile,
+    names, # The columns that are there
+):
+    "Refuse a table that lacks an optional column and has one that may be meant by it."
+    for c in _OPTIONAL_TEXT:
+        if c in names or not (like := _looks_like(c, names)): continue
+        why = f'there is no column {c!r}{_meant([c], names)}: rename it, or leave it out.'
+        raise self.fault(why, column=like)
+
+# %% ../../nbs/2_data/20_tweets.ipynb #66f785fb
+@patch
 def check_columns(self:TweetFile) -> pd.DataFrame:
     "Column names: none missing, none twice; in the challenge's order afterwards."
     names = [str(c).strip() for c in self.tweets.columns]
@@ -73,7 +85,9 @@ def check_columns(self:TweetFile) -> pd.DataFrame:
     missing = [c for c in TWEET_COLUMNS if c not in names and (c in _REQUIRED or c == 'likes' and self.need_likes)]
     if missing:
         found = ', '.join(_shown(c) for c in names[:12]) + (' and more' if len(names) > 12 else '')
-        raise self.fault(f"column{'s'*(len(missing) > 1)} {', '.join(map(repr, missing))} missing; found {found or 'no named column'}.")
+        raise self.fault(f"column{'s'*(len(missing) > 1)} {', '.join(map(repr, missing))} missing; found {found or 'no named column'}"
+                         f"{_meant(missing, names)}.")
+    self.refuse_lookalikes(names)
     t = t.set_axis(names, axis=1).assign(**{c: pd.Series('', t.index, dtype='str') for c in ('content', 'media') if c not in names})
     return t[[c for c in TWEET_COLUMNS if c in t] + [c for c in names if c not in TWEET_COLUMNS]]
 
@@ -104,13 +118,14 @@ def check_ids(self:TweetFile) -> pd.DataFrame:
 # %% ../../nbs/2_data/20_tweets.ipynb #d63dad81
 @patch
 def check_dates(self:TweetFile) -> pd.DataFrame:
-    "Dates: ISO 8601, in plausible years; naive UTC afterwards."
+    "Dates: unambiguous, in plausible years; naive UTC afterwards."
     dates = self.tweets['date']
     typed = pd.api.types.is_datetime64_any_dtype(dates.dtype)
     self.refuse(dates.isna() if typed else dates.str.strip() == '', 'date')
     if not typed:
-        iso = dates.str.strip().where(dates.str.match(r'\s*[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ]|$)'))
-        dates = pd.to_datetime(iso, format='ISO8601', errors='coerce', utc=True)
+        text, dates = dates.str.strip(), _moments(dates.str.strip())
+        self.refuse(dates.isna() & text.str.fullmatch(r'[0-9]{9,19}(\.[0-9]+)?'), 'date',
+            '{} looks like the time that has passed since 1970; write it as 2020-12-31 23:59:00.')
         self.refuse(dates.isna(), 'date', '{} is not a date of the form 2020-12-31 23:59:00.')
     self.refuse((dates.dt.year < 1900) | (dates.dt.year > 2199), 'date', '{} is not in the years 1900 to 2199.')
     if dates.dt.tz is not None: dates = dates.dt.tz_convert(None)

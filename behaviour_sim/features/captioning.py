@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
+from ..keys import _id_keys
 from ..core import BadInput, pick_device
 from ..presets import _registered
 from .embeddings import _by_processor, _clip_mean, _clip_std, _fast_dtype, _from_hub
@@ -155,9 +156,9 @@ def _picture_paths(
     own = tweets['image_path'].fillna('').astype(str).tolist() if 'image_path' in tweets else ['']*len(tweets)
     if results is None: return own
     ok = results[results['status'] == 'ok'].drop_duplicates('id')
-    found = dict(zip(ok['id'].astype(str), ok['path']))
+    found = dict(zip(_id_keys(ok['id']), ok['path']))
     return [p or (str(Path(folder)/found[i]) if i in found else '') for p,
-        i in zip(own, tweets['id'].astype(str))]
+        i in zip(own, _id_keys(tweets['id']))]
 
 def caption(
     tweets:pd.DataFrame,        # Tweets with `image_path` or with `caption`
@@ -173,9 +174,9 @@ def caption(
     if captions is not None:
         if missing := {'id', 'caption'} - set(captions):
             raise BadInput(f"The captions have no column {', '.join(sorted(missing))}")
-        table = captions.assign(id=captions['id'].astype(str)).drop_duplicates('id')
+        table = captions.assign(id=_id_keys(captions['id'])).drop_duplicates('id')
         table = table.set_index('id')['caption'].fillna('').astype(str)
-        known = [k or table.get(i, '') for k, i in zip(known, tweets['id'].astype(str))]
+        known = [k or table.get(i, '') for k, i in zip(known, _id_keys(tweets['id']))]
     paths = ['' if k else p for k, p in zip(known, _picture_paths(tweets))]
     if any(paths):
         V = embed(paths, encoder, cache, batch_size, quiet)

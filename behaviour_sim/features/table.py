@@ -19,6 +19,9 @@ from ..data.cleaning import _EPOCH, LIGHT_STEPS, clean_text, temporal_features
 from ..presets import _import_named, _import_path, _preset_of
 from .embeddings import Encoder, _as_encoder, embed
 from ..data.media import media_table
+from ..data.drafts import (_COUNTS, _as_challenge_texts,
+    _check_profiles, _emoji_counts, _profiles_of)
+from ..keys import _log
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
 _GROUPS = dict(time='time', media='image', image='image', caption='image', text='text', name='account',
@@ -85,16 +88,16 @@ def media_features(
 # %% ../../nbs/3_features/35_table.ipynb #1deecc17
 _TEXT_COUNTS = dict(words=r'\S+', links='<hyperlink>', mentions='<mention>', hashtags='#', exclamations='!',
     questions=r'\?', newlines='\n',
-    digits=r'\d', capitals='[A-Z]', emoji='[\U0001F300-\U0001FAFF\u2600-\u27BF]', non_ascii=r'[^\x00-\x7f]',
-    amp='&amp;')
+    digits=r'\d', capitals='[A-Z]', non_ascii=r'[^\x00-\x7f]', amp='&amp;')
 
 def text_features(
     tweets:pd.DataFrame, # Tweets with `content`
 ) -> pd.DataFrame: # (n, 15) float32; NaN where there is no text, but for `text.present`
     "The facts of the text that can be counted."
-    s = tweets['content'].astype(str)
-    X = pd.DataFrame({k: s.str.count(p) for k, p in _TEXT_COUNTS.items()} |
-        dict(length=s.str.len(), reply=s.str.startswith('<mention>')), index=tweets.index).astype('float32')
+    s = _as_challenge_texts(tweets['content'])
+    X = pd.DataFrame({k: s.str.count(p) for k, p in _TEXT_COUNTS.items()} | dict(emoji=_emoji_counts(s),
+        length=s.str.len(), reply=s.str.startswith('<mention>')), index=tweets.index).astype('float32')
+    X.insert(9, 'emoji', X.pop('emoji'))
     X['capitals'] /= X['length'].clip(lower=1)
     X[s == ''] = np.nan
     X['present'] = (s != '').astype('float32')
@@ -129,21 +132,18 @@ def _name_facts(
 
 # %% ../../nbs/3_features/35_table.ipynb #1bf9e9b2
 def profile_features(
-    tweets:pd.DataFrame,        # Tweets with `username` and `date`
+    tweets:pd.DataFrame,        # Tweets with `username`; the `followers` of a draft come first
     profiles:pd.DataFrame=None, # username, followers_count, friends_count, statuses_count, created_at, …
 ) -> pd.DataFrame: # (n, 5) float32, NaN for accounts without a profile
     "The public facts of each tweet's account."
-    cols = dict(followers='followers_count', friends='friends_count', statuses='statuses_count')
-    if profiles is None:
-        profiles = pd.DataFrame(columns=['username', *cols.values(), 'created_at', 'verified'])
-    if missing := {'username', *cols.values()} - set(profiles):
-        raise BadInput(f"The profiles have no column {', '.join(sorted(missing))}")
-    p = profiles.drop_duplicates('username').set_index('username').reindex(tweets['username'])
-    X = {k: np.log1p(pd.to_numeric(p[c], errors='coerce').astype('float64').clip(lower=0)) for k,
-        c in cols.items()}
-    born = pd.to_datetime(p['created_at'] if 'created_at' in p else pd.Series(None, index=p.index),
-        format='%a %b %d %H:%M:%S %z %Y', errors='coerce', utc=True)
-    X['born'] = (born.dt.tz_localize(None) - _EPOCH).dt.total_seconds()/86400
+    if profiles is None: profiles = pd.DataFrame(columns=['username', *_COUNTS.values()])
+    p = _profiles_of(tweets, profiles)
+    X = {k: np.log1p(p[c]) for k, c in _COUNTS.items()}
+    if 'followers' in tweets:
+        own = np.log1p(tweets['followers'].to_numpy('float64'))
+        X['followers'] = X['followers'].where(np.isnan(own), own)
+    born = p['created_at'] if 'created_at' in p else pd.Series(pd.NaT, index=p.index)
+    X['born'] = (born - _EPOCH).dt.total_seconds()/86400
     truth = p['verified'].astype(str).str.lower() if 'verified' in p else pd.Series('', index=p.index)
     X['verified'] = truth.map({'true': 1., '1': 1., 'false': 0., '0': 0.})
     return pd.DataFrame(X).astype('float32').set_axis(tweets.index).add_prefix('profile.')
@@ -307,7 +307,8 @@ class TweetFeatures:
         text = lambda s: embed(list(s), model, quiet=quiet)
         names = pd.Series([_spoken_name(u, c) for u, c in zip(tweets['username'],
             tweets['inferred company'])])
-        out = {'text.e': text(clean_text(tweets['content'], LIGHT_STEPS)), 'name.e': text(names)}
+        posted = _as_challenge_texts(tweets['content'])
+        out = {'text.e': text(clean_text(posted, LIGHT_STEPS)), 'name.e': text(names)}
         if 'caption' in tweets: out['caption.e'] = text(tweets['caption'].fillna(''))
         if 'image_path' in tweets:
             look = _as_encoder(self.models.image_encoder if self.image_encoder is None
@@ -315,13 +316,27 @@ class TweetFeatures:
             out['image.e'] = embed(list(tweets['image_path']), look, quiet=quiet)
         return out
 
+# %% ../../nbs/3_features/35_table.ipynb #f9437d86
+def _check_pictures(
+    paths:pd.Series, # File of each tweet's picture, '' for none
+    E:np.ndarray,    # (n, d) their embeddings, zero rows where there is none
+):
+    "Say how many pictures cannot be read; `BadInput` where none can."
+    given = paths.notna().to_numpy() & (paths.astype(str) != '').to_numpy()
+    if not (unread := given & ~E.any(1)).any(): return
+    first = str(paths[unread].iloc[0])[:200]
+    said = f"{unread.sum():,} of {given.sum():,} pictures cannot be read (the first: {first!r})"
+    if unread.sum() == given.sum(): raise BadInput(said)
+    _log.warning('%s and count as none', said)
+
 # %% ../../nbs/3_features/35_table.ipynb #db46ae3f
 @patch
 def fit(self:TweetFeatures,
     tweets:pd.DataFrame,  # Tweets; likes are not looked at
     quiet:bool|None=None, # No progress bar
 ):
-    "Learn the compression of each kind of embedding."
+    "Learn the compression of each kind of embedding; `BadInput` where no profile belongs to a tweet."
+    if self.profiles is not None: _check_profiles(tweets, self.profiles)
     E = self.embeddings(tweets, quiet)
     self.compressors = {k: Compressor().fit(V, self.models.sizes[k], self.seed) for k, V in E.items()}
     return self
@@ -335,7 +350,9 @@ def transform(self:TweetFeatures,
     facts = [time_features(tweets), media_features(tweets, self.post_publication), text_features(tweets),
         _name_facts(tweets)]
     if self.profiles is not None: facts.append(profile_features(tweets, self.profiles))
+    elif 'followers' in tweets: _log.warning('followers are not used: the model was fitted without profiles')
     E, n = self.embeddings(tweets, quiet), len(tweets)
+    if 'image.e' in E: _check_pictures(tweets['image_path'], E['image.e'])
     missing = lambda c: np.zeros((n, len(c.mean)), 'f4')
     facts += [c.transform(E[k] if k in E else missing(c), k, tweets.index) for k,
         c in self.compressors.items()]

@@ -14,6 +14,7 @@ from random import Random
 import numpy as np, pandas as pd
 
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
+from ..keys import _id_keys
 from ..presets import _registered
 from ..features.manifest import _made_once
 from ..picture_files import open_picture
@@ -60,7 +61,7 @@ def find_images(
     named = tweets['image_path'].fillna('').astype(str) if 'image_path' in tweets else blank
     fetched = _fetched(folder) if 'media' in tweets else {}
     urls, out = media_table(tweets['media'])['url'].fillna('').tolist() if fetched else blank, []
-    for id, name, url in zip(tweets['id'].astype(str), named, urls):
+    for id, name, url in zip(_id_keys(tweets['id']), named, urls):
         places = [Path(name)] if name else []
         names = (name, *(id + s for s in _SUFFIXES), fetched.get(url, ''))
         places += [folder/f for f in names if f and inside(f)]

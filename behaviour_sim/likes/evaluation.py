@@ -28,8 +28,9 @@ def to_log1p(
 def to_likes(
     log1p_likes, # (n,) values on the log1p scale
 ) -> np.ndarray: # (n,) float64 likes, 0 or more
-    "The way back. A prediction below zero becomes no likes."
-    return np.expm1(np.clip(np.asarray(log1p_likes, dtype=np.float64), 0, 300))
+    "The way back. A prediction below zero becomes no likes; an open end stays open."
+    x = np.asarray(log1p_likes, dtype=np.float64)
+    return np.where(np.isposinf(x), np.inf, np.expm1(np.clip(x, 0, 300)))
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #001494f8
 def _spearman(

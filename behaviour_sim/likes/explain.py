@@ -14,7 +14,9 @@ from ..features.table import feature_group, upload_lag
 from ..data.media import media_table
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _as_matrix
 from .evaluation import to_log1p
-from .simulator import LikesSimulator, normalise_tweets
+from ..data.drafts import normalise_tweets
+from ..keys import _each, _id_keys, _read_date, account_key, id_key
+from .simulator import LikesSimulator
 
 # %% ../../nbs/4_likes/48_explain.ipynb #981ab1cf
 def _shapley(
@@ -47,8 +49,8 @@ def shares(self:LikesSimulator,
     quiet:bool|None=None,      # No progress bar
 ) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes; also own, where there are own features
     "What moved each prediction away from the base; a row adds up to the prediction."
-    t = normalise_tweets(tweets)
-    (X, E), seen = self.table.transform(t, quiet), self._context(context, quiet)
+    t, seen = self._read(tweets, context, in_order, quiet)
+    X, E = self.table.transform(t, quiet)
     case, content = self.case(t), self.new_company
     groups = ['account', 'time', 'text', 'image', *(['own'] if self.features else [])]
     out = pd.DataFrame(0., index=range(len(t)), columns=['base', *groups])
@@ -73,15 +75,17 @@ def shares(self:LikesSimulator,
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9
 def _row(tweets, id):
     "The position of the tweet with an id; `BadInput` if there is none."
-    at = np.flatnonzero(tweets['id'].astype(str).to_numpy() == str(id))
+    if 'id' not in tweets: raise BadInput('The tweets have no column id')
+    at = np.flatnonzero(_id_keys(tweets['id']).to_numpy() == id_key(id))
     if not len(at): raise BadInput(f"There is no tweet with the id {id}")
     return int(at[0])
 
 def _earlier(tweets, i, context, in_order):
     "The context of the tweet at position `i`; with `in_order` the earlier tweets of its company are part of it."
     if not in_order: return context
-    one, date = tweets.iloc[i], pd.to_datetime(tweets['date'])
-    past = tweets[(tweets['inferred company'] == one['inferred company']).to_numpy() & (date < date.iloc[i]).to_numpy()]
+    t = normalise_tweets(tweets)
+    company = _each(t['inferred company'], account_key)
+    past = tweets[(company == company[i]).to_numpy() & (t['date'] < t['date'][i]).to_numpy()]
     return past if context is None else pd.concat([context, past], ignore_index=True)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #bdd1b72c
@@ -113,20 +117,18 @@ def _edited(
     if unknown := set(edits) - set(_EDITS):
         raise BadInput(f"Cannot set {', '.join(sorted(unknown))}; what can be set is {', '.join(_EDITS)}")
     out = {k: v for k, v in edits.items() if k not in ('hour', 'weekday')}
-    before = pd.to_datetime(tweet['date'])
+    before = _read_date(tweet['date'])
     date = _moved(before, out.get('date'), {k: edits[k] for k in ('hour', 'weekday') if k in edits})
     if date != before:
         out['date'] = date
         url = media_table(pd.Series([tweet.get('media', '')]))['url']
-        if 'media' not in out: out['upload_lag'] = float(upload_lag(url, pd.Series([tweet['date']]))[0])
+        if 'media' not in out: out['upload_lag'] = float(upload_lag(url, pd.Series([before]))[0])
     return out
 
 def _moved(date, new, clock):
     "A date replaced by `new`, then set to an hour or a weekday of its week."
     if new is not None:
-        try: date = pd.Timestamp(new)
-        except ValueError: raise BadInput(f"{new!r} is no date") from None
-    if date.tzinfo is not None: date = date.tz_convert(None)
+        date = _read_date(new)
     for k, v in clock.items():
         top = dict(hour=23, weekday=6)[k]
         try: n = int(v)
@@ -143,7 +145,8 @@ def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, qui
     changes = [_edited(tweets.iloc[i], **e) for e in edits]
     for c in dict.fromkeys(k for change in changes for k in change):
         old = rows[c] if c in rows else [np.nan]*len(rows)
-        rows[c] = [change.get(c, o) for change, o in zip(changes, old)]
+        new = [change.get(c, o) for change, o in zip(changes, old)]
+        rows[c] = pd.Series(new, dtype=object) if c == 'date' else new # dates with and without zones
     t = normalise_tweets(rows)
     if 'upload_lag' in t:
         t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'],

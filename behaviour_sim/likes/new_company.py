@@ -137,6 +137,16 @@ def _fit_folds(self:NewCompanyModel, full, silent, fold, y, weight, title, quiet
     return models, prior
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #9b048477
+def _same_post(
+    a:pd.DataFrame, # Posts: `username`, `inferred company`, `date`
+    b:pd.DataFrame, # Other posts
+) -> np.ndarray: # (n,) bool
+    "Which posts of `a` are in `b`: same account and company, same second."
+    second = lambda t: t['date'].astype('datetime64[s]')
+    keys = lambda t: pd.MultiIndex.from_arrays([t['username'], t['inferred company'], second(t)])
+    return keys(a).isin(keys(b))
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #9e4b51fe
 @patch
 def table(self:NewCompanyModel,
     X:pd.DataFrame,            # (n, d) features
@@ -149,11 +159,13 @@ def table(self:NewCompanyModel,
 
 @patch
 def _published(self:NewCompanyModel, tweets, context=None, in_order=False):
-    "Posts of the tweets' companies that are known or given; in order, a row that is known counts once."
-    given = [] if context is None else [context[list(self.context)]]
-    seen, keys = pd.concat([self.context, *given], ignore_index=True), ['username', 'inferred company', 'date']
-    seen = seen[seen['inferred company'].isin(set(tweets['inferred company']))]
-    if in_order: seen = seen[~pd.MultiIndex.from_frame(seen[keys]).isin(pd.MultiIndex.from_frame(tweets[keys]))]
+    "Posts of the tweets' companies that are known or given, each once, without those predicted in order."
+    of_these = lambda t: t[t['inferred company'].isin(set(tweets['inferred company']))]
+    seen = of_these(self.context)
+    if context is not None:
+        given = of_these(context[list(self.context)])
+        seen = pd.concat([seen, given[~_same_post(given, seen)]], ignore_index=True)
+    if in_order: seen = seen[~_same_post(seen, tweets)]
     return seen if len(seen) else None
 
 @patch

@@ -19,7 +19,9 @@ from ..core import BadInput, cache_dir, content_key, write_atomic
 from ..likes.regressors import Regressor
 from ..model_directories import load_parts, save_parts
 from ..likes.evaluation import to_log1p
-from ..likes.simulator import LikesSimulator, normalise_tweets
+from ..data.drafts import _NAMES, _learned_names, normalise_tweets
+from ..keys import _one_spelling, _spellings
+from ..likes.simulator import LikesSimulator
 from .prompts import build_prompts, tidy_text
 from .language_models import _language_model_entry
 from .metrics import _copied, is_degenerate
@@ -77,6 +79,7 @@ def fit(self:ContentSimulator,
 ):
     "Learn which earlier tweets a new one resembles, and to write like them."
     t, self.names = normalise_tweets(tweets, captions), None
+    t = t.assign(**{c: _one_spelling(t[c], _spellings(t[c])) for c in _NAMES})
     self.k, self.retriever = k, TweetRetriever(self.preset, seed=self.seed).fit(t, quiet)
     t, self.likes = self.retriever.tweets, None
     if rank_by_likes and 'likes' in t and t['likes'].notna().all():
@@ -225,7 +228,8 @@ def generate(self:ContentSimulator,
     if self.names is None: raise BadInput("This content simulator is not fitted yet")
     if source not in _SOURCES: raise BadInput(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
     if source == 'lm' and not self.lm: raise BadInput("This content simulator has no language model")
-    t = normalise_tweets(tweets, captions)
+    old = self.retriever.tweets
+    t = _learned_names(normalise_tweets(tweets, captions), {c: set(old[c]) for c in _NAMES}, old)
     drafts = self.drafts(t, 0 if source == 'retrieval' else n, quiet)
     return self.pick(t, drafts, source, likes, quiet).set_axis(tweets.index)
 
