@@ -14,11 +14,12 @@ _NAMES = dict(
     four_splits='data.splits',
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',
-    LikesSimulator='likes.explain', ContentSimulator='text.simulator', ImageSimulator='images.simulator',
+    LikesSimulator='likes.updates', ContentSimulator='text.simulator', ImageSimulator='images.simulator',
     Preset='presets', BadInput='core')
 
+
 # %% ../nbs/02_front_door.ipynb #d418fbac
-_FIRST = dict(ContentSimulator='likes.explain')
+_FIRST = dict(ContentSimulator='likes.updates')
 
 # %% ../nbs/02_front_door.ipynb #763cf1d1
 def _resolve(

@@ -6,7 +6,7 @@
 __all__ = ['Regressor', 'save_parts', 'load_parts']
 
 # %% ../nbs/04_model_directories.ipynb #a2079bb1
-import hashlib, json
+import hashlib, json, shutil, uuid
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from .core import BadInput, content_key, _to_json, sha256_file, write_atomic, wr
 from .presets import _import_named, _import_path, _load_plugins
 
 # %% ../nbs/04_model_directories.ipynb #9449d69f
-_FORMAT = 4 # of model directories; raise it when any class packs something else
+_FORMAT = 5 # of model directories; raise it when any class packs something else
 
 def _write_parts(
     folder:str|Path,  # The directory, made if needed
@@ -140,3 +140,25 @@ def load_parts(
     if bad := [n for n in names if Path(n).name != n]:
         raise BadInput(f"{bad[0]!r} is no part of the model in {folder}")
     return {name: Regressor.load(folder/name) for name in names}
+
+# %% ../nbs/04_model_directories.ipynb #e7040002
+def _replace_part(
+    folder:str|Path, # A saved model
+    name:str,        # Of the part, which is replaced or added
+    part,            # Fitted
+) -> Path: # The directory
+    "Put a part into a saved model."
+    folder = Path(folder)
+    _, facts, _ = _read_parts(folder)
+    card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
+    held = lambda n: n == name or n.startswith(f'{name}_')
+    fresh = f'{name}_{uuid.uuid4().hex[:12]}'
+    facts['inner'] = {f: s for f, s in facts['inner'].items() if not held(f.split('/')[0])} | save_parts(
+        folder, {fresh: part})
+    facts['parts'] = sorted([*(p for p in facts['parts'] if not held(p)), fresh])
+    card['facts'] = _to_json(facts)
+    card['key'] = content_key(*(card[k] for k in ('kind', 'format', 'version', 'facts', 'files')))
+    write_json(card, folder/'model.json')
+    for p in folder.iterdir():
+        if p.is_dir() and held(p.name) and p.name != fresh: shutil.rmtree(p, ignore_errors=True)
+    return folder

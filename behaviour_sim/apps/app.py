@@ -14,7 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 import behaviour_sim
-import behaviour_sim.likes.explain
+import behaviour_sim.likes.updates
 from ..core import BadInput, cache_dir, content_key, _to_json, _require
 from ..features.addresses import RefusedAddress
 from ..features.manifest import _made_once

@@ -83,9 +83,8 @@ def _fit(data:_Data, model:_Model, captions:_Captions=None,
 
 # %% ../../nbs/8_apps/84_cli.ipynb #c38d11f9
 def _loaded(model:Path):
-    "The simulator in a directory, with `_explain`, `_what_if` and `best_time`."
-    from behaviour_sim.likes.simulator import LikesSimulator
-    import behaviour_sim.likes.explain
+    "The simulator in a directory, with `explain`, `what_if`, `best_time`, `update` and `backtest`."
+    from behaviour_sim.likes.updates import LikesSimulator
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     return LikesSimulator.load(model)
 
@@ -118,6 +117,36 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Contex
     seen = 'each with the earlier rows as its past' if in_order else 'each tweet alone'
     views = 'with views (known only after posting)' if sim.post_publication else 'no post-publication features'
     _print_table(result.table.reset_index(), f"{len(tweets):,} tweets, {seen}; errors of log1p(likes), rmse_likes of likes; {views}")
+
+# %% ../../nbs/8_apps/84_cli.ipynb #c1490002
+@app.command('update')
+def _update(data:_Data, model:_Model, captions:_Captions=None):
+    """Take the observed likes of posts into account, without training anew. The same post twice counts once.
+
+    Example: behaviour-sim update observed.csv --model m"""
+    tweets, shown = _read_posts(data, need_likes=True), _read_table(captions, ('id', 'caption'))
+    sim = _loaded(model).update(tweets, captions=shown)
+    sim.save_observed(model)
+    _echo(f"{model}: {len(tweets):,} posts taken into account, {len(sim.observed.posts):,} in all")
+
+@app.command('backtest')
+def _backtest(data:_Data, model:_Model,
+    out:Annotated[Path, typer.Option('--out', help='Where the predictions go: .csv, .xlsx or .parquet.')],
+    delay_hours:Annotated[float, typer.Option('--delay-hours', min=0,
+        help='How much older a post must be for its likes to be observable.')]=48, captions:_Captions=None):
+    """Predict each row from what was observable by then: id, likes, lower, upper; and evaluate.
+
+    Example: behaviour-sim backtest held_out.csv --model m --out predictions.csv"""
+    from behaviour_sim.apps.report import _write_table
+    _check_out(out, data, model, captions)
+    sim, tweets = _loaded(model), _read_posts(data, need_likes=True)
+    table = sim.backtest(tweets, f'{delay_hours}h', _read_table(captions, ('id', 'caption')))
+    if early := int((sim.case(tweets, fitted=True) == 'known').sum()):
+        _echo(f"{early:,} rows are of known accounts and not later than the training tweets: "
+              "the simulator has learned from posts of their future", err=True)
+    _write_table(table[['id', 'likes', 'lower', 'upper']], out)
+    _print_table(table.attrs['evaluation'].table.reset_index(),
+        f"{len(table):,} tweets, each from posts {delay_hours:g} or more hours older; errors of log1p(likes)")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #a1dd59bb
 @app.command('explain')

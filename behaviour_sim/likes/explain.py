@@ -51,7 +51,7 @@ def shares(self:LikesSimulator,
     "What moved each prediction away from the base; a row adds up to the prediction."
     t, seen = self._read(tweets, context, in_order, quiet)
     X, E = self.table.transform(t, quiet)
-    case, content = self.case(t), self.new_company
+    case, content = self.case(t, fitted=True), self.new_company
     groups = ['account', 'time', 'text', 'image', *(['own'] if self.features else [])]
     out = pd.DataFrame(0., index=range(len(t)), columns=['base', *groups])
     def add(rows, models, T, background, base, account):
@@ -70,6 +70,7 @@ def shares(self:LikesSimulator,
         add(i, content.models, content.table(X, t, seen, in_order).iloc[i], content.background, 0., 0.)
     if len(i := np.flatnonzero(new & alone)):
         add(i, content.models_alone, X.iloc[i], content.background, 0., 0.)
+    if self.observed is not None: out['account'] += self.observed.shifts(self, t, X, E, case)
     return out.set_index(tweets.index)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9
