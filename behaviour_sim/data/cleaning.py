@@ -175,7 +175,7 @@ _ENOUGH = {4: 6.3, 5: 5.3, 6: 4.8, 7: 3.9}
 def _correction(word):
     "The English word that a word of small letters stands for, or None."
     from symspellpy import Verbosity
-    if not re.fullmatch('[a-z]{3,}', word) or _known(word): return None
+    if not re.fullmatch('[a-z]{3,28}', word) or _known(word): return None
     words, near, single = _dictionary()
     found = near.lookup(_single(word), Verbosity.ALL, max_edit_distance=1)
     found = [w for s in found for w in single[s.term] if len(w) > 2 and w not in _FOREIGN]
