@@ -3,11 +3,11 @@ import base64
 import copy
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
@@ -15,7 +15,8 @@ code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
 
 def rerun(folder: Path, name: str) -> subprocess.CompletedProcess:
     "What `make notebooks` does, for one notebook of a folder."
-    return subprocess.run([sys.executable, str(ROOT / "tests" / "rerun.py"), str(folder), name], capture_output=True, text=True, cwd=folder.parent, timeout=200)
+    script = str(ROOT / "tests" / "rerun.py")
+    return warm.run(f"import runpy, sys; sys.argv[0] = {script!r}; runpy.run_path({script!r}, run_name='__main__')", folder, name, cwd=folder.parent, timeout=200)
 
 
 @pytest.fixture

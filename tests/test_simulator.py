@@ -159,7 +159,7 @@ def test_shares_add_up_for_a_new_account_of_a_known_company(tweets, sim):
 
 def test_errors_of_new_accounts_are_of_accounts_the_trees_have_not_seen(tweets):
     "With likes that are pure noise for each account, trees that had met the accounts would seem to know them; honest ones do not."
-    t = sample_tweets(900)
+    t = sample_tweets(600)
     level = dict(zip(t['username'].unique(), np.random.default_rng(0).normal(5, 2, t['username'].nunique())))
     t['likes'] = np.round(np.expm1(np.maximum(t['username'].map(level) + np.random.default_rng(1).normal(0, .1, len(t)), 0)))
     sim = LikesSimulator('tiny').fit(t, quiet=True)
@@ -169,9 +169,9 @@ def test_errors_of_new_accounts_are_of_accounts_the_trees_have_not_seen(tweets):
 
 
 def test_the_real_tweets_beat_the_account_mean(tmp_path):
-    "3,000 of the real training tweets, the tiny preset: a short form of `make bench-quality`."
+    "1,500 of the real training tweets, the tiny preset: a short form of `make bench-quality`."
     if (folder := data_dir()) is None: pytest.skip('the real tweets are not here (BEHAVIOUR_SIM_DATA)')
-    t = read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True).sample(4000, random_state=1)
-    e = LikesSimulator('tiny').fit(t.iloc[:3000], quiet=True).evaluate(t.iloc[3000:], quiet=True)
+    t = read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True).sample(2500, random_state=1)
+    e = LikesSimulator('tiny').fit(t.iloc[:1500], quiet=True).evaluate(t.iloc[1500:], quiet=True)
     assert e['rmse_log1p'] < e['baselines']['account_mean']['rmse_log1p']
     assert .86 <= e['coverage_90'] <= .94
