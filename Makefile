@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-content bench-images bench-speed bench-app clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-content bench-images bench-speed bench-app fuzz clean
 
 setup: $(READY)
 
@@ -87,6 +87,11 @@ bench-speed: setup
 # The page under load: 200 questions a second for 30 seconds, a tenth of them valid
 bench-app: setup
 	$(BIN)/python tests/load.py
+
+# Mutated pictures, tables, cards and requests for two hours; FUZZ_SECONDS=60 for less
+FUZZ_SECONDS ?= 7200
+fuzz: setup
+	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
 
 clean:
 	rm -rf _proc _docs run build *.egg-info .pytest_cache .hypothesis

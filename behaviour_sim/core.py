@@ -81,8 +81,7 @@ def write_atomic(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.urandom(4).hex()}{path.suffix}')
-    # unlike mkstemp's, its mode is the one that the user's umask gives
-    fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666)
+    fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666) # less the umask
     try:
         text = {} if 'b' in mode else dict(encoding='utf-8', newline='')
         with os.fdopen(fd, mode, **text) as f:

@@ -1,7 +1,7 @@
 """Killed at any moment, a full disk, a place where nothing may be written, two at once: what is there is whole, and the next run completes.
 
 BEHAVIOUR_SIM_KILLS=50 kills that often; the default is a few, for every day."""
-import ctypes, hashlib, io, json, os, random, shutil, signal, subprocess, sys, time
+import ctypes, hashlib, io, json, os, random, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pandas as pd, pytest, warm
@@ -117,6 +117,20 @@ def test_side_tables_have_the_limits_of_tweets(tmp_path, monkeypatch):
     monkeypatch.setattr(tweets, '_MAX_FILE', 20_000)
     pd.DataFrame(dict(id=range(9000), caption='x'*50)).to_parquet(tmp_path/'big.parquet')
     refused('big.parquet', 'larger than')
+
+
+def test_a_host_that_answers_nothing_is_left_alone(tmp_path):
+    "Sixty addresses of it would be 120 attempts; another host in the same run is not held up, and the rows say that they may be tried again."
+    from test_download import get
+    quiet, s = threading.Event(), None
+    try:
+        s = Hostile(routes={str(i): lambda conn: quiet.wait(30) for i in range(60)} | {'x': answer(encoded(Image.new('RGB', (64, 64)), 'PNG'))})
+        t = get(s, [*[s.url(str(i)) for i in range(60)], s.url('x', 'other.example.com')], tmp_path/'d', seconds=.3, retries=1, pause=0)
+        assert set(t.status[:60]) == {'timeout'} and t.status.iloc[60] == 'ok'
+        assert (t.reason == 'its host answers nothing').sum() >= 30 and s.calls.total() <= 40
+    finally:
+        quiet.set()
+        if s: s.shutdown(); s.server_close()
 
 
 # --- kill -9 ---

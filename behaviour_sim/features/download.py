@@ -76,6 +76,7 @@ class _Run:
         per_host:int=8,           # Connections to one host
     ):
         store_attr()
+        self.silent = Counter() # time-outs of a host in a row
         self.slots, self.rest, self.ports = defaultdict(lambda: asyncio.Semaphore(per_host)), {}, {port
             for _, port in allowed}
         # a large picture takes 200 MB while it is decoded
@@ -187,6 +188,8 @@ def keep(self:_Run, url, data, attempts):
     return _row(url, 'ok', '', attempts, path, len(data), w, h)
 
 # %% ../../nbs/3_features/32_download.ipynb #ed3eac10
+_MOST_SILENT = 24 # time-outs in a row, after which a host is left alone
+
 @patch
 async def fetch(self:_Run,
     url:str, # An address
@@ -195,9 +198,14 @@ async def fetch(self:_Run,
     try: _read_url(url, None, self.ports)
     except RefusedAddress as e: return _row(url, e.status, e.reason)
     for attempt in range(1, self.retries + 2):
+        if self.silent[host := self.host(url)] >= _MOST_SILENT:
+            return _row(url, 'timeout', 'its host answers nothing', attempt - 1)
         try: data = await self.body(url)
-        except Exception as e: why = _in_words(e)
+        except Exception as e:
+            why = _in_words(e)
+            self.silent[host] = self.silent[host] + 1 if why.status == 'timeout' else 0
         else:
+            self.silent[host] = 0
             return await asyncio.get_running_loop().run_in_executor(self.decoders, self.keep, url, data,
                 attempt)
         if not isinstance(why, _Again) or attempt > self.retries:
