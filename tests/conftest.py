@@ -12,9 +12,10 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 import pytest
 from changed import changed, dependents
 
-if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, and 300,000 tweets
+if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, 300,000 tweets, and ten thousand rows through each reader
     os.environ.setdefault('BEHAVIOUR_SIM_KILLS', '30')
     os.environ.setdefault('BEHAVIOUR_SIM_SCALE', '1')
+    os.environ.setdefault('BEHAVIOUR_SIM_FUZZ_ROWS', '10000')
 
 #: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
 COST = dict(test_ray=240, test_crash=120, test_content=110, test_images=140, test_site=110, test_cli=85, test_app=70, test_scale=60,
