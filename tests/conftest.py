@@ -16,9 +16,10 @@ os.environ.setdefault('RAY_TRAIN_HEALTH_CHECK_INTERVAL_S', '0.2') # Ray Train lo
 import pytest
 from changed import changed, dependents
 
-if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, and 300,000 tweets
+if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, 300,000 tweets, and ten thousand rows through each reader
     os.environ.setdefault('BEHAVIOUR_SIM_KILLS', '30')
     os.environ.setdefault('BEHAVIOUR_SIM_SCALE', '1')
+    os.environ.setdefault('BEHAVIOUR_SIM_FUZZ_ROWS', '10000')
 
 #: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
 #: `test_images` learns the tiny base that notebooks and other tests wait for, so it is among the first

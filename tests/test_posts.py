@@ -41,7 +41,7 @@ SOURCES = dict(x_content='X content CSV', twitter_analytics='Twitter analytics C
     snscrape='snscrape file', twscrape='twscrape file', apify='Apify data set', web_exporter='twitter-web-exporter file', challenge_json='challenge file',
     tweepy='X API v2 file', threads='Threads export', hugging_face='challenge file', workbook='table')
 EPOCH = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=1288834974657)
-# Rows through each reader; BEHAVIOUR_SIM_FUZZ_ROWS=10000 sends ten thousand
+# Rows through each reader; `make test-long` sends ten thousand
 ROWS, EXAMPLES = int(os.environ.get('BEHAVIOUR_SIM_FUZZ_ROWS', 400)), 4
 
 
