@@ -153,7 +153,7 @@ def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, qui
         t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'],
             t['date'])))
     return self.predict(t, context=_earlier(tweets, i, context, in_order),
-        quiet=quiet)[['likes', 'lower', 'upper']]
+        quiet=True)[['likes', 'lower', 'upper']]
 
 @patch
 def what_if(self:LikesSimulator,
