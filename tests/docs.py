@@ -310,7 +310,7 @@ def in_order(cells: list[dict], lines: dict[str, int]) -> list[dict]:
 def without_headings(text: str) -> str:
     "An output's Markdown with its headings as bold lines: they are no part of the page's outline."
     parts = re.split(r"(?ms)(^```.*?^```)", text)
-    return "".join(p if i % 2 else re.sub(r"(?m)^#{1,6}\s+(.+?)\s*#*$", r"**\1**", p) for i, p in enumerate(parts))
+    return "".join(p if i % 2 else re.sub(r"(?m)^#{1,6}[ \t]+(.+?)[ \t]*#*$", r"**\1**", p) for i, p in enumerate(parts))
 
 
 def cell_text(doc: str) -> str:

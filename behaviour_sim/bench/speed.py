@@ -59,7 +59,8 @@ def _markdown(
     rows:list, # From `_row`
 ) -> str: # A table of Markdown
     "The rows, ready to be pasted."
-    lines = [f"| {r['work']} | {r['against']} | {r['n']:,} | {r['ratio']:.1f} | ≥ {r['goal']} | {'yes' if r['reached'] else 'no'} | {r['agreement']} |" for r in rows]
+    lines = [f"| {r['work']} | {r['against']} | {r['n']:,} | {r['ratio']:.1f} | ≥ {r['goal']} |"
+             f" {'yes' if r['reached'] else 'no'} | {r['agreement']} |" for r in rows]
     return '\n'.join(['| work | against | n | ratio | goal | reached | asserted |',
         '|---|---|--:|--:|--:|---|---|', *lines])
 
@@ -301,7 +302,8 @@ def _training_row(
     Xn, yn = X[many], y[many]
     start, slope, straight = _rounds_of(lambda k: XGBoostModel(report, k, 0).fit(Xn, yn), lengths)
     took, _ = _timed(lambda: LightGBMModel(**_LGB_LARGE).fit(Xn, yn))
-    said = f'RMSE of log1p {ours:.3f} for {theirs:.3f}; {took:.0f} s for {start + slope*COMPUTED_XGB["rounds"]:,.0f} s, from {max(lengths)} rounds (R² {straight:.3f})'
+    said = (f'RMSE of log1p {ours:.3f} for {theirs:.3f}; {took:.0f} s for '
+            f'{start + slope*COMPUTED_XGB["rounds"]:,.0f} s, from {max(lengths)} rounds (R² {straight:.3f})')
     return _row('training', n, (start + slope*COMPUTED_XGB['rounds'])/took, said)
 
 # %% ../../nbs/9_bench/96_speed.ipynb #5200001d
@@ -363,7 +365,8 @@ def bench_speed():
     print(f'On {source}, {os.cpu_count()} cores, {str(_fast_dtype()).split(".")[-1]} for text', flush=True)
     for r in _speed_report():
         rows.append(r)
-        print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
+        print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); "
+              f"{r['agreement']}", flush=True)
     table, wide = measure_growth(), _apart(300_000, 'wide')
     print(f'\n{_markdown(rows)}\n')
     kept = {'Speed': pd.DataFrame(rows).set_index('work'), 'Growth': table.set_index('n')}
@@ -371,5 +374,7 @@ def bench_speed():
     print('| tweets | seconds | GiB over what was held | GiB in all |\n|--:|--:|--:|--:|\n'
         + '\n'.join(f'| {r.n:,.0f} | {r.seconds:.1f} | {r.gib:.2f} | {r.peak:.2f} |'
         for r in table.itertuples()))
-    print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory {_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
-    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4\n{time.perf_counter() - start:.0f} seconds in all")
+    print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory "
+          f"{_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
+    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ "
+          f"4\n{time.perf_counter() - start:.0f} seconds in all")

@@ -101,7 +101,8 @@ def _read_row(
 # %% ../../nbs/3_features/31_manifest.ipynb #3f8d4998
 def _checksums(folder:Path) -> dict: # Path in the folder → SHA-256
     "What a folder holds."
-    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob('*')) if p.is_file()}
+    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob('*'))
+        if p.is_file()}
 
 def _is_intact(out:Path) -> bool:
     "Does a folder hold, to the byte, what was written when it was made?"
