@@ -102,7 +102,7 @@ def _draw_some(
     known:pd.DataFrame,  # Tweets, some with pictures, to learn from
     wanted:pd.DataFrame, # Tweets to draw for
     folder:Path,         # Where the pictures go
-    seed:int=42,         # Of everything
+    seed:int=42,         # Random seed
     steps:int=60,        # Updates of the adapters
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # Paths of the pictures, one for each tweet wanted or none; and a sentence where there is none
@@ -124,7 +124,7 @@ def _draw_some(
 
 # %% ../../nbs/8_apps/80_report.ipynb #8bade010
 def _write_table(
-    table,    # A DataFrame
+    table,    # Table to write
     out:Path, # .csv, .xlsx or .parquet
 ):
     "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
@@ -159,7 +159,7 @@ def _figure(
 
 # %% ../../nbs/8_apps/80_report.ipynb #73242ce3
 def _thumbnail(
-    path,         # Of a picture, or None
+    path,         # Path of a picture, or None
     side:int=150, # Pixels
 ) -> str: # HTML, empty if there is no readable picture
     "A small copy of a picture inside the page."
@@ -260,9 +260,9 @@ def _headline(
     return f'<div class="cards">{"".join(card(*x) for x in figures["splits"].items())}</div>'
 
 def _extremes(
-    test:pd.DataFrame,        # Judged tweets
-    predictions:pd.DataFrame, # Of them
-    k:int=4,                  # Of each
+    test:pd.DataFrame,        # Test tweets
+    predictions:pd.DataFrame, # Predictions of the test tweets
+    k:int=4,                  # Tweets of each kind
 ) -> tuple: # HTML of the best and of the worst
     "The tweets with the smallest and the largest error among those with at least ten likes."
     error = np.abs(np.log1p(test['likes'])
@@ -309,8 +309,8 @@ def _page(
     figures:dict,             # From `run_all`
     tweets:pd.DataFrame,      # All of them
     test:pd.DataFrame,        # Test tweets of the random split
-    predictions:pd.DataFrame, # Of them
-    shares:pd.DataFrame,      # Of them: base, account, time, text, image
+    predictions:pd.DataFrame, # Predictions of the test tweets
+    shares:pd.DataFrame,      # Shares of base, account, time, text, image in each prediction
     drafts:pd.DataFrame=None, # From `_write_some`: id, content, source
     pictures=(), note='',     # From `_draw_some`
 ) -> str: # HTML

@@ -67,7 +67,7 @@ def _named_files(
 
 def _check_place(
     folder:Path, # Where a model should go
-    kind:str,    # Of the model, such as 'LikesSimulator'
+    kind:str,    # Class of the model, such as 'LikesSimulator'
     more=(),     # Files that may lie there besides those of the card
 ):
     "`BadInput` unless the folder can be written to and is new, empty, or holds a model of this kind."

@@ -73,7 +73,7 @@ def judge(
     preset:str='laptop',    # Encoders
     post_publication:bool=False, # Use `views`
     quiet:bool|None=None,   # No progress bar
-) -> dict: # Of each tweet alone, and `in_order_…` of each with the earlier judged tweets as its earlier posts
+) -> dict: # Errors of each tweet alone; `in_order_…`: with the earlier test tweets as earlier posts
     "Fit, predict, and evaluate against observed likes: errors of log1p, likes, intervals and pairs."
     sim = _fitted(simulators, known, preset, post_publication, quiet)
     e = sim.evaluate(judged, quiet=quiet)
@@ -139,7 +139,7 @@ def _ablation(
 def _two_judges(
     tweets:pd.DataFrame, # With likes
     preset:str='laptop', # Encoders
-    seed:int=42,         # Of the halves and the models
+    seed:int=42,         # Random seed of the halves and the models
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # Two fitted simulators: the ranker and the grader
     "A simulator on either half of the tweets."
@@ -149,7 +149,7 @@ def _two_judges(
 
 def _mean_gain(
     gain:np.ndarray, # (n,) in log1p likes, one for each tweet
-    seed=0,          # Of the 2,000 bootstrap draws of tweets, or a random generator
+    seed=0,          # Random seed of the 2,000 bootstrap samples, or a generator
 ) -> dict: # gain, low, high: the mean and its 95 % interval
     "What choosing brings on average."
     means = gain[np.random.default_rng(seed).integers(0, len(gain), (2000, len(gain)))].mean(1)
@@ -175,7 +175,7 @@ def _commit_of(
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
 def _write_results(
-    name:str,         # Of the benchmark, such as 'likes'
+    name:str,         # Name of the benchmark, such as 'likes'
     tables:dict,      # Title → DataFrame
     command:str,      # That makes them, such as 'make bench-quality'
     folder:Path=None, # None: `_results_folder()`
@@ -189,7 +189,7 @@ def _write_results(
         folder/f'{name}.json')
 
 def _read_results(
-    name:str,         # Of the benchmark
+    name:str,         # Name of the benchmark
     folder:Path=None, # None: `_results_folder()`
 ) -> tuple: # Title → DataFrame, the command, the commit
     "What `_write_results` has kept; `BadInput` where there is nothing."

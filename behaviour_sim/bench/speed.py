@@ -223,7 +223,7 @@ def _jittered(
     E:np.ndarray,  # (m, d) embeddings
     n:int,         # Vectors wanted
     dim:int=512,   # Numbers in each
-    seed:int=42,   # Of what is drawn
+    seed:int=42,   # Random seed
 ) -> np.ndarray: # (n, dim) float32, no two alike
     "Embeddings resampled with some noise."
     rng = np.random.default_rng(seed)
@@ -238,7 +238,7 @@ def _faiss_rows(
     queries:int=10_000,    # To predict
     looped:int=1000,       # Queries that the loops answer
     repeats:int=3,         # Turns
-    index:str='auto',      # Of the default model
+    index:str='auto',      # Index of the default model
 ) -> list: # Two rows
     "The report's regressor in one search, and the default index."
     X, y = _jittered(E, n + queries), np.random.default_rng(0).normal(5, 2, n)
@@ -287,7 +287,7 @@ def _training_row(
     n:int=300_000,     # Rows to train on: the training part resampled
     cap:int=200,       # Rounds of the reference when its error is asked for, see `_same_path`
     lengths=(2, 7, 12), # Rounds of the reference that are timed
-    seed:int=42,       # Of the split and the resampling
+    seed:int=42,       # Random seed of split and resampling
 ) -> dict: # A row
     "LightGBM for many rows against the report's settings: time on `n` rows, error on the rows as they are."
     rng = np.random.default_rng(seed)

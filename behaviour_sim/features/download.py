@@ -66,8 +66,8 @@ class _Run:
         out:Path,                 # Folder for the pictures
         resolver=_system_resolver, # From a host to a list of addresses
         allowed=(),               # Pairs (loopback address, port) that tests may reach
-        max_bytes:int=10_000_000, # Of one picture
-        max_pixels:int=50_000_000,# Of one picture
+        max_bytes:int=10_000_000, # Most bytes of one picture
+        max_pixels:int=50_000_000, # Most pixels of one picture
         seconds:float=30,         # For one attempt, from the look-up to the last byte
         retries:int=3,            # Further attempts after a time-out, a 429 or a 5xx
         pause:float=.5,           # Before the first of them, in seconds; doubled each time

@@ -82,7 +82,7 @@ def fit_variances(
     start:Mapping=_VARIANCES, # Where to begin
     steps:int=30,            # Steps of Adam
     most:int=250,            # Tweets of a company that take part
-    seed:int=42,             # Of the choice of those
+    seed:int=42,             # Random seed of the choice of those
 ) -> tuple: # The variances, and the loss at each step
     "Find the variances with the highest leave-one-out likelihood."
     import torch
