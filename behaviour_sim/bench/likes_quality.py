@@ -20,7 +20,7 @@ from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_gro
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #b94436e3
 def _holdouts(
     folder:Path=None, # With the challenge's files; None: `data_dir`
-) -> dict: # Name → (known tweets, tweets to be judged)
+) -> dict: # Name → (training tweets, test tweets)
     "The three hold-outs on the real rows; `BadInput` where they are not here."
     folder = folder or data_dir()
     if folder is None: raise BadInput("The real tweets are not here; set BEHAVIOUR_SIM_DATA to their folder")
@@ -69,7 +69,7 @@ def _error_parts(
 def judge(
     simulators:dict,        # From `_simulator_key` to a fitted simulator; filled as needed
     known:pd.DataFrame,     # Tweets to learn from
-    judged:pd.DataFrame,    # Tweets to be judged on
+    judged:pd.DataFrame,    # Test tweets
     preset:str='laptop',    # Encoders
     post_publication:bool=False, # Use `views`
     quiet:bool|None=None,   # No progress bar

@@ -226,6 +226,6 @@ def _peers_table(
     folder:str|Path=None, # The folder with the real rows; None: `data_dir()`
     also:dict=None,       # Further rows: name → 'module:name'; None: `_OURS`, {}: none
 ) -> pd.DataFrame: # As from `compare_peers`
-    "The means, the peers, and this project's simulator or whoever else is named, on the challenge's rows."
+    "The means, the peers, and the simulator or another named model, on the challenge's rows."
     train, tests = _real_rows(folder)
     return compare_peers(train, tests, {**_PEERS, **(_OURS if also is None else also)})

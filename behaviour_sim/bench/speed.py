@@ -285,7 +285,7 @@ def _rounds_of(
 def _training_row(
     X:np.ndarray, y:np.ndarray, # Features and log1p_likes
     n:int=300_000,     # Rows to train on: the training part resampled
-    cap:int=200,       # Rounds of the reference when its error is asked for, see `_same_path`
+    cap:int=200,       # Rounds of the reference whose error is compared, see `_same_path`
     lengths=(2, 7, 12), # Rounds of the reference that are timed
     seed:int=42,       # Random seed of split and resampling
 ) -> dict: # A row

@@ -44,7 +44,7 @@ def _content_holdout(
 # %% ../../nbs/9_bench/93_text_quality.ipynb #8d00d725
 def _best_old_tweet(
     writer:ContentSimulator, # Fitted
-    new:pd.DataFrame,        # Tweets whose real texts are looked at
+    new:pd.DataFrame,        # Test tweets with their real texts
 ) -> list: # Texts; '' where no known tweet is earlier
     "For each tweet the candidate most like the real text: a bound, not a method."
     r = writer.retriever

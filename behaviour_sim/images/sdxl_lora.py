@@ -359,7 +359,7 @@ def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue
     return np.array([np.asarray(im.convert('RGB'), float).mean((0, 1)) for im in opened])
 
 def _told_apart(a, b, real_a, real_b) -> dict: # Pictures of two brands, and real ones: n, auc and p
-    "Are the pictures of two brands told apart by the colours of these brands?"
+    "How well the colours of the pictures separate two brands."
     from scipy.stats import mannwhitneyu
     line = _mean_colours(real_a).mean(0) - _mean_colours(real_b).mean(0)
     x, y = _mean_colours(a)@line, _mean_colours(b)@line

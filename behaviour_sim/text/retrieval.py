@@ -302,7 +302,7 @@ def fit(self:TweetRetriever,
 # %% ../../nbs/5_text/55_retrieval.ipynb #02c78a45
 @patch
 def rank(self:TweetRetriever,
-    tweets:pd.DataFrame,  # Tweets to be written; no text is looked at
+    tweets:pd.DataFrame,  # Tweets to be written; their text is not used
     n:int=5,              # How many to give for each
     quiet:bool|None=None, # No progress bar
     skip=None,            # (n,) positions in `tweets` of this retriever to leave out of each, such as its own

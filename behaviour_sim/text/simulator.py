@@ -107,7 +107,7 @@ _Drafts = namedtuple('_Drafts', 'table examples')
 
 @patch
 def drafts(self:ContentSimulator,
-    tweets:pd.DataFrame,  # Tweets to be written; their content is not looked at
+    tweets:pd.DataFrame,  # Tweets to be written; their content is not used
     n:int=1,              # Drafts of the language model for each
     quiet:bool|None=None, # No progress bar
 ) -> _Drafts: # table: row, source, content; examples: a table for each tweet
@@ -214,7 +214,7 @@ def pick(self:ContentSimulator,
 
 @patch
 def generate(self:ContentSimulator,
-    tweets:pd.DataFrame,        # Tweets to be written; their content is not looked at
+    tweets:pd.DataFrame,        # Tweets to be written; their content is not used
     captions:pd.DataFrame=None, # id, caption
     n:int=1,                    # Drafts of the language model for each
     source:str='mixed',         # One of `_SOURCES`
