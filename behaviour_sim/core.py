@@ -24,10 +24,11 @@ def seed_everything(
 
 # %% ../nbs/00_core.ipynb #a78d3cf2
 class BadInput(ValueError):
-    "Something that the caller can correct, said in one sentence."
+    "An error of the input, in one sentence that says how to correct it."
+
 
 # %% ../nbs/00_core.ipynb #bea9d459
-def _registry_entry(table:dict, name:str, what:str): # Name → row; the name; what the rows are, such as 'preset'
+def _registry_entry(table:dict, name:str, what:str): # Name → row; a name; the kind of row, such as 'preset'
     "A row of a table; `BadInput` names the rows there are."
     if name not in table: raise BadInput(f"There is no {what} {name!r}; choose one of {', '.join(table)}")
     return table[name]
@@ -37,10 +38,11 @@ def _require(
     module:str, # The module to import, such as 'xgboost'
     extra:str,  # The extra of this package that brings it, such as 'cpu'
 ):
-    "Import `module`, or raise `BadInput` naming the `pip install` that brings it."
+    "Import `module`, or raise `BadInput` naming the `pip install` that is missing."
     try: return importlib.import_module(module)
     except ImportError as e:
-        raise BadInput(f"This needs {module}, which is not installed: pip install 'behaviour_sim[{extra}]'") from e
+        said = f"This needs {module}, which is not installed: pip install 'behaviour_sim[{extra}]'"
+        raise BadInput(said) from e
 
 # %% ../nbs/00_core.ipynb #6db98d8a
 def pick_device() -> str: # 'cuda', 'mps' or 'cpu'
@@ -60,7 +62,8 @@ def cache_dir(
     path = Path(own or Path(base)/'behaviour_sim', *parts)
     try: path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise BadInput(f"{path}: the cache cannot be written there ({e.strerror}); set BEHAVIOUR_SIM_CACHE to another folder") from e
+        raise BadInput(f"{path}: the cache cannot be written there ({e.strerror}); set BEHAVIOUR_SIM_CACHE "
+                       f"to another folder") from e
     return path
 
 # %% ../nbs/00_core.ipynb #0aabc530
@@ -137,7 +140,7 @@ def progress(
     items:Iterable,       # What to go through
     desc:str='',          # What is being done, such as 'embedding'
     total:int|None=None,  # How many there are, if `items` has no length
-    quiet:bool|None=None, # True: no bar. None: a bar when stderr is a terminal and BEHAVIOUR_SIM_QUIET is not set
+    quiet:bool|None=None, # No progress bar; None: no bar unless stderr is a terminal
 ):
     "Go through `items` under a progress bar."
     from tqdm.auto import tqdm
@@ -152,12 +155,9 @@ def plot_style():
     "Set matplotlib to the project's style."
     import matplotlib as mpl
     mpl.rcParams.update({'axes.prop_cycle': mpl.cycler(color=list(PALETTE.values())),
-        'figure.figsize': (7, 3.2),
-        'figure.dpi': 80, 'savefig.dpi': 80, 'figure.constrained_layout.use': True, 'font.size': 10,
-        'axes.titlesize': 11,
-        'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False,
-        'axes.spines.right': False,
-        'axes.grid': True, 'axes.axisbelow': True, 'grid.color': '#e6e6e6', 'grid.linewidth': .8,
-        'legend.frameon': False,
-        'axes.edgecolor': '#888888', 'xtick.color': '#555555', 'ytick.color': '#555555',
-        'text.color': '#222222'})
+        'figure.figsize': (7, 3.2), 'figure.dpi': 80, 'savefig.dpi': 80,
+        'figure.constrained_layout.use': True, 'font.size': 10, 'legend.frameon': False,
+        'axes.titlesize': 11, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left',
+        'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
+        'grid.color': '#e6e6e6', 'grid.linewidth': .8, 'axes.edgecolor': '#888888',
+        'xtick.color': '#555555', 'ytick.color': '#555555', 'text.color': '#222222'})

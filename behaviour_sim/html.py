@@ -39,7 +39,8 @@ def html_table(
     rows = zip(table.index, zip(*[table[c].tolist() for c in table]))
     body = ''.join(f'<tr><th scope="row">{name(i)}</th>{"".join(f"<td>{_in_words(v)}</td>" for v in r)}</tr>'
         for i, r in rows)
-    return f'<div class="wide"><table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (f'<div class="wide"><table '
+            f'class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 # %% ../nbs/01_html.ipynb #499b687d
 def html_row(
@@ -51,12 +52,19 @@ def html_row(
 
 # %% ../nbs/01_html.ipynb #22c8f629
 PAGE_STYLE = '''
-:root { color-scheme: light dark; --ink: #1d2429; --soft: #5c6a73; --line: #e3e7ea; --paper: #fff; --card: #f7f9fa; --accent: #0072B2; --good: #00795a; --bad: #c04a00 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaed; --soft: #9aa7b0; --line: #2d363c; --paper: #14191d; --card: #1b2227; --accent: #6cb8e6; --good: #45c9a5; --bad: #f0904f } }
-* { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.6 system-ui, sans-serif }
-main { max-width: 54rem; margin: 0 auto; padding: 3rem 1.25rem 5rem } h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .4rem } h2 { margin: 3.2rem 0 .6rem; font-size: 1.3rem }
+:root { color-scheme: light dark; --ink: #1d2429; --soft: #5c6a73; --line: #e3e7ea; --paper: #fff; --card: \
+#f7f9fa; --accent: #0072B2; --good: #00795a; --bad: #c04a00 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaed; --soft: #9aa7b0; --line: #2d363c; --paper: \
+#14191d; --card: #1b2227; --accent: #6cb8e6; --good: #45c9a5; --bad: #f0904f } }
+* { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.6 \
+system-ui, sans-serif }
+main { max-width: 54rem; margin: 0 auto; padding: 3rem 1.25rem 5rem } h1 { font-size: 2rem; line-height: \
+1.2; margin: 0 0 .4rem } h2 { margin: 3.2rem 0 .6rem; font-size: 1.3rem }
 .lead { color: var(--soft); font-size: 1.1rem; margin: 0 0 2rem; max-width: 40rem } p { max-width: 42rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem } th, td { padding: .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th[scope=row], thead th:first-child { text-align: left; font-weight: 600 } thead th { color: var(--soft); font-weight: 500 }
+.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: \
+tabular-nums; font-size: .9rem } th, td { padding: .45rem; border-bottom: 1px solid var(--line); text-align: \
+right; white-space: nowrap }
+th[scope=row], thead th:first-child { text-align: left; font-weight: 600 } thead th { color: var(--soft); \
+font-weight: 500 }
 @media (max-width: 30rem) { main { padding-top: 1.6rem } }
 '''

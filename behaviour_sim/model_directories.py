@@ -131,7 +131,7 @@ def save_parts(
 # %% ../nbs/04_model_directories.ipynb #5236de32
 def load_parts(
     folder:Path, # The directory of the whole
-    names,       # Of the parts
+    names,       # Names of the parts
     sums:dict,   # From `save_parts`
 ) -> dict: # Name → model
     "Load them again; `BadInput` if a file is missing or has changed."

@@ -65,7 +65,7 @@ class _BadPicture(BadInput):
 
 def _check_size(
     size:tuple,     # (width, height) in pixels
-    max_pixels:int, # Of the picture
+    max_pixels:int, # Most pixels of the picture
 ):
     "Refuse what is too large or too long."
     if not min(size): raise _BadPicture('bad_image', 'it has no pixels')
@@ -76,7 +76,7 @@ def _check_size(
 # %% ../nbs/05_picture_files.ipynb #3c9b47f6
 def _check_header(
     data:bytes,     # A file
-    max_pixels:int, # Of the picture
+    max_pixels:int, # Most pixels of the picture
 ):
     "Refuse by the header alone; formats without a header that is known here are left to the decoder."
     if not (kind := _picture_kind(data)): return
@@ -88,7 +88,7 @@ def _check_header(
 
 def _decode_picture(
     data:bytes,                 # A file
-    max_pixels:int=_MAX_PIXELS, # Of the picture
+    max_pixels:int=_MAX_PIXELS, # Most pixels of the picture
     formats=_FORMATS,           # Names that PIL gives them
 ): # A PIL image, its first frame decoded, in whatever mode it has
     "Decode a file; `_BadPicture` for whatever goes wrong."
@@ -141,7 +141,7 @@ def _as_rgb(
 # %% ../nbs/05_picture_files.ipynb #dc2de743
 def _read_file(
     path,          # A file
-    max_bytes:int, # Of the file
+    max_bytes:int, # Most bytes of the file
 ) -> bytes:
     "The bytes of a regular file of at most so many bytes."
     try: fd = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))

@@ -81,7 +81,7 @@ def _load_plugins(
 # %% ../nbs/03_presets.ipynb #864df6ed
 def _registered(
     table:dict, # Name → entry
-    name:str,   # The name asked for
+    name:str,   # Name of the entry
     what:str,   # What the entries are, such as 'preset'
 ):
     "The entry of a table; `BadInput` names the entries there are."

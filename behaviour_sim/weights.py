@@ -155,7 +155,7 @@ def _distil(
 def _pixels(
     pictures:Sequence, # (h, w, 3) uint8 arrays
     size:int,          # Side of the square in pixels
-    mean, std,         # Of each channel, on the scale 0 to 255
+    mean, std,         # Mean and standard deviation of each channel, from 0 to 255
 ): # (n, 3, size, size) float32 tensor
     "Scale, crop to the middle square, and normalise."
     import torch

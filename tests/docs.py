@@ -29,9 +29,9 @@ KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib
 FOLDERS = {
     "tutorials": ("Tutorials", "Whole tasks from beginning to end."),
     "pages": ("Results", "What was measured on real tweets, each figure with the command that makes it."),
-    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, and how a picture is opened."),
+    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, and the keys by which names and ids are compared."),
     "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
-    "2_data": ("Data", "Tweets are read, validated, cleaned, split and explored."),
+    "2_data": ("Data", "Posts of any export are read, validated, cleaned, split and explored."),
     "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table."),
     "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
     "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets."),
@@ -310,7 +310,7 @@ def in_order(cells: list[dict], lines: dict[str, int]) -> list[dict]:
 def without_headings(text: str) -> str:
     "An output's Markdown with its headings as bold lines: they are no part of the page's outline."
     parts = re.split(r"(?ms)(^```.*?^```)", text)
-    return "".join(p if i % 2 else re.sub(r"(?m)^#{1,6}\s+(.+?)\s*#*$", r"**\1**", p) for i, p in enumerate(parts))
+    return "".join(p if i % 2 else re.sub(r"(?m)^#{1,6}[ \t]+(.+?)[ \t]*#*$", r"**\1**", p) for i, p in enumerate(parts))
 
 
 def cell_text(doc: str) -> str:

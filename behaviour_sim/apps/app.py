@@ -356,7 +356,7 @@ def _demo_desk(
     preset:str='laptop',  # Encoders
     n:int=1000,           # Invented tweets
     steps:int=12,         # Updates of the language model
-    seed:int=42,          # Of everything
+    seed:int=42,          # Random seed
     quiet:bool|None=None, # No progress bar
 ) -> AppSession:
     "A desk that knows the embedded corpus."

@@ -12,9 +12,12 @@ from ..core import BadInput
 from ..html import PAGE_STYLE
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #6e49d7c9
-_MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>What will this tweet do?</title><link rel="icon" href="data:,"><link rel="stylesheet" href="look.css"><script src="script.js" defer></script></head>
-<body><main><h1>What will this tweet do?</h1><p class="lead" id="about">Loading the simulator …</p><p id="error" role="alert" hidden></p>
+_MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8">\
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>What will this tweet do?</title><link rel="icon" href="data:,">\
+<link rel="stylesheet" href="look.css"><script src="script.js" defer></script></head>
+<body><main><h1>What will this tweet do?</h1><p class="lead" id="about">Loading the simulator …</p>\
+<p id="error" role="alert" hidden></p>
 <div class="desk"><form class="sheet" id="draft" autocomplete="off">
 <div class="pair"><label>Brand<input id="company" list="companies" maxlength="100"></label><label>Account<input id="username" list="usernames" maxlength="50"></label></div>
 <label>Tweet <span class="soft" id="count"></span><textarea id="content" rows="6" maxlength="2000" placeholder="Type a draft. Links and @names count as such, whatever they are."></textarea></label>
@@ -24,39 +27,66 @@ _MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta na
 <img id="preview" alt="The picture of the draft" hidden><p class="soft" id="seen" hidden></p>
 <label>What the picture shows<input id="caption" maxlength="500" placeholder="A picture gets a caption by itself"></label>
 <datalist id="companies"></datalist><datalist id="usernames"></datalist></form>
-<section class="sheet" id="expected" aria-live="polite" aria-busy="true"><p class="big"><b id="likes">–</b> likes</p><p id="range"></p>
-<svg id="interval" viewBox="0 0 600 70" role="img" aria-label="The interval on a log axis"></svg><p class="soft" id="case"></p>
-<h2>What moved it</h2><div id="factors"></div><p class="soft">Each factor multiplies what an average tweet gets. Not a claim of cause.</p>
-<h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Likes at every hour"></svg><p class="soft" id="best"></p></section></div>
-<section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p><button id="rewrite" type="button">Rewrite the draft</button><ol id="drafts"></ol></section>
+<section class="sheet" id="expected" aria-live="polite" aria-busy="true"><p class="big">\
+<b id="likes">–</b> likes</p><p id="range"></p>
+<svg id="interval" viewBox="0 0 600 70" role="img" aria-label="The interval on a log axis"></svg>\
+<p class="soft" id="case"></p>
+<h2>What moved it</h2><div id="factors"></div>\
+<p class="soft">Each factor multiplies what an average tweet gets. Not a claim of cause.</p>
+<h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Likes at every hour"></svg>\
+<p class="soft" id="best"></p></section></div>
+<section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p>\
+<button id="rewrite" type="button">Rewrite the draft</button><ol id="drafts"></ol></section>
 <p class="soft" id="note"></p></main></body></html>'''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #1a915fea
 _LOOK = PAGE_STYLE + '''
-main { max-width: 68rem; padding-top: 2rem } [hidden] { display: none } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem } .lead { margin-bottom: 1.2rem }
-.desk { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; margin-bottom: 1.2rem }
-.sheet { background: var(--card); border: 1px solid var(--line); border-radius: .8rem; padding: 1.1rem 1.25rem; min-width: 0 } .sheet > h2:first-child { margin-top: 0 }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .9rem } label { display: block; font-size: .88rem; font-weight: 600; margin-bottom: .8rem; min-width: 0 }
-.soft, label .soft { color: var(--soft); font-size: .9rem; font-weight: 400; margin: .3rem 0 } #count { float: right; font-variant-numeric: tabular-nums }
-input, textarea, select, button { font: inherit; font-weight: 400; color: inherit } input, textarea, select { display: block; width: 100%; margin-top: .2rem; padding: .5rem .6rem; background: var(--paper); border: 1px solid var(--line); border-radius: .5rem }
-textarea { resize: vertical } input[type=file] { padding: .35rem; font-size: .85rem } :is(input, textarea, select, button, rect):focus-visible { outline: 2px solid var(--accent); outline-offset: 1px }
-button { background: var(--accent); color: var(--paper); border: 0; border-radius: .5rem; padding: .5rem 1rem; cursor: pointer; font-weight: 600 } button:disabled { opacity: .6; cursor: default }
-#preview { max-width: 100%; max-height: 11rem; border-radius: .5rem; margin-bottom: .8rem } #error { background: var(--bad); color: var(--paper); border-radius: .5rem; padding: .5rem .8rem; max-width: none }
-.big { font-size: 1.2rem; margin: 0; color: var(--soft) } .big b { font-size: 3rem; line-height: 1.1; color: var(--ink); font-variant-numeric: tabular-nums } #range { margin: .2rem 0 .4rem }
-#expected, #hours { transition: opacity .2s } [aria-busy=true] { opacity: .55 } [aria-busy=true] [aria-busy=true] { opacity: 1 } svg { display: block; width: 100%; height: auto; overflow: visible } svg text { fill: var(--soft); font-size: 15px; text-anchor: middle }
-.axis { stroke: var(--line); stroke-width: 2 } .band { fill: var(--accent); opacity: .3 } .dot { fill: var(--accent) } .hour { fill: var(--soft); opacity: .45; cursor: pointer } .hour:hover { opacity: .8 } .hour.best { fill: var(--accent); opacity: .9 } .now { stroke: var(--ink); stroke-width: 2.5; opacity: 1 }
-.factor { display: grid; grid-template-columns: 4.5rem 1fr 4rem; gap: .6rem; align-items: center; font-size: .92rem } .factor > :last-child { text-align: right; font-variant-numeric: tabular-nums }
-.bar { position: relative; height: .7rem; border-left: 2px solid var(--line); margin-left: 50% } .bar i { position: absolute; top: 0; bottom: 0; border-radius: .2rem } .up { background: var(--good) } .down { background: var(--bad) }
-#drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid var(--line); padding: .8rem 0; overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
-#drafts button { padding: .15rem .7rem; margin-left: .6rem; font-size: .85rem; background: none; color: var(--accent); border: 1px solid var(--accent) }
-@media (max-width: 30rem) { main { padding-inline: .8rem } .big b { font-size: 2.4rem } svg text { font-size: 20px } }
+main { max-width: 68rem; padding-top: 2rem } [hidden] { display: none } h2 { font-size: 1.05rem; margin: \
+1.6rem 0 .4rem } .lead { margin-bottom: 1.2rem }
+.desk { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; \
+margin-bottom: 1.2rem }
+.sheet { background: var(--card); border: 1px solid var(--line); border-radius: .8rem; padding: 1.1rem \
+1.25rem; min-width: 0 } .sheet > h2:first-child { margin-top: 0 }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .9rem } label { display: block; font-size: \
+.88rem; font-weight: 600; margin-bottom: .8rem; min-width: 0 }
+.soft, label .soft { color: var(--soft); font-size: .9rem; font-weight: 400; margin: .3rem 0 } #count { \
+float: right; font-variant-numeric: tabular-nums }
+input, textarea, select, button { font: inherit; font-weight: 400; color: inherit } input, textarea, select \
+{ display: block; width: 100%; margin-top: .2rem; padding: .5rem .6rem; background: var(--paper); border: \
+1px solid var(--line); border-radius: .5rem }
+textarea { resize: vertical } input[type=file] { padding: .35rem; font-size: .85rem } :is(input, textarea, \
+select, button, rect):focus-visible { outline: 2px solid var(--accent); outline-offset: 1px }
+button { background: var(--accent); color: var(--paper); border: 0; border-radius: .5rem; padding: .5rem \
+1rem; cursor: pointer; font-weight: 600 } button:disabled { opacity: .6; cursor: default }
+#preview { max-width: 100%; max-height: 11rem; border-radius: .5rem; margin-bottom: .8rem } #error { \
+background: var(--bad); color: var(--paper); border-radius: .5rem; padding: .5rem .8rem; max-width: none }
+.big { font-size: 1.2rem; margin: 0; color: var(--soft) } .big b { font-size: 3rem; line-height: 1.1; color: \
+var(--ink); font-variant-numeric: tabular-nums } #range { margin: .2rem 0 .4rem }
+#expected, #hours { transition: opacity .2s } [aria-busy=true] { opacity: .55 } [aria-busy=true] \
+[aria-busy=true] { opacity: 1 } svg { display: block; width: 100%; height: auto; overflow: visible } svg \
+text { fill: var(--soft); font-size: 15px; text-anchor: middle }
+.axis { stroke: var(--line); stroke-width: 2 } .band { fill: var(--accent); opacity: .3 } .dot { fill: \
+var(--accent) } .hour { fill: var(--soft); opacity: .45; cursor: pointer } .hour:hover { opacity: .8 } \
+.hour.best { fill: var(--accent); opacity: .9 } .now { stroke: var(--ink); stroke-width: 2.5; opacity: 1 }
+.factor { display: grid; grid-template-columns: 4.5rem 1fr 4rem; gap: .6rem; align-items: center; font-size: \
+.92rem } .factor > :last-child { text-align: right; font-variant-numeric: tabular-nums }
+.bar { position: relative; height: .7rem; border-left: 2px solid var(--line); margin-left: 50% } .bar i { \
+position: absolute; top: 0; bottom: 0; border-radius: .2rem } .up { background: var(--good) } .down { \
+background: var(--bad) }
+#drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid var(--line); padding: .8rem 0; \
+overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
+#drafts button { padding: .15rem .7rem; margin-left: .6rem; font-size: .85rem; background: none; color: \
+var(--accent); border: 1px solid var(--accent) }
+@media (max-width: 30rem) { main { padding-inline: .8rem } .big b { font-size: 2.4rem } svg text { \
+font-size: 20px } }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #ec4ca6c9
-_TOOLS = r''''use strict'
+_TOOLS = ''''use strict'
 const $ = id => document.getElementById(id)
 function put(parent, tag, text = '', kind = '') {
-  const e = document.createElement(tag); e.textContent = text; e.className = kind; parent.append(e); return e }
+  const e = document.createElement(tag); e.textContent = text; e.className = kind; parent.append(e); \
+return e }
 function draw(parent, tag, facts, text = '') {
   const e = document.createElementNS('http://www.w3.org/2000/svg', tag)
   for (const [k, v] of Object.entries(facts)) e.setAttribute(k, v)
@@ -79,14 +109,17 @@ async function ask(what, body, type = 'application/json', more = 5) {
 function guarded(f) {
   return async (...args) => {
     try { await f(...args); $('error').hidden = true }
-    catch (e) { if (e.name !== 'AbortError') { $('error').textContent = e.message; $('error').hidden = false } } } }
+    catch (e) { if (e.name !== 'AbortError') { $('error').textContent = e.message; \
+$('error').hidden = false } } } }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #8c3c0ff5
-_DRAFT = r'''
+_DRAFT = '''
 let about = { accounts: {} }, picture = ''
-const draft = () => JSON.stringify({ company: $('company').value, username: $('username').value, content: $('content').value,
-  date: `${$('day').value}T${clock($('hour').value)}`, media: $('media').value, caption: $('caption').value, picture })
+const draft = () => JSON.stringify({ company: $('company').value, username: $('username').value, \
+content: $('content').value,
+  date: `${$('day').value}T${clock($('hour').value)}`, media: $('media').value, \
+caption: $('caption').value, picture })
 let waiting, turn = 0
 function changed() {
   turn++
@@ -122,13 +155,16 @@ const chosen = guarded(async () => {
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #3c412e9e
-_PICTURES = r'''
+_PICTURES = '''
 function interval({ likes, lower, upper }) {
-  const s = $('interval'), top = Math.max(1000, 10 ** Math.ceil(Math.log10(upper + 1))), x = v => 12 + 570 * Math.log1p(v) / Math.log1p(top)
+  const s = $('interval'), top = Math.max(1000, 10 ** Math.ceil(Math.log10(upper + 1))), \
+x = v => 12 + 570 * Math.log1p(v) / Math.log1p(top)
   s.replaceChildren()
   draw(s, 'line', { x1: 12, x2: 582, y1: 30, y2: 30, class: 'axis' })
-  for (let v = 1; v <= top; v *= 10) draw(s, 'text', { x: x(v), y: 64 }, v < 1e3 ? v : v < 1e6 ? v / 1e3 + 'k' : v / 1e6 + 'M')
-  draw(s, 'rect', { x: x(lower), y: 16, width: Math.max(2, x(upper) - x(lower)), height: 28, rx: 6, class: 'band' })
+  for (let v = 1; v <= top; v *= 10) draw(s, 'text', { x: x(v), y: 64 }, \
+v < 1e3 ? v : v < 1e6 ? v / 1e3 + 'k' : v / 1e6 + 'M')
+  draw(s, 'rect', { x: x(lower), y: 16, width: Math.max(2, x(upper) - x(lower)), height: 28, rx: 6, \
+class: 'band' })
   draw(s, 'circle', { cx: x(likes), cy: 30, r: 9, class: 'dot' }) }
 function factors(rows) {
   const widest = Math.max(Math.log(1.5), ...rows.map(r => Math.abs(Math.log(r.factor))))
@@ -143,29 +179,34 @@ function hours(rows) {
   const s = $('hours'), top = Math.max(...rows.map(r => r.likes), 1e-9), now = +$('hour').value
   s.replaceChildren()
   for (const r of rows) {
-    const h = 100 * r.likes / top, kind = ['hour', r === rows[0] && 'best', r.hour === now && 'now'].filter(Boolean).join(' ')
-    const bar = draw(s, 'rect', { x: 25 * r.hour + 2, y: 102 - h, width: 21, height: Math.max(h, 1), rx: 3, class: kind, tabindex: 0, role: 'button', 'aria-label': `${clock(r.hour)}, ${said(r.likes)} likes` })
+    const h = 100 * r.likes / top, kind = ['hour', r === rows[0] && 'best', \
+r.hour === now && 'now'].filter(Boolean).join(' ')
+    const bar = draw(s, 'rect', { x: 25 * r.hour + 2, y: 102 - h, width: 21, height: Math.max(h, 1), rx: 3, \
+class: kind, tabindex: 0, role: 'button', 'aria-label': `${clock(r.hour)}, ${said(r.likes)} likes` })
     draw(bar, 'title', {}, `${clock(r.hour)}: ${said(r.likes)} likes`)
     const take = () => { $('hour').value = r.hour; changed() }
     bar.onclick = take; bar.onkeydown = e => { if (e.key === 'Enter') take() }
     if (r.hour % 6 === 0) draw(s, 'text', { x: 25 * r.hour + 12, y: 125 }, clock(r.hour)) }
   const here = rows.find(r => r.hour === now)
-  $('best').textContent = `Best at ${clock(rows[0].hour)} UTC: ${said(rows[0].likes)} likes, ${times((rows[0].likes + 1) / (here.likes + 1))} what ${clock(now)} gets.` }
+  $('best').textContent = `Best at ${clock(rows[0].hour)} UTC: ${said(rows[0].likes)} \
+likes, ${times((rows[0].likes + 1) / (here.likes + 1))} what ${clock(now)} gets.` }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #ad830eae
-_START = r'''
+_START = '''
 const rewrite = guarded(async () => {
   const b = $('rewrite'); b.disabled = true; b.textContent = 'Rewriting …'
   try {
     const rows = await ask('rewrite', draft())
     $('drafts').replaceChildren()
-    if (!rows.length) put($('drafts'), 'li', 'Nothing to try: the draft has no words yet, or none that can be left out.')
+    if (!rows.length) put($('drafts'), 'li', 'Nothing to try: the draft has no words yet, \
+or none that can be left out.')
     for (const r of rows) {
       const e = put($('drafts'), 'li')
       put(e, 'p', r.content)
       const p = put(e, 'span', `${said(r.likes)} likes, ${times(r.change)}; ${r.how}`, 'soft')
-      put(p, 'button', 'use it').onclick = () => { $('content').value = r.content; scrollTo({ top: 0 }); changed() } }
+      put(p, 'button', 'use it').onclick = () => { $('content').value = r.content; scrollTo({ top: 0 }); \
+changed() } }
   } finally { b.disabled = false; b.textContent = 'Rewrite the draft' } })
 guarded(async () => {
   about = await ask('about')
@@ -175,7 +216,8 @@ guarded(async () => {
   $('company').value = Object.keys(about.accounts)[0] ?? ''; $('day').value = about.day; $('hour').value = 12
   accounts()
   $('draft').onsubmit = e => e.preventDefault()
-  for (const id of ['username', 'content', 'day', 'hour', 'media', 'caption']) $(id).addEventListener('input', changed)
+  for (const id of ['username', 'content', 'day', 'hour', 'media', \
+'caption']) $(id).addEventListener('input', changed)
   $('company').addEventListener('input', () => { accounts(); changed() })
   $('picture').addEventListener('change', chosen); $('rewrite').onclick = rewrite
   changed() })()

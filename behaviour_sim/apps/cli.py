@@ -67,7 +67,7 @@ def _convert(data:Annotated[Path, typer.Argument(metavar='IN',
 def _fit(data:_Data, model:_Model, captions:_Captions=None,
     profiles:Annotated[Optional[Path], typer.Option('--profiles', help='Table with username, followers_count, friends_count, statuses_count.')]=None,
     post_publication:Annotated[bool, typer.Option('--post-publication', help='Also use what exists only after posting: a video\'s views.')]=False,
-    preset:_Preset='laptop', engine:_Engine='local', address:_Address=None, seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
+    preset:_Preset='laptop', engine:_Engine='local', address:_Address=None, seed:Annotated[int, typer.Option(help='Random seed.')]=42):
     """Train the likes simulator.
 
     Example: behaviour-sim fit tweets.csv --model m"""
@@ -175,7 +175,7 @@ def _what_if(data:_Data, model:_Model, id:_Id, context:_Context=None, in_order:_
 def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Preset='laptop',
     lm:Annotated[str, typer.Option('--lm', help='Language model: smollm2, bloom-7b1, tiny-bloom, or none for retrieval alone.')]='smollm2',
     minutes:Annotated[float, typer.Option(min=0.1, help='Minutes that fine-tuning may take.')]=20,
-    seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
+    seed:Annotated[int, typer.Option(help='Random seed.')]=42):
     """Learn to write the tweets of these brands.
 
     Example: behaviour-sim fit-content tweets.csv --model writer"""
@@ -253,7 +253,7 @@ def _fit_image(data:_Data, model:_Model,
     images:Annotated[Optional[Path], typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]=None,
     preset:Annotated[str, typer.Option('--preset', help='tiny or laptop (two cores), paper or sdxl (a GPU and weights of the hub).')]='tiny',
     steps:Annotated[Optional[int], typer.Option(min=1, help='Updates; the preset has its own number.')]=None,
-    seed:Annotated[int, typer.Option(help='Seed of everything that is drawn.')]=42):
+    seed:Annotated[int, typer.Option(help='Random seed.')]=42):
     """Learn what the pictures of these brands look like. A training that was stopped goes on where it was.
 
     Example: behaviour-sim fit-image tweets.csv --images pictures --model painter"""
@@ -270,7 +270,7 @@ def _fit_image(data:_Data, model:_Model,
 
 # %% ../../nbs/8_apps/84_cli.ipynb #a61af198
 def _file_name(
-    id, # Of a tweet
+    id, # Id of a tweet
 ) -> str: # Letters, digits, - and _ only
     "A name for a file that no id can lead astray."
     import re
@@ -335,7 +335,8 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
     Example: behaviour-sim run --out run"""
     from behaviour_sim.apps.report import run_all
     for name in ('predictions.csv', 'generated.csv', 'metrics.json', 'index.html', 'model'): _check_out(out/name, data)
-    figures = run_all(_read_posts(data, need_likes=True), out, preset, n, seed, drawn=pictures)
+    home = data.parent if data else None
+    figures = run_all(_read_posts(data, need_likes=True), out, preset, n, seed, drawn=pictures, home=home)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(), 'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
     for name, why in figures['left_out'].items(): _echo(f"Without the split {name.replace('_', ' ')}: {why}")

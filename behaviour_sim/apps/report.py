@@ -27,47 +27,66 @@ from ..images.models import find_images
 from ..images.sdxl_lora import IMAGE_SETTINGS, fit_image_lora, imagine
 import behaviour_sim.likes.explain
 
+# %% ../../nbs/8_apps/80_report.ipynb #4d2e4454
+def _judge_splits(
+    tweets:pd.DataFrame, # Tweets with likes
+    splits:dict,         # Name → split, from `_possible_splits`
+    preset:str,          # Encoders
+    seed:int,            # Random seed
+    quiet:bool|None=None, # No progress bar
+) -> tuple: # split → figures; the simulator, the training and the test tweets of the random split
+    "Fit and evaluate a simulator on each split."
+    rows = {}
+    for name, split in progress(splits.items(), 'splits', quiet=quiet):
+        split.check_leakage(tweets)
+        known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
+        sim = LikesSimulator(preset, seed=seed).fit(known, quiet=True)
+        e = sim.evaluate(judged, quiet=True)
+        baselines = {k: b['rmse_log1p'] for k, b in e['baselines'].items()}
+        rows[name] = dict(n=len(judged), simulator=e['rmse_log1p'], **baselines, spearman=e['spearman'],
+            coverage_90=e['coverage_90'])
+        if name == 'random': kept = sim, known, judged
+    return rows, *kept
+
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4455
 def run_all(
     data=None,            # Tweets with likes, or their file; None: the embedded corpus
-    out:Path=Path('run'), # Folder for index.html, metrics.json, predictions.csv, generated.csv, images/, model/
+    out:Path=Path('run'), # Folder for report, metrics, predictions, generated texts, pictures and model
     preset:str='laptop',  # Encoders
     n:int=2000,           # Tweets of the embedded corpus
-    seed:int=42,          # Of corpus, splits and models
+    seed:int=42,          # Random seed of corpus, splits and models
     written:int=24,       # Tweets to write; 0: none
     steps:int=12,         # Updates of the language model that writes them
     drawn:int=6,          # Pictures to draw; 0: none
     home:Path|None=None,  # Only pictures below it are shown; None: the folder of the file, else `out`
     quiet:bool|None=None, # No progress bar
 ) -> dict: # synthetic, n, irreducible, splits: name → figures, left_out: name → why
-    "Split, fit, judge, save, and report."
+    "Split, fit, evaluate, save, and report."
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     out.mkdir(parents=True, exist_ok=True)
     tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
     if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True)
     if len(tweets) < 50: raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
-    rows, floor = {}, irreducible_rmse(tweets) if data is None else None
     splits, left_out = _possible_splits(tweets, seed)
     if 'random' not in splits: raise BadInput(left_out['random'])
-    for name, split in progress(splits.items(), 'splits', quiet=quiet):
-        split.check_leakage(tweets)
-        known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
-        sim = LikesSimulator(preset, seed=seed).fit(known, quiet=True)
-        e = sim.evaluate(judged, quiet=True)
-        rows[name] = dict(n=len(judged), simulator=e['rmse_log1p'], **{k: b['rmse_log1p'] for k, b in e['baselines'].items()}, spearman=e['spearman'], coverage_90=e['coverage_90'])
-        if name == 'random': final, test, train = sim, judged, known
-    figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed, splits=rows, left_out=left_out)
+    floor = irreducible_rmse(tweets) if data is None else None
+    rows, final, train, test = _judge_splits(tweets, splits, preset, seed, quiet)
+    figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed,
+        splits=rows, left_out=left_out)
     predictions = final.predict(test, quiet=True)
     drafts = _write_some(final, train, test.head(written), steps, quiet) if written else None
-    pictures, note = _draw_some(train, test.head(drawn), out/'images', seed, quiet=quiet) if drawn else ([], '')
+    drawing = train, test.head(drawn), out/'images', seed
+    pictures, note = _draw_some(*drawing, quiet=quiet) if drawn else ([], '')
     final.save(out/'model')
     _write_table(predictions, out/'predictions.csv')
     if written: _write_table(drafts[['id', 'content']], out/'generated.csv')
     write_json(figures, out/'metrics.json')
     if home is None: home = Path(data).parent if isinstance(data, (str, Path)) else out
     test = _shown_pictures(test, Path(home))
-    with write_atomic(out/'index.html') as f: f.write(_page(figures, tweets, test, predictions, final.shares(test, quiet=True), drafts, pictures, note))
+    shares = final.shares(test, quiet=True)
+    page = _page(figures, tweets, test, predictions, shares, drafts, pictures, note)
+    with write_atomic(out/'index.html') as f: f.write(page)
     return figures
 
 # %% ../../nbs/8_apps/80_report.ipynb #b3d25a72
@@ -79,7 +98,8 @@ def _write_some(
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source
     "Learn how the brands write, and write some tweets."
-    writer = ContentSimulator(sim.preset, _language_model_of(sim.preset), sim.seed).fit(known, minutes=None, steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
+    writer = ContentSimulator(sim.preset, _language_model_of(sim.preset), sim.seed).fit(known, minutes=None,
+        steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
     writer.likes = sim
     return writer.generate(wanted, source='lm' if writer.lm else 'retrieval', quiet=quiet)
 
@@ -88,7 +108,7 @@ def _draw_some(
     known:pd.DataFrame,  # Tweets, some with pictures, to learn from
     wanted:pd.DataFrame, # Tweets to draw for
     folder:Path,         # Where the pictures go
-    seed:int=42,         # Of everything
+    seed:int=42,         # Random seed
     steps:int=60,        # Updates of the adapters
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # Paths of the pictures, one for each tweet wanted or none; and a sentence where there is none
@@ -99,7 +119,8 @@ def _draw_some(
         rows = [i for i, p in enumerate(images) if p]
         with tempfile.TemporaryDirectory() as d:
             settings = replace(IMAGE_SETTINGS['tiny'], max_steps=steps, evaluate_every=steps, seed=seed)
-            fit_image_lora(known.iloc[rows].reset_index(drop=True), [images[i] for i in rows], settings, Path(d)/'model', quiet=quiet)
+            fit_image_lora(known.iloc[rows].reset_index(drop=True), [images[i] for i in rows], settings,
+                Path(d)/'model', quiet=quiet)
             made = imagine(wanted, adapter=Path(d)/'model', seed=seed, quiet=quiet)
     except BadInput as e: return [], f'No picture was drawn. {e}.'
     paths = [folder/f'drawn-{i:02d}.png' for i in range(len(made))]
@@ -109,7 +130,7 @@ def _draw_some(
 
 # %% ../../nbs/8_apps/80_report.ipynb #8bade010
 def _write_table(
-    table,    # A DataFrame
+    table,    # Table to write
     out:Path, # .csv, .xlsx or .parquet
 ):
     "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
@@ -118,8 +139,11 @@ def _write_table(
     if out.suffix.lower() == '.xlsx': # Excel keeps fifteen digits of a number
         long = [c for c in table.select_dtypes('integer') if (table[c].abs() >= 10**15).any()]
         table = table.astype({c: 'str' for c in long})
-    writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()), '.xlsx': lambda f: table.to_excel(f, index=False), '.parquet': lambda f: f.write(table.to_parquet(index=False))}
-    if (suffix := out.suffix.lower()) not in writers: raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
+    writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()),
+        '.xlsx': lambda f: table.to_excel(f, index=False),
+        '.parquet': lambda f: f.write(table.to_parquet(index=False))}
+    if (suffix := out.suffix.lower()) not in writers:
+        raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
     with write_atomic(out, 'wb') as f: writers[suffix](f)
 
 # %% ../../nbs/8_apps/80_report.ipynb #63d122d7
@@ -139,11 +163,12 @@ def _figure(
         fig.savefig(f, format='svg', metadata=dict(Date=None), transparent=False)
         plt.close(fig)
     data = base64.b64encode(f.getvalue()).decode()
-    return f'<figure><img alt="{safe_html(alt)}" src="data:image/svg+xml;base64,{data}"><figcaption>{safe_html(caption)}</figcaption></figure>'
+    return (f'<figure><img alt="{safe_html(alt)}" '
+            f'src="data:image/svg+xml;base64,{data}"><figcaption>{safe_html(caption)}</figcaption></figure>')
 
 # %% ../../nbs/8_apps/80_report.ipynb #73242ce3
 def _thumbnail(
-    path,         # Of a picture, or None
+    path,         # Path of a picture, or None
     side:int=150, # Pixels
 ) -> str: # HTML, empty if there is no readable picture
     "A small copy of a picture inside the page."
@@ -171,25 +196,41 @@ def _tweet_card(
     "One tweet with its prediction."
     when = pd.to_datetime(t['date']).strftime('%a %d %b %Y, %H:%M')
     inside = 'inside' if p['lower'] <= t['likes'] <= p['upper'] else 'outside'
-    return f'''<article class="tweet">{_thumbnail(t.get('image_path'))}<div><p class="who">@{safe_html(t['username'])} <span>{when}</span></p>
-<p>{safe_html(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> likes; predicted {p['likes']:,.0f}, between {p['lower']:,.0f} and {p['upper']:,.0f}
+    return f'''<article class="tweet">{_thumbnail(t.get('image_path'))}<div>\
+<p class="who">@{safe_html(t['username'])} \
+<span>{when}</span></p>
+<p>{safe_html(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> likes; \
+predicted {p['likes']:,.0f}, between {p['lower']:,.0f} and {p['upper']:,.0f}
 <span class="{inside}">{inside}</span></p></div></article>'''
 
 # %% ../../nbs/8_apps/80_report.ipynb #66b21efc
 _REPORT_STYLE = PAGE_STYLE + '''
 @media (prefers-color-scheme: dark) { figure img { filter: invert(.9) hue-rotate(180deg) } }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem; margin: 1.6rem 0 }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: 1rem 1.1rem } .card b { display: block; font-size: 1.9rem; line-height: 1.2; font-variant-numeric: tabular-nums }
-.card small, figcaption, .who span { color: var(--soft) } .card .name { font-weight: 600; text-transform: capitalize }
-figure { margin: 1.6rem 0 } figure img { width: 100%; height: auto; border-radius: .4rem } figcaption { font-size: .9rem; margin-top: .3rem }
-.tweet { display: flex; gap: 1rem; padding: 1rem 0; border-bottom: 1px solid var(--line) } .tweet p { margin: 0 0 .3rem; overflow-wrap: anywhere } .pic { width: 6.5rem; height: 6.5rem; object-fit: cover; border-radius: .6rem; flex: none }
-.who { font-weight: 600 } .who span { font-weight: 400; margin-left: .4rem } .likes { font-size: .92rem; color: var(--soft) } .likes b { color: var(--ink) } .inside { color: var(--good) } .outside { color: var(--bad) }
-table.text th, table.text td { text-align: left } table.text td { white-space: normal; vertical-align: top; overflow-wrap: anywhere; min-width: 8rem } table.text td:first-child { white-space: nowrap }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem; \
+margin: 1.6rem 0 }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; \
+padding: 1rem 1.1rem } .card b { display: block; font-size: 1.9rem; line-height: 1.2; \
+font-variant-numeric: tabular-nums }
+.card small, figcaption, .who span { color: var(--soft) } \
+.card .name { font-weight: 600; text-transform: capitalize }
+figure { margin: 1.6rem 0 } figure img { width: 100%; height: auto; border-radius: .4rem } \
+figcaption { font-size: .9rem; margin-top: .3rem }
+.tweet { display: flex; gap: 1rem; padding: 1rem 0; border-bottom: 1px solid var(--line) } \
+.tweet p { margin: 0 0 .3rem; overflow-wrap: anywhere } \
+.pic { width: 6.5rem; height: 6.5rem; object-fit: cover; border-radius: .6rem; flex: none }
+.who { font-weight: 600 } .who span { font-weight: 400; margin-left: .4rem } \
+.likes { font-size: .92rem; color: var(--soft) } .likes b { color: var(--ink) } \
+.inside { color: var(--good) } .outside { color: var(--bad) }
+table.text th, table.text td { text-align: left } \
+table.text td { white-space: normal; vertical-align: top; overflow-wrap: anywhere; min-width: 8rem } \
+table.text td:first-child { white-space: nowrap }
 @media (max-width: 30rem) { .pic { width: 4.5rem; height: 4.5rem } }
 '''
 
 # %% ../../nbs/8_apps/80_report.ipynb #aef5d6d1
-_SOURCES = dict(lm='A language model, fine-tuned for a moment, wrote them after reading two old tweets of the brand.', retrieval='They are the old tweets of the brand that were expected to resemble them most.')
+_SOURCES = dict(lm='A language model, fine-tuned for a moment, wrote them after reading two old tweets of '
+                   'the brand.', retrieval='They are the old tweets of the brand that were expected to '
+                   'resemble them most.')
 
 def _written_beside(
     test:pd.DataFrame,   # Real tweets
@@ -198,9 +239,13 @@ def _written_beside(
 ) -> str: # HTML
     "What was written for some tweets, beside what the brand posted."
     some = drafts[drafts['content'].str.len() > 0].head(k)
-    rows = ''.join(f"<tr><td>@{safe_html(test.loc[i, 'username'])}</td><td>{safe_html(test.loc[i, 'content'])}</td><td>{safe_html(d['content'])}</td></tr>" for i, d in some.iterrows())
-    return f'''<h2>Written</h2><p>Company, account, time, medium and likes were given, the text was not. {_SOURCES.get(drafts['source'].iloc[0], '')}</p>
-<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th scope="col">posted</th><th scope="col">written</th></tr></thead><tbody>{rows}</tbody></table></div>'''
+    rows = ''.join(f"<tr><td>@{safe_html(test.loc[i, 'username'])}</td><td>"
+                   f"{safe_html(test.loc[i, 'content'])}</td><td>{safe_html(d['content'])}</td></tr>" for i,
+                   d in some.iterrows())
+    return f'''<h2>Written</h2><p>Company, account, time, medium and likes were given, \
+the text was not. {_SOURCES.get(drafts['source'].iloc[0], '')}</p>
+<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th scope="col">posted</th>\
+<th scope="col">written</th></tr></thead><tbody>{rows}</tbody></table></div>'''
 
 # %% ../../nbs/8_apps/80_report.ipynb #1748dbd3
 def _drawn_beside(
@@ -211,9 +256,15 @@ def _drawn_beside(
     "What was drawn for some tweets, beside their text and their own picture."
     if not paths and not note: return ''
     own = test['image_path'] if 'image_path' in test else [None]*len(paths)
-    rows = ''.join(f"<tr><td>@{safe_html(t['username'])}</td><td>{safe_html(str(t.get('content', ''))[:200])}</td><td>{_thumbnail(o)}</td><td>{_thumbnail(p)}</td></tr>" for (_, t), o, p in zip(test.head(len(paths)).iterrows(), own, paths))
-    table = f'<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th scope="col">posted</th><th scope="col">its picture</th><th scope="col">drawn</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    told = 'A tiny SDXL of a million weights, adapted for a moment to these brands, drew them from account, likes, caption and text: colours more than shapes.'
+    rows = ''.join(f"<tr><td>@{safe_html(t['username'])}</td><td>"
+                   f"{safe_html(str(t.get('content', ''))[:200])}</td><td>{_thumbnail(o)}</td><td>"
+                   f"{_thumbnail(p)}</td></tr>" for (_, t), o,
+                   p in zip(test.head(len(paths)).iterrows(), own, paths))
+    table = (f'<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th '
+             f'scope="col">posted</th><th scope="col">its picture</th><th '
+             f'scope="col">drawn</th></tr></thead><tbody>{rows}</tbody></table></div>')
+    told = ('A tiny SDXL of a million weights, adapted for a moment to these brands, drew them from '
+            'account, likes, caption and text: colours more than shapes.')
     return f'<h2>Drawn</h2><p>{safe_html(note or told)}</p>{table if paths else ""}'
 
 # %% ../../nbs/8_apps/80_report.ipynb #15b4c02a
@@ -221,46 +272,84 @@ def _headline(
     figures:dict, # From `run_all`
 ) -> str: # HTML
     "A card for each split: the simulator's error, and the account mean's beside it."
-    card = lambda name, r: f'<div class="card"><span class="name">{safe_html(name.replace("_", " "))}</span><b>{r["simulator"]:.2f}</b><small>account mean {r["account_mean"]:.2f}, constant {r["constant"]:.2f}</small></div>'
+    card = (lambda name, r: f'<div class="card"><span '
+                            f'class="name">{safe_html(name.replace("_", " "))}</span><b>'
+                            f'{r["simulator"]:.2f}</b><small>account mean {r["account_mean"]:.2f}, constant '
+                            f'{r["constant"]:.2f}</small></div>')
     return f'<div class="cards">{"".join(card(*x) for x in figures["splits"].items())}</div>'
 
 def _extremes(
-    test:pd.DataFrame,        # Judged tweets
-    predictions:pd.DataFrame, # Of them
-    k:int=4,                  # Of each
+    test:pd.DataFrame,        # Test tweets
+    predictions:pd.DataFrame, # Predictions of the test tweets
+    k:int=4,                  # Tweets of each kind
 ) -> tuple: # HTML of the best and of the worst
     "The tweets with the smallest and the largest error among those with at least ten likes."
-    error = np.abs(np.log1p(test['likes']) - np.log1p(predictions['likes'])).where(test['likes'] >= 10).dropna().sort_values(kind='stable')
+    error = np.abs(np.log1p(test['likes'])
+        - np.log1p(predictions['likes'])).where(test['likes'] >= 10).dropna().sort_values(kind='stable')
     show = lambda index: ''.join(_tweet_card(test.loc[i], predictions.loc[i]) for i in index)
     return show(error.index[:k]), show(error.index[::-1][:k])
+
+# %% ../../nbs/8_apps/80_report.ipynb #7a17f2f0
+def _lead(
+    figures:dict, # From `run_all`
+) -> list: # HTML
+    "The head of the page and what was measured."
+    what = 'synthetic tweets of invented brands' if figures['synthetic'] else 'tweets'
+    ways = ('one way', 'two ways', 'three ways', 'four ways')[len(figures['splits'])-1]
+    left_out = [f'<p>Without {safe_html(k.replace("_", " "))}: {safe_html(v)}</p>'
+        for k, v in figures.get('left_out', {}).items()]
+    floor = ''
+    if figures['synthetic']:
+        floor = (" The error of this synthetic corpus that no model can get below is "
+                 f"{figures['irreducible']:.2f}.")
+    return ['<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><title>behaviour_sim: report of a run</title>',
+        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1>'
+        f'<p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the '
+        f'predictions are.</p>',
+        _headline(figures),
+        '<p>Each card is a root mean squared error of log1p(likes): 0.7 is off by a factor of two, 2.3 by a '
+        f'factor of ten.{floor} Nothing that exists only after posting was used.</p>',
+        f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
+        'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the '
+        'others that are held back unseen.</p>',
+        html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *left_out]
+
+def _shares_figure(
+    shares:pd.DataFrame, # (n, groups) Shapley shares, log1p_likes
+) -> str: # HTML
+    "The mean absolute share of each group."
+    size = shares.drop(columns='base').abs().mean().sort_values()
+    def bars(ax):
+        ax.barh(size.index, size, color=PALETTE['blue']); ax.grid(axis='y', visible=False)
+        ax.set(title='What the predictions listen to', xlabel='mean |share| of log1p(likes)')
+    return _figure(bars, 'Mean absolute Shapley share of each group; not a claim of cause.',
+        'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2))
 
 # %% ../../nbs/8_apps/80_report.ipynb #7a17f2f1
 def _page(
     figures:dict,             # From `run_all`
     tweets:pd.DataFrame,      # All of them
-    test:pd.DataFrame,        # Those of the random split that were judged
-    predictions:pd.DataFrame, # Of them
-    shares:pd.DataFrame,      # Of them: base, account, time, text, image
+    test:pd.DataFrame,        # Test tweets of the random split
+    predictions:pd.DataFrame, # Predictions of the test tweets
+    shares:pd.DataFrame,      # Shares of base, account, time, text, image in each prediction
     drafts:pd.DataFrame=None, # From `_write_some`: id, content, source
     pictures=(), note='',     # From `_draw_some`
 ) -> str: # HTML
     "The report as one self-contained page."
-    what = 'synthetic tweets of invented brands' if figures['synthetic'] else 'tweets'
-    floor = f" The error of this synthetic corpus that no model can get below is {figures['irreducible']:.2f}." if figures['synthetic'] else ''
-    y, p = np.log1p(test['likes']), np.log1p(predictions['likes'])
-    ways = ('one way', 'two ways', 'three ways', 'four ways')[len(figures['splits'])-1]
-    size = shares.drop(columns='base').abs().mean().sort_values()
-    def bars(ax):
-        ax.barh(size.index, size, color=PALETTE['blue']); ax.grid(axis='y', visible=False)
-        ax.set(title='What the predictions listen to', xlabel='mean |share| of log1p(likes)')
     best, worst = _extremes(test, predictions)
-    parts = ['<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>behaviour_sim: report of a run</title>',
-        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1><p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the predictions are.</p>', _headline(figures),
-        f'<p>Each card is a root mean squared error of log1p(likes): 0.7 is off by a factor of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
-        f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the others that are held back unseen.</p>', html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *[f'<p>Without {safe_html(k.replace("_", " "))}: {safe_html(v)}</p>' for k, v in figures.get('left_out', {}).items()],
-        '<h2>Predicted and observed</h2>', _figure(lambda ax: plot_predictions(test['likes'], p, ax=ax), 'Tweets of the random split that were held back.', 'Scatter of predicted against observed likes, both on a log scale'),
-        '<h2>What moves a prediction</h2>', _figure(bars, 'Mean absolute Shapley share of each group; not a claim of cause.', 'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2)),
-        '<h2>The tweets</h2>', _figure(lambda ax: plot_likes_tail(likes_tail(tweets), ax=ax), 'How many tweets reach how many likes.', 'The long tail of likes on two log axes'),
-        _figure(lambda ax: plot_week(likes_by(tweets, ['weekday', 'hour']), ax=ax), 'Likes by weekday and hour, beside what the account usually gets.', 'Heat map of weekday and hour'),
-        '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst, '' if drafts is None else _written_beside(test, drafts), _drawn_beside(test, pictures, note), '</main></body></html>']
+    p = np.log1p(predictions['likes'])
+    scatter = lambda ax: plot_predictions(test['likes'], p, ax=ax)
+    week = lambda ax: plot_week(likes_by(tweets, ['weekday', 'hour']), ax=ax)
+    tail = lambda ax: plot_likes_tail(likes_tail(tweets), ax=ax)
+    parts = [*_lead(figures), '<h2>Predicted and observed</h2>',
+        _figure(scatter, 'Tweets of the random split that were held back.',
+            'Scatter of predicted against observed likes, both on a log scale'),
+        '<h2>What moves a prediction</h2>', _shares_figure(shares), '<h2>The tweets</h2>',
+        _figure(tail, 'How many tweets reach how many likes.', 'The long tail of likes on two log axes'),
+        _figure(week, 'Likes by weekday and hour, beside what the account usually gets.',
+            'Heat map of weekday and hour'),
+        '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst,
+        '' if drafts is None else _written_beside(test, drafts), _drawn_beside(test, pictures, note),
+        '</main></body></html>']
     return '\n'.join(parts)

@@ -108,10 +108,10 @@ def _named_files(
 
 def _check_place(
     folder:Path, # Where a model should go
-    kind:str,    # Of the model, such as 'LikesSimulator'
+    kind:str,    # Class of the model, such as 'LikesSimulator'
     more=(),     # Files that may lie there besides those of the card
 ):
-    "`BadInput` unless the place can be written to and is free, empty, or holds a model of this kind: said before the work."
+    "`BadInput` unless the folder can be written to and is new, empty, or holds a model of this kind."
     if folder.exists() and not folder.is_dir(): raise BadInput(f"{folder}: there is a file of that name")
     held, named = _named_files(folder)
     files = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_symlink() or not p.is_dir()}
@@ -120,7 +120,8 @@ def _check_place(
     if held not in ('', kind):
         raise BadInput(f"{folder}: this directory holds another model ({held}, not {kind}); name a new one")
     if other:
-        raise BadInput(f"{folder}: {other[0]} is no part of the {kind} there; move it away, or name a new directory")
+        raise BadInput(f"{folder}: {other[0]} is no part of the {kind} there; move it away, or name a new "
+                       f"directory")
     home = next(p for p in folder.absolute().parents if p.exists())
     if not home.is_dir() or not os.access(home, os.W_OK):
         raise BadInput(f"{folder}: nothing can be written in {home}")

@@ -31,7 +31,7 @@ def _best_images(
 def ranking_gain(
     ranked:np.ndarray, # (n, k) from the simulator that chooses
     graded:np.ndarray, # (n, k) from the one that does not
-    seed:int=0,        # Of the bootstrap
+    seed:int=0,        # Random seed of the bootstrap
 ) -> pd.DataFrame: # For grader and ranker: tweets, pictures, blind, chosen, gain, low, high
     "What choosing brings in log1p likes, with a 95 % interval."
     if ranked.shape != graded.shape:

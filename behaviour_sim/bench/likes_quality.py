@@ -21,7 +21,7 @@ from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_gro
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #b94436e3
 def _holdouts(
     folder:Path=None, # With the challenge's files; None: `data_dir`
-) -> dict: # Name → (known tweets, tweets to be judged)
+) -> dict: # Name → (training tweets, test tweets)
     "The three hold-outs on the real rows; `BadInput` where they are not here."
     folder = folder or data_dir()
     if folder is None: raise BadInput("The real tweets are not here; set BEHAVIOUR_SIM_DATA to their folder")
@@ -168,7 +168,7 @@ def _ablation(
 def _two_judges(
     tweets:pd.DataFrame, # With likes
     preset:str='laptop', # Encoders
-    seed:int=42,         # Of the halves and the models
+    seed:int=42,         # Random seed of the halves and the models
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # Two fitted simulators: the ranker and the grader
     "A simulator on either half of the tweets."
@@ -178,7 +178,7 @@ def _two_judges(
 
 def _mean_gain(
     gain:np.ndarray, # (n,) in log1p likes, one for each tweet
-    seed=0,          # Of the 2,000 bootstrap draws of tweets, or a random generator
+    seed=0,          # Random seed of the 2,000 bootstrap samples, or a generator
 ) -> dict: # gain, low, high: the mean and its 95 % interval
     "What choosing brings on average."
     means = gain[np.random.default_rng(seed).integers(0, len(gain), (2000, len(gain)))].mean(1)

@@ -22,7 +22,7 @@ from ..data.media import media_table
 # %% ../../nbs/9_bench/91_peers.ipynb #fe62250e
 def _raw_table(
     tweets:pd.DataFrame, # n tweets
-) -> pd.DataFrame: # content, username, company, kind (text); hour, weekday, month, days, count, duration (numbers, NaN where there is none)
+) -> pd.DataFrame: # content, username, company, kind: text; hour, weekday, month, days, count, duration
     "A tweet as a row of plain columns, nothing learned and nothing from after posting."
     media, moment = media_table(tweets['media']), temporal_features(tweets)
     text = {c: tweets[o].astype(str).to_numpy(dtype=object) for c,
@@ -112,7 +112,8 @@ class _SkrubPeer:
         skrub = _require('skrub', 'bench')
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.pipeline import make_pipeline
-        self.model = make_pipeline(skrub.TableVectorizer(high_cardinality=skrub.StringEncoder(random_state=self.seed)), HistGradientBoostingRegressor(random_state=self.seed))
+        table = skrub.TableVectorizer(high_cardinality=skrub.StringEncoder(random_state=self.seed))
+        self.model = make_pipeline(table, HistGradientBoostingRegressor(random_state=self.seed))
         self.model.fit(_raw_table(tweets), to_log1p(tweets['likes']))
         return self
 
@@ -174,8 +175,9 @@ def measure_peer(
         for n, t in tests.items():
             t.drop(columns='likes',
                 errors='ignore').reset_index(drop=True).to_parquet(Path(d, f'test_{n}.parquet'))
-        env = dict(os.environ,
-            PYTHONPATH=os.pathsep.join([str(Path(importlib.util.find_spec('behaviour_sim').origin).parents[1]), os.environ.get('PYTHONPATH', '')]), PYTHONWARNINGS='ignore')
+        here = str(Path(importlib.util.find_spec('behaviour_sim').origin).parents[1])
+        path = os.pathsep.join([here, os.environ.get('PYTHONPATH', '')])
+        env = dict(os.environ, PYTHONPATH=path, PYTHONWARNINGS='ignore')
         code = 'import sys; from behaviour_sim.bench.peers import _run_peer; _run_peer(*sys.argv[1:])'
         done = subprocess.run([sys.executable, '-c', code, where, d], env=env, capture_output=True,
             text=True, timeout=timeout)
@@ -230,6 +232,6 @@ def _peers_table(
     folder:str|Path=None, # The folder with the real rows; None: `data_dir()`
     also:dict=None,       # Further rows: name → 'module:name'; None: `_OURS`, {}: none
 ) -> pd.DataFrame: # As from `compare_peers`
-    "The means, the peers, and this project's simulator or whoever else is named, on the challenge's rows."
+    "The means, the peers, and the simulator or another named model, on the challenge's rows."
     train, tests = _real_rows(folder)
     return compare_peers(train, tests, {**_PEERS, **(_OURS if also is None else also)})

@@ -221,7 +221,7 @@ def _jittered(
     E:np.ndarray,  # (m, d) embeddings
     n:int,         # Vectors wanted
     dim:int=512,   # Numbers in each
-    seed:int=42,   # Of what is drawn
+    seed:int=42,   # Random seed
 ) -> np.ndarray: # (n, dim) float32, no two alike
     "Embeddings resampled with some noise."
     rng = np.random.default_rng(seed)
@@ -236,7 +236,7 @@ def _faiss_rows(
     queries:int=10_000,    # To predict
     looped:int=1000,       # Queries that the loops answer
     repeats:int=3,         # Turns
-    index:str='auto',      # Of the default model
+    index:str='auto',      # Index of the default model
 ) -> list: # Two rows
     "The report's regressor in one search, and the default index."
     X, y = _jittered(E, n + queries), np.random.default_rng(0).normal(5, 2, n)
@@ -283,9 +283,9 @@ def _rounds_of(
 def _training_row(
     X:np.ndarray, y:np.ndarray, # Features and log1p_likes
     n:int=300_000,     # Rows to train on: the training part resampled
-    cap:int=200,       # Rounds of the reference when its error is asked for, see `_same_path`
+    cap:int=200,       # Rounds of the reference whose error is compared, see `_same_path`
     lengths=(2, 7, 12), # Rounds of the reference that are timed
-    seed:int=42,       # Of the split and the resampling
+    seed:int=42,       # Random seed of split and resampling
 ) -> dict: # A row
     "LightGBM for many rows against the report's settings: time on `n` rows, error on the rows as they are."
     rng = np.random.default_rng(seed)
@@ -300,7 +300,8 @@ def _training_row(
     Xn, yn = X[many], y[many]
     start, slope, straight = _rounds_of(lambda k: XGBoostModel(report, k, 0).fit(Xn, yn), lengths)
     took, _ = _timed(lambda: LightGBMModel(**_LGB_LARGE).fit(Xn, yn))
-    said = f'RMSE of log1p {ours:.3f} for {theirs:.3f}; {took:.0f} s for {start + slope*COMPUTED_XGB["rounds"]:,.0f} s, from {max(lengths)} rounds (R² {straight:.3f})'
+    said = (f'RMSE of log1p {ours:.3f} for {theirs:.3f}; {took:.0f} s for '
+            f'{start + slope*COMPUTED_XGB["rounds"]:,.0f} s, from {max(lengths)} rounds (R² {straight:.3f})')
     return _row('training', n, (start + slope*COMPUTED_XGB['rounds'])/took, said)
 
 # %% ../../nbs/9_bench/96_speed.ipynb #5200001d

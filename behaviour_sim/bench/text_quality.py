@@ -44,7 +44,7 @@ def _content_holdout(
 # %% ../../nbs/9_bench/93_text_quality.ipynb #8d00d725
 def _best_old_tweet(
     writer:ContentSimulator, # Fitted
-    new:pd.DataFrame,        # Tweets whose real texts are looked at
+    new:pd.DataFrame,        # Test tweets with their real texts
 ) -> list: # Texts; '' where no known tweet is earlier
     "For each tweet the candidate most like the real text: a bound, not a method."
     r = writer.retriever
@@ -69,7 +69,7 @@ def _texts_of_all(
     writer:ContentSimulator, # Fitted on `known`
     known:pd.DataFrame,      # Known tweets
     new:pd.DataFrame,        # Tweets to be written
-    seed:int=0,              # Of the random choice
+    seed:int=0,              # Random seed of the choice
     quiet:bool|None=None,    # No progress bar
 ) -> dict: # Name → texts
     "What each way writes."
@@ -91,7 +91,7 @@ def _closing_table(
     new:pd.DataFrame,        # Tweets to be written, with the likes wanted
     n:int=4,                 # Drafts of each
     preset:str=None,         # Encoders of the two simulators; None: the writer's
-    seed:int=0,              # Of the halves and the bootstrap
+    seed:int=0,              # Random seed of the halves and the bootstrap
     quiet:bool|None=None,    # No progress bar
 ) -> pd.DataFrame: # For each aim and grader: n, first, ranked, gain and its 95 % interval
     "Is the draft ranked first closer to the likes wanted, or expected to get more, than the first draft?"
@@ -112,7 +112,7 @@ def _closing_table(
     return pd.DataFrame(rows).T.rename_axis(['aim', 'graded by'])
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #45ff23ad
-def _shares(texts:list) -> dict: # Of raw texts: n, degenerate, degenerate_tidied, distinct_1, distinct_2
+def _shares(texts:list) -> dict: # n, degenerate, degenerate_tidied, distinct_1, distinct_2 of raw texts
     tidy = [tidy_text(t) for t in texts]
     return dict(n=len(texts), degenerate_raw=np.mean(is_degenerate(texts)),
                 degenerate_tidied=np.mean(is_degenerate(tidy)), distinct_1=_distinct(texts, 1),
@@ -144,7 +144,7 @@ def _outputs_of_team83(
     return pd.read_csv(folder/'team83_bloom_outputs.csv', keep_default_na=False)['generated'].tolist()
 
 def bench_text(
-    minutes:float=20, # Of fine-tuning, at most, for each hold-out
+    minutes:float=20, # Minutes of fine-tuning for each hold-out, at most
     n:int=2000,       # Tweets to be written
 ):
     "Print the tables of `make bench-content` from the real rows."

@@ -14,7 +14,9 @@ from ..core import PALETTE, write_atomic
 from ..corpus.synthetic import sample_tweets
 from .media import media_table
 from .splits import text_clusters
-from .eda import _axes_for, _beside_report, explained_variance, _grouping, likes_by, _likes_of, likes_tail, _nothing_to_show, _percent, plot_likes_by_hour, plot_explained_variance, plot_likes_by, plot_likes_histogram, plot_likes_tail, plot_week, _say, _sourced, _text_length
+from .eda import (_axes_for, _beside_report, explained_variance, _grouping, likes_by,
+    _likes_of, likes_tail, _nothing_to_show, _percent, plot_likes_by_hour, plot_explained_variance,
+    plot_likes_by, plot_likes_histogram, plot_likes_tail, plot_week, _say, _sourced, _text_length)
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #c5ac88c6
 def missing_values(tweets:pd.DataFrame, # Any frame of tweets
@@ -83,7 +85,8 @@ def _psi(x, ref):
 
 # %% ../../nbs/2_data/25_eda_checks.ipynb #9f66eb9a
 def monthly_drift(tweets:pd.DataFrame, # In the challenge's columns
-) -> pd.DataFrame: # feature, measure (new: not seen in an earlier year), year, tweets, value, psi (against the first year)
+# feature, measure (new: not seen in an earlier year), year, tweets, value, psi (against the first year)
+) -> pd.DataFrame:
     "What changes from year to year."
     d, who, brand = tweets['date'].dt, tweets['username'], tweets['inferred company']
     year, kind = d.year, _grouping(tweets, 'media')
@@ -153,7 +156,8 @@ _EDA = {'beside the report': (_beside_report, None), 'long tail': (likes_tail, p
     'week': (partial(likes_by, by=['weekday', 'hour']), plot_week),
     **{k: (partial(likes_by, by=k), plot_likes_by)
         for k in ('text length', 'media', 'quarter', 'pause', 'company pause')},
-    'missing values': (missing_values, _plot_shares), 'duplicates': (duplicated_tweets, _plot_shares), 'drift': (monthly_drift, plot_drift)} # name: (table, plot or None)
+    'missing values': (missing_values, _plot_shares), 'duplicates': (duplicated_tweets, _plot_shares),
+    'drift': (monthly_drift, plot_drift)} # name: (table, plot or None)
 
 def plot_eda(tweets:pd.DataFrame|None=None, # In the challenge's columns, with `likes`; None: 20,000 tweets of the embedded synthetic corpus
 ) -> dict: # name of the question: table

@@ -19,10 +19,12 @@ _INT = r'0|[1-9][0-9]{0,14}'
 _FLOAT = r'(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,25})?(?:e-[0-9]{1,3})?'
 
 # %% ../../nbs/2_data/21_media.ipynb #e03bccc9
-_VARIANT = rf"VideoVariant\(contentType='[A-Za-z0-9_.+-]{{1,40}}/[A-Za-z0-9_.+-]{{1,40}}', url=(?:{_URL}), bitrate=(?:None|{_INT})\)"
+_VARIANT = (rf"VideoVariant\(contentType='[A-Za-z0-9_.+-]{{1,40}}/[A-Za-z0-9_.+-]{{1,40}}', url=(?:{_URL}), "
+            rf"bitrate=(?:None|{_INT})\)")
 _VARIANTS = rf'variants=\[((?:{_VARIANT}(?:, {_VARIANT})*)?)\]'
 _PHOTO = rf'Photo\(previewUrl=(?:{_URL}), fullUrl=({_URL})\)'
-_VIDEO = rf'Video\(thumbnailUrl=({_URL}), {_VARIANTS}(?:, duration=(None|{_FLOAT}))?(?:, views=(None|{_INT}))?\)'
+_VIDEO = (rf'Video\(thumbnailUrl=({_URL}), {_VARIANTS}(?:, duration=(None|{_FLOAT}))?(?:, views=(None|'
+          rf'{_INT}))?\)')
 _GIF = rf'Gif\(thumbnailUrl=({_URL}), {_VARIANTS}\)'
 
 _item = re.compile(f'{_PHOTO}|{_VIDEO}|{_GIF}').match
@@ -54,7 +56,8 @@ def _lead(
     return (1, 'gif', nan, *_best(gif_variants), nan)
 
 # %% ../../nbs/2_data/21_media.ipynb #686c0e19
-_token = re.compile(r"""\s*(?:('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_][\w.]{0,80})|([0-9][0-9.e+-]*)|([\[\](){},:=]))""", re.A|re.S).match
+_token = re.compile(r"""\s*(?:('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_][\w.]{0,80})|"""
+    r'([0-9][0-9.e+-]*)|([\[\](){},:=]))', re.A|re.S).match
 _escape = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.S).sub
 _number = re.compile(f'(?:{_FLOAT})|(?:{_INT})').fullmatch
 _WORDS = dict(None_=None, null=None, True_=True, true=True, False_=False, false=False)
@@ -67,7 +70,7 @@ def _plain(quoted): # A quoted string without its quotes and escapes
 
 # %% ../../nbs/2_data/21_media.ipynb #b791c8c1
 class _Reader:
-    "Reads `Name(key=value, ...)`, dicts, lists, strings and numbers; `ValueError` carries the place of anything else."
+    "Reads `Name(key=value, ...)`, dicts, lists, strings and numbers; else `ValueError` with the position."
     def __init__(self, s): self.s, self.pos, self.next = s, 0, None; self.step()
 
     def step(self):
@@ -157,7 +160,7 @@ def _kind_of(d): # 'photo', 'video' or 'gif'
 # %% ../../nbs/2_data/21_media.ipynb #eec01869
 def _facts(
     item, # A dict of a medium, an address, or the name of a kind
-) -> tuple: # address, then as `_lead`: rank, kind, duration (s), width, height (pixels), bitrate (bit/s), n_variants, views
+) -> tuple: # address, rank, kind, duration (s), width, height (pixels), bitrate (bit/s), n_variants, views
     "The facts of one item of any form."
     if isinstance(item, str): 
         if item.replace('_', '').lower() in _FORMS: item = {'type': item}
@@ -187,7 +190,7 @@ _is_address = re.compile('(?i)https?://').match
 _GROUPS = dict(photos='photo', videos='video', animated='gif', gifs='gif')
 
 def _listed(tree): # What `_tree` returns
-    "The items of one text: those of a list, of a dict's `media`, or of its `photos`, `videos` and `animated`."
+    "The items of a list, of a dict's `media`, or of its `photos`, `videos` and `animated`."
     if not isinstance(tree, dict): return tree if isinstance(tree, list) else [tree]
     if not tree: return []
     if 'media' in tree: return _listed(tree['media'])
@@ -218,7 +221,8 @@ def _error(why): return ('error', 0, '', *_NOTHING, (), why)
 def _row(s):
     "The facts of one media string, in the order of `MEDIA_COLUMNS`."
     if isinstance(s, str):
-        return _walk(s.strip().lstrip('\ufeff')) if len(s) <= MAX_MEDIA else _error(f'longer than {MAX_MEDIA:,} characters')
+        return _walk(s.strip().lstrip('\ufeff')) if len(s) <= MAX_MEDIA else _error(f'longer than '
+            f'{MAX_MEDIA:,} characters')
     missing = s is None or s is pd.NA or s is pd.NaT or (isinstance(s, float) and s != s)
     if hasattr(s, 'tolist'): s = s.tolist()
     if isinstance(s, (list, dict)):
@@ -262,7 +266,8 @@ def _columns(
 ) -> pl.DataFrame: # A row for each string, `kind` null where it is not one of the usual ones
     "The facts of photos, of a video or of a gif."
     text, c = pl.when(pl.col('s').str.len_bytes() <= 2048).then('s'), pl.col
-    film = pl.when(c('video').is_not_null() | c('gif').is_not_null()).then(text).str.splitn(', variants=[', 2).struct.field('field_1') # no address holds a space
+    film = pl.when(c('video').is_not_null() | c('gif').is_not_null()).then(text).str.splitn(', variants=[',
+        2).struct.field('field_1') # no address holds a space
     number = lambda name: film.str.extract(f', {name}=([0-9.e-]+)', 1).cast(pl.Float64)
     q = pl.LazyFrame({'s': strings}).with_columns(text.str.extract(p, 1).alias(k) for k, p in _USUAL.items())
     return q.select(
@@ -270,7 +275,8 @@ def _columns(
         count=text.str.count_matches(', Photo(', literal=True).cast(pl.Int64) + 1,
         url=pl.coalesce(*_USUAL).str.slice(1).str.head(-1).str.replace_all('&amp;', '&', literal=True),
         duration=number('duration'), views=number('views'),
-        variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')).collect(engine='streaming' if len(strings) >= 20_000 else 'in-memory')
+        variants=film.str.extract_all(r'/[0-9]{2,5}x[0-9]{2,5}/|, bitrate=(?:None|[0-9]+)\)').list.join('')
+        ).collect(engine='streaming' if len(strings) >= 20_000 else 'in-memory')
 
 # %% ../../nbs/2_data/21_media.ipynb #239a09ed
 POST_PUBLICATION = ('views',) # what exists only once a tweet is out
@@ -311,4 +317,5 @@ def _media_report(
     "How many media could not be read, and why the first could not."
     bad = table['error'][table['kind'] == 'error']
     if not len(bad): return None
-    return f'The media of {len(bad):,} of {len(table):,} tweets cannot be read and count as none (the first: {bad.iloc[0]}).'
+    return (f'The media of {len(bad):,} of {len(table):,} tweets cannot be read and count as none (the '
+            f'first: {bad.iloc[0]}).')

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
-from ..core import sha256_file
 from ..presets import _hashed_words, _registered, _thumbnails
 from ..vector_cache import EmbeddingCache
 from ..weights import (_WEIGHTS, _byte_bpe, _distil, _fast_dtype, _in_one_shape, _lite0_state,
     _mean_pooled, _numerics, _packaged_weights, _pixels)
-from ..picture_files import _MAX_BYTES, open_picture
+from ..picture_files import _MAX_BYTES, _picture_sum, open_picture
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #694bc210
 @dataclass(frozen=True)
@@ -234,7 +233,8 @@ def _keys(items, encoder):
         if isinstance(x, bytes): return content_key(*made, x)
         if hasattr(x, 'tobytes'): return None if (a := _picture(x)) is None else content_key(*made, a)
         if not str(x) or not Path(x).is_file() or Path(x).stat().st_size > _MAX_BYTES: return None
-        return content_key(*made, sha256_file(x))
+        try: return content_key(*made, _picture_sum(x))
+        except BadInput: return None
     return [key(x) for x in items]
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #ea5915a2

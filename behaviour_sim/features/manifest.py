@@ -86,7 +86,7 @@ def _lock_folder(
 
 # %% ../../nbs/3_features/31_manifest.ipynb #720f5e80
 def _read_row(
-    line:bytes, # Of the manifest or the journal
+    line:bytes, # Line of the manifest or the journal
 ) -> dict|None: # None for a line that is torn or strange
     "A row as it was kept."
     try: r = json.loads(line)

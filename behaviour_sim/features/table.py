@@ -159,7 +159,7 @@ class Compressor:
     def fit(self,
         E:np.ndarray,    # (n, d) embeddings, zero rows where missing
         k:int=32,        # Components kept, at most
-        seed:int=42,     # Of the randomised decomposition
+        seed:int=42,     # Random seed of the randomised decomposition
     ):
         "Learn the components from the rows that are there."
         from sklearn.decomposition import PCA

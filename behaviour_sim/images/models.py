@@ -50,7 +50,7 @@ def _fetched(
     return {u: p for u, s, p in zip(t['url'], t['status'], t['path']) if s == 'ok'}
 
 def find_images(
-    tweets:pd.DataFrame, # Tweets; looked at are `image_path`, `id` and `media`
+    tweets:pd.DataFrame, # Tweets; `image_path`, `id` and `media` are used
     folder=None,         # Folder of pictures, perhaps with `results.csv`
 ) -> list: # A Path or None for each tweet
     "The picture of every tweet; `BadInput` if there is none at all."
@@ -147,7 +147,7 @@ def _bare_vae(row): # A row of `IMAGE_PRESETS` without a hub
 
 def _bare_pipeline(
     row:dict,    # A row of `IMAGE_PRESETS` without a hub
-    seed:int=0,  # Of the weights
+    seed:int=0,  # Random seed of the weights
 ): # A StableDiffusionXLPipeline
     "A small SDXL with random weights."
     _require('diffusers', 'image')
@@ -176,7 +176,7 @@ def _train_vae(
     pipe,         # From `_bare_pipeline`
     steps:int,    # Updates
     size:int,     # Pixels a side
-    seed:int=0,   # Of the pictures
+    seed:int=0,   # Random seed of the pictures
     batch:int=8,  # Pictures in an update, colour fields included
     quiet:bool|None=None, # No progress bar
 ) -> list: # The mean absolute error of each update; pixels run from -1 to 1
@@ -243,7 +243,7 @@ def _embed_prompts(
 def _latents_of(
     pipe,           # A StableDiffusionXLPipeline
     x,              # (n, 3, h, w) float32 from -1 to 1
-    generator=None, # Of the sample; None: the mean
+    generator=None, # torch generator of the sample; None: the mean
 ): # (n, 4, h/f, w/f) torch tensor
     "Pictures as latents, scaled as the UNet wants them."
     import torch
@@ -258,7 +258,7 @@ def _denoising_errors(
     ids,       # (n, 6) from `centre_crop`
     noise, t,  # (n, 4, h, w), and (n,) timesteps
 ): # (n,) float32 mean squared errors
-    "How wrong the UNet is about the noise."
+    "The error of the UNet in predicting the noise."
     import torch
     noisy, (E, pooled) = scheduler.add_noise(z, noise, t), prompts
     more = dict(text_embeds=pooled, time_ids=ids.to(E.device, torch.float32)) # half precision rounds sizes
@@ -289,7 +289,7 @@ def _pretrain(
     pipe,          # From `_bare_pipeline`, its autoencoder trained
     steps:int,     # Updates
     size:int,      # Pixels a side
-    seed:int=0,    # Of everything
+    seed:int=0,    # Random seed
     batch:int=16,  # Pictures in an update
     pool:int=3072, # Pictures to draw them from
     quiet:bool|None=None, # No progress bar
@@ -340,7 +340,7 @@ _FETCH = ' '.join(f"--include '{f}'" for f in (
 def load_pipeline(
     preset:str,         # A key of `IMAGE_PRESETS`
     adapter=None,       # Folder with a LoRA in the format of diffusers
-    precision:str=None, # Of frozen weights: 'fp16', 'bf16' or 'no'; None: fp16 on a GPU
+    precision:str=None, # Precision of frozen weights: 'fp16', 'bf16' or 'no'; None: fp16 on a GPU
     quiet:bool|None=None, # No progress bar
 ): # A StableDiffusionXLPipeline
     "A pipeline on the device; `BadInput` where diffusers, the weights or the adapter are missing."

@@ -30,7 +30,7 @@ from .models import (_batch_for, centre_crop, _denoising_errors, _embed_prompts,
 class ImageLoraSettings:
     "How to fine-tune."
     preset:str                # A key of `IMAGE_PRESETS`
-    style:str='brief'         # Of the prompts: 'brief' or 'report'
+    style:str='brief'         # Style of the prompts: 'brief' or 'report'
     r:int=16                  # Rank of the adapters; their scale is one
     dropout:float=0.          # On the adapters' input
     text_encoders:bool=False  # Adapt both text encoders, too
@@ -49,7 +49,7 @@ class ImageLoraSettings:
     precision:str='fp16'      # 'fp16' (a GPU), 'bf16' or 'no'
     ema:float=0.              # Decay of the running mean of the weights; 0: none
     evaluate_every:int=500    # Updates between looks at loss and pictures, and checkpoints
-    seed:int=42               # Of everything
+    seed:int=42               # Random seed
 
 _small = dict(r=8, text_encoders=True, wide=True, drop_words=.5, batch=8, accumulation=1, min_snr=None,
     gradient_checkpointing=False, precision='no', center_crop=True)
@@ -127,7 +127,7 @@ def heldout_loss(
     pipe,          # A StableDiffusionXLPipeline
     ex:_Examples,   # Pictures that are not learned from
     size:int,      # Pixels a side
-    seed:int=0,    # Of the noise
+    seed:int=0,    # Random seed of the noise
     batch:int=16,  # Pictures at a time
 ) -> float: # Mean squared error, unweighted
     "How wrong the model is about the noise on held-out pictures."
@@ -175,7 +175,7 @@ def imagine(
     adapter=None,         # Folder of a LoRA from `fit_image_lora`
     n:int=1,              # Pictures of each tweet
     seed:int=42,          # Same seed, same pictures
-    style:str=None,       # Of the prompts; None: the adapter's, or 'brief'
+    style:str=None,       # Style of the prompts; None: the adapter's, or 'brief'
     batch:int=16,         # Pictures at a time, at most; fewer above 256 pixels
     pipe=None,            # A loaded pipeline; None: `load_pipeline(preset, adapter)`
     quiet:bool|None=None, # No progress bar
@@ -369,7 +369,7 @@ def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue
     return np.array([np.asarray(open_picture(im), float).mean((0, 1)) for im in pictures])
 
 def _told_apart(a, b, real_a, real_b) -> dict: # Pictures of two brands, and real ones: n, auc and p
-    "Are the pictures of two brands told apart by the colours of these brands?"
+    "How well the colours of the pictures separate two brands."
     from scipy.stats import mannwhitneyu
     line = _mean_colours(real_a).mean(0) - _mean_colours(real_b).mean(0)
     x, y = _mean_colours(a)@line, _mean_colours(b)@line

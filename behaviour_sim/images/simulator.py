@@ -70,7 +70,7 @@ def _held_out(
 @patch
 def fit(self:ImageSimulator,
     tweets:pd.DataFrame,  # Tweets
-    images=None,          # A path, a PIL image or None for each; or their folder; None: the column `image_path`
+    images=None,          # A path, a PIL image or None for each; or a folder; None: the column `image_path`
     steps:int=None,       # Updates; None: those of the settings
     out:str|Path=None,    # Folder for adapter, checkpoint and validation pictures; None: one in the cache
     quiet:bool|None=None, # No progress bar
@@ -78,7 +78,8 @@ def fit(self:ImageSimulator,
     "Learn what the pictures look like, from where a stopped training of the same data was."
     s, self.names = self.settings or _settings_of(self.preset), None
     s = replace(s, seed=self.seed, max_steps=steps or s.max_steps)
-    pictures = find_images(tweets, images) if images is None or isinstance(images, (str, Path)) else list(images)
+    listed = images is not None and not isinstance(images, (str, Path))
+    pictures = list(images) if listed else find_images(tweets, images)
     if len(pictures) != len(tweets): raise BadInput(f"{len(pictures)} pictures for {len(tweets)} tweets")
     def part(rows): return tweets.iloc[rows].reset_index(drop=True), [pictures[i] for i in rows]
     known, held = map(part, _held_out(pictures, self.seed))

@@ -105,7 +105,7 @@ class _HistoryModel(Regressor):
         tweets:pd.DataFrame,    # `username`, `inferred company`, `date`
         E:np.ndarray,           # (n, e) sentence embeddings
         prior:np.ndarray,       # (n,) content prior, log1p_likes
-        history:AccountHistory, # Of all known tweets
+        history:AccountHistory, # History of all known tweets
     ) -> pd.DataFrame: # (n, d) what the trees see
         "The design matrix of some tweets."
         table = history_features(tweets, X)

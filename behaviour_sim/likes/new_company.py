@@ -92,7 +92,7 @@ _MOST_ROWS = 60_000 # tweets that trees are grown on; more would cost memory and
 
 def _some_rows(
     n:int,              # Rows there are
-    seed:int,           # Of the draw
+    seed:int,           # Random seed
     most:int=_MOST_ROWS, # Rows at most
 ) -> np.ndarray: # (n,) bool
     "All rows; of very many, a random part."

@@ -40,7 +40,7 @@ def _read_part(
 def fit_parts(
     paths:list,              # From `_write_part`
     model:XGBoostModel=None, # What to fit: parameters, rounds, seed; None: the defaults, no early stop
-    names:list=None,         # Of the columns; None: f0, f1, …
+    names:list=None,         # Names of the columns; None: f0, f1, …
     cache=None,              # Folder for the pages; None: a temporary one
     n_threads:int=2,         # Threads
 ) -> XGBoostModel: # The model, fitted

@@ -35,7 +35,7 @@ def _quiet_data(
 
 @contextlib.contextmanager
 def ray_session(
-    address:str=None,    # Of a running cluster, such as '10.0.0.1:6379'; None: this machine alone
+    address:str=None,    # Address of a running cluster, such as '10.0.0.1:6379'; None: this machine alone
     cpus:int=None,       # Cores to use on this machine; None: all that this process may use
     memory:int=500<<20,  # Bytes for objects on their way between processes; what does not fit goes to disk
 ):
@@ -110,7 +110,7 @@ def _encode_on_ray(
 # %% ../../nbs/7_scale/70_ray_data.ipynb #34568e39
 @contextlib.contextmanager
 def on_ray(
-    address:str=None, # Of a cluster; None: this machine
+    address:str=None, # Address of a cluster; None: this machine
     **kwargs,         # To `ray_session`
 ):
     "Within the block, `embed`, and whatever calls it, computes on Ray."
@@ -122,7 +122,7 @@ def on_ray(
 # %% ../../nbs/7_scale/70_ray_data.ipynb #95defad3
 def _engine(
     name:str='local', # 'local' or 'ray'
-    address:str=None, # Of a Ray cluster
+    address:str=None, # Address of a Ray cluster
 ): # A context manager
     "Where vectors are computed within the block; `BadInput` for an unknown engine."
     chosen = _registry_entry(dict(local=contextlib.nullcontext, ray=on_ray), name, 'engine')
@@ -145,8 +145,8 @@ class _Job:
     "What is made of every tweet."
     text:str             # Encoder of texts and captions
     image:str            # Encoder of pictures
-    captioner:str        # Of pictures without a caption
-    steps:tuple=tuple(LIGHT_STEPS) # Of cleaning
+    captioner:str        # Captioner of pictures without a caption
+    steps:tuple=tuple(LIGHT_STEPS) # Cleaning steps
     cache:bool=True      # Also use the cache of `embed`; at many millions of tweets the shards are enough
 
 def _job_of(
@@ -167,8 +167,8 @@ def _piece_key(
         {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
 
 def _whole_shard(
-    folder:Path, # Of the shards
-    key:str,     # Of a piece
+    folder:Path, # Folder of the shards
+    key:str,     # Key of a piece
 ) -> Path|None:
     "The shard of a piece, if it is there and whole."
     for p in sorted(folder.glob(f'{key}.*.parquet')):
@@ -178,7 +178,7 @@ def _whole_shard(
 def _write_shard(
     table,       # A pyarrow table
     folder:Path, # Where it goes
-    key:str,     # Of the piece
+    key:str,     # Key of the piece
 ) -> Path: # The shard
     "Write a shard, whole or not at all."
     import pyarrow.parquet as pq
@@ -243,7 +243,7 @@ class _EmbedTweets(_Stage):
 # %% ../../nbs/7_scale/70_ray_data.ipynb #732f2b55
 def _write_pieces(
     table,          # From the stages, of one piece or several
-    folder:Path,    # Of the shards
+    folder:Path,    # Folder of the shards
 ): # A pyarrow table: key, rows
     "Write the shard of each piece; an error if a row of it is missing."
     import pyarrow as pa, pyarrow.compute as pc
@@ -280,7 +280,7 @@ def process_tweets(
     out:str|Path,         # Folder of the shards, seen by all workers
     job='laptop',         # Name of a preset, a `Preset`, or a `_Job`
     engine:str='local',   # 'local' or 'ray'
-    address:str=None,     # Of a Ray cluster; None: this machine
+    address:str=None,     # Address of a Ray cluster; None: this machine
     workers:int=None,     # Actors of each kind; None: one for each core
     quiet:bool|None=None, # No progress bar
 ) -> dict: # pieces, rows and found: pieces, rows made now, and pieces that were there already

@@ -94,7 +94,7 @@ def _index_kind(
 def _empty_index(
     sample:np.ndarray,  # (m, d) float32, unit length, to learn from
     kind:str,           # From `_index_kind`
-    seed:int=42,        # Of the cells
+    seed:int=42,        # Random seed of the cells
 ): # A trained FAISS index without vectors
     "Learn where the cells are, and the code book if there is one, for the inner product."
     faiss = _require('faiss', 'cpu')
@@ -117,10 +117,10 @@ def _add_part(
 
 # %% ../../nbs/7_scale/71_ray_train.ipynb #ec897b34
 def build_index_on_ray(
-    parts:list,        # Of (m, d) float32 arrays, unit length
+    parts:list,        # (m, d) float32 arrays of unit length
     kind:str=None,     # From `_index_kind`; None: what fits into 8 GiB
     sample:int=100_000,# Vectors to train on, at most
-    seed:int=42,       # Of sample and cells
+    seed:int=42,       # Random seed of sample and cells
     on_ray:bool=False, # Let Ray's processes add the parts; a session must be open
 ): # A FAISS index whose numbers count through the parts
     "Train on a sample, add the parts side by side, merge."

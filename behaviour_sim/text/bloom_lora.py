@@ -31,12 +31,12 @@ class LoraSettings:
     warmup:int=100           # Updates until the learning rate is at its highest; then it falls in a cosine
     max_steps:int=550        # Updates
     loss_on:str='tweet'      # 'tweet' or 'all'
-    max_tokens:int=192       # Of prompt and tweet; a longer prompt loses its beginning
+    max_tokens:int=192       # Length of prompt and tweet, in tokens; a longer prompt loses its beginning
     evaluate_every:int=50    # Updates between looks at the validation loss
     patience:int=3           # Looks without a better one before stopping; 0: never stop
     precision:str='auto'     # 'fp32', 'bf16', 'fp16' (a GPU), or 'auto': bf16 where the processor has it
     eight_bit:bool=False     # The frozen weights in 8 bits, where bitsandbytes is installed
-    seed:int=42              # Of the order, the dropout and the first weights
+    seed:int=42              # Random seed of order, dropout and initial weights
 
 LORA_SETTINGS = dict(
     report=LoraSettings('bloom-7b1', loss_on='all', precision='fp16', eight_bit=True, patience=0),
@@ -51,7 +51,7 @@ def _encode(
     prompts:list,   # Texts that end where the tweet begins
     texts:list,     # The tweets
     tok,            # The tokenizer
-    max_tokens:int, # Of prompt and tweet together
+    max_tokens:int, # Length of prompt and tweet, in tokens
 ) -> list: # Pairs of token numbers and the position where the tweet begins
     "Prompts and tweets as token numbers."
     if len(prompts) != len(texts): raise BadInput(f"{len(prompts)} prompts for {len(texts)} texts")
@@ -67,7 +67,7 @@ def _encode(
 def _batches(
     rows:list, # From `_encode`
     size:int,  # Rows in a batch
-    seed:int,  # Of the order
+    seed:int,  # Random seed of the order
 ) -> list: # Lists of row numbers
     "Batches of rows of similar length, in random order."
     rng, n = np.random.default_rng(seed), len(rows)

@@ -107,7 +107,7 @@ def write_texts(
     n:int=1,                  # Texts for each prompt; more than one only when drawing
     repetition_penalty:float=1., # 1: none
     no_repeat:int=8,          # 0: no rule. Two `<hyperlink>` in a row are eight tokens, and real
-    seed:int=0,               # Of the draws
+    seed:int=0,               # Random seed of sampling
     quiet:bool|None=None,     # No progress bar
 ) -> list: # Texts; lists of n texts if n > 1
     "Continue every prompt."

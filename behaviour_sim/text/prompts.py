@@ -77,8 +77,8 @@ def report_prompt(
     company,      # 'inferred company'
     username,     # The account
     date,         # A timestamp, or text
-    caption='',   # What the picture shows; '' if nobody knows
-    likes=None,   # Likes wanted; None if nobody said
+    caption='',   # What the picture shows; '' if unknown
+    likes=None,   # Likes wanted; None if unknown
 ) -> str:
     "The prompt of the report, section 5.2; what is missing is called unknown."
     n, known = _count(likes), lambda *cell: _cell(*cell) or 'unknown'

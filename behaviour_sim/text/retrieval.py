@@ -102,7 +102,7 @@ class _Facts:
         names = pd.Series([_spoken_name(u, c) for u, c in zip(self.account, self.company)])
         self.name = embed(names.tolist(), model, quiet=quiet)
 
-    def place(self, accounts:list=None # Of the company
+    def place(self, accounts:list=None # Accounts of the company
              ) -> np.ndarray: # (n, d) float32: where the tweets lie, for FAISS
         "Months, likes and caption, and the account; the name in its place where the company is unknown."
         if accounts is None: code = self.name*4
@@ -140,7 +140,7 @@ def _search_first(
 # %% ../../nbs/5_text/55_retrieval.ipynb #000b803e
 class _Pools:
     "A FAISS index of each company's tweets, and one of all tweets for companies without any."
-    def __init__(self, facts:_Facts): # Of the known tweets
+    def __init__(self, facts:_Facts): # Facts of the known tweets
         self.order, self.day = np.argsort(facts.day, kind='stable'), facts.day
         company, self.accounts, self.index = facts.company[self.order], {}, {}
         self.rows = {c: self.order[i] for c, i in pd.Series(company).groupby(company).indices.items()}
@@ -150,7 +150,7 @@ class _Pools:
         self.everything = _flat_index(facts.take(self.order).place())
 
     def nearest(self,
-        facts:_Facts,         # Of the tweets to be written
+        facts:_Facts,         # Facts of the tweets to be written
         k:int,                # Candidates for each
         skip:np.ndarray=None, # (n,) a position to leave out of each, such as its own
         past_only:bool=True,  # Only tweets posted before the tweet to be written
@@ -179,7 +179,7 @@ _PAIR_FACTS = """gap sign minutes weekday weeks likes_gap likes kind_same kind c
 def _place_in(x): return np.argsort(np.argsort(x, kind='stable')) # 0 for the smallest
 
 def _pair_facts(
-    q:_Facts,         # Of the tweet to be written: one
+    q:_Facts,         # Facts of the one tweet to be written
     k:_Facts,         # (n,) of its candidates, nearest first
     S:np.ndarray,     # (n, n) likeness of their texts
     words:np.ndarray, # (n,) how many words they have
@@ -232,7 +232,7 @@ class TweetRetriever(Regressor):
         k:int=120,            # Candidates for each tweet
         rows:int=5000,        # Known tweets to learn from, at most
         pairs:int=40,         # Candidates of each to learn from
-        seed:int=42,          # Of what is drawn
+        seed:int=42,          # Random seed
         past_only:bool=True,  # Only tweets posted before the tweet to be written
     ):
         self.preset, self.k, self.rows, self.pairs, self.seed = preset, k, rows, pairs, seed
@@ -259,7 +259,7 @@ class TweetRetriever(Regressor):
         "What each tweet may be matched with."
         return self.pools.nearest(facts, self.k, skip if skip is None else np.asarray(skip), self.past_only)
 
-    def look(self, q:_Facts, at:np.ndarray # Of one tweet; its candidates
+    def look(self, q:_Facts, at:np.ndarray # Facts of one tweet; positions of its candidates
             ) -> tuple: # (n, 28) pair facts, (n, n) likeness of the candidates' texts
         "A tweet and its candidates as the models see them."
         part = tuple(x[at] for x in self.seen)
@@ -302,7 +302,7 @@ def fit(self:TweetRetriever,
 # %% ../../nbs/5_text/55_retrieval.ipynb #02c78a45
 @patch
 def rank(self:TweetRetriever,
-    tweets:pd.DataFrame,  # Tweets to be written; no text is looked at
+    tweets:pd.DataFrame,  # Tweets to be written; their text is not used
     n:int=5,              # How many to give for each
     quiet:bool|None=None, # No progress bar
     skip=None,            # (n,) positions in `tweets` of this retriever to leave out of each, such as its own

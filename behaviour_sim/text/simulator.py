@@ -31,9 +31,9 @@ from .retrieval import TweetRetriever
 class ContentSimulator(Regressor):
     "Company, account, media, time and the likes wanted → the text of a tweet."
     def __init__(self,
-        preset:str='laptop', # 'tiny', 'laptop' or 'paper': which encoders
+        preset:str='laptop', # Name of a preset: which encoders
         lm:str='smollm2',    # A key of `LANGUAGE_MODELS`; None: retrieval alone
-        seed:int=42,         # Of everything that is drawn
+        seed:int=42,         # Random seed
     ):
         self.preset, self.lm, self.seed = preset, lm, seed
         self.names, self.likes, self.history = None, None, None
@@ -110,7 +110,7 @@ _Drafts = namedtuple('_Drafts', 'table examples')
 
 @patch
 def drafts(self:ContentSimulator,
-    tweets:pd.DataFrame,  # Tweets to be written; their content is not looked at
+    tweets:pd.DataFrame,  # Tweets to be written; their content is not used
     n:int=1,              # Drafts of the language model for each
     quiet:bool|None=None, # No progress bar
 ) -> _Drafts: # table: row, source, content; examples: a table for each tweet
@@ -160,7 +160,7 @@ def choose(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written; `likes`: those wanted, optional
     drafts:_Drafts,       # From `drafts`
     likes:str='wanted',   # 'wanted': closest to `likes`; 'most': as many as can be; 'ignore'
-    weights:dict=_SCORE,  # Of the parts of the score
+    weights:dict=_SCORE,  # Weights of the parts of the score
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # The table with likeness, predicted, copied, degenerate, score
     "Score the drafts."
@@ -217,7 +217,7 @@ def pick(self:ContentSimulator,
 
 @patch
 def generate(self:ContentSimulator,
-    tweets:pd.DataFrame,        # Tweets to be written; their content is not looked at
+    tweets:pd.DataFrame,        # Tweets to be written; their content is not used
     captions:pd.DataFrame=None, # id, caption
     n:int=1,                    # Drafts of the language model for each
     source:str='mixed',         # One of `_SOURCES`
