@@ -12,7 +12,7 @@ from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics
 from behaviour_sim.bench import likes_quality
 from behaviour_sim.bench.likes_quality import judge
-from behaviour_sim.bench.peers import _PEERS, _PRIOR_REPORTED, _PriorBaseline, compare_peers, measure_peer, _real_rows
+from behaviour_sim.bench.peers import _PEERS, _PRIOR_REPORTED, _PriorBaseline, compare_peers, _measure_peer, _real_rows
 
 real = pytest.mark.skipif(data_dir() is None, reason='the real rows are not here: set BEHAVIOUR_SIM_DATA')
 rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_missing_captions_are_missing(tweets, text):
 def test_a_peer_is_measured_alone_and_gives_the_same(tweets):
     train, test = tweets.iloc[:600], tweets.iloc[600:]
     big = np.ones(100_000_000)   # 800 MB in this process must not show in the other
-    answers, _, cost = measure_peer(_PEERS['prior_baseline'], train, dict(a=test))
+    answers, _, cost = _measure_peer(_PEERS['prior_baseline'], train, dict(a=test))
     assert cost['peak_mb'] < big.nbytes/1e6 and cost['fit_seconds'] > 0
     np.testing.assert_allclose(answers['a'], _PriorBaseline().fit(train).predict(test), atol=1e-9)
 

@@ -14,9 +14,9 @@ from behaviour_sim.data.tweets import write_tweets
 
 pytest.importorskip('diffusers')
 import torch
-from behaviour_sim.images.models import centre_crop, find_images, _image_row, load_pipeline, _min_snr_weights, _noise_scheduler
+from behaviour_sim.images.models import _centre_crop, find_images, _image_row, load_pipeline, _min_snr_weights, _noise_scheduler
 from behaviour_sim.bench.image_quality import ranking_gain, _separation_table
-from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, heldout_loss, imagine, _load_settings, _mean_colours, _told_apart
+from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, _heldout_loss, imagine, _load_settings, _mean_colours, _told_apart
 from behaviour_sim.images.simulator import ImageSimulator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def test_what_is_reloaded_is_what_was_trained(trained):
     "Every adapter comes back: the loss is the one that was measured in memory."
     out, history, held = trained
     pipe = load_pipeline('tiny', out)
-    assert heldout_loss(pipe, _Examples(held, held['image_path']), 32) == pytest.approx(history['valid_loss'].iloc[-1], abs=1e-6)
+    assert _heldout_loss(pipe, _Examples(held, held['image_path']), 32) == pytest.approx(history['valid_loss'].iloc[-1], abs=1e-6)
     a, b = ([im.tobytes() for im in imagine(held.head(4), adapter=out, quiet=True)] for _ in range(2))
     assert a == b and a != [im.tobytes() for im in imagine(held.head(4), quiet=True)]
 
@@ -232,10 +232,10 @@ def test_min_snr_weights_are_those_of_hang_et_al(base, prediction):
 def test_size_conditioning_says_where_a_picture_was_cut(base):
     im = Image.new('RGB', (200, 100)); im.paste('red', (100, 0, 200, 100))
     for flip, left in ((False, 64), (True, 0)):
-        x, ids = centre_crop(im, 64, (0, 1), flip)
+        x, ids = _centre_crop(im, 64, (0, 1), flip)
         assert ids == (100, 200, 0, left, 64, 64) and x.shape == (3, 64, 64) and x[0].min() > .85 and x[1].max() < -.85
     said = base._get_add_time_ids((100, 200), (0, 64), (64, 64), torch.float32, text_encoder_projection_dim=32)
-    assert said[0].tolist() == list(centre_crop(im, 64, (0, 1))[1]), 'another order than the pipeline has'
+    assert said[0].tolist() == list(_centre_crop(im, 64, (0, 1))[1]), 'another order than the pipeline has'
     ex = _Examples(pd.DataFrame({'inferred company': ['a'], 'username': ['a'], 'date': [pd.Timestamp('2020-01-01')], 'content': ['x']}), [im])
     crops = {tuple(ex.step(k, replace(SHORT, batch=1, center_crop=False), 64)[1][0].tolist()) for k in range(20)}
     assert len(crops) > 5 and all(c[:3] == (100, 200, 0) and 0 <= c[3] <= 64 for c in crops)
@@ -270,7 +270,7 @@ def test_a_long_picture_is_cut_before_it_is_scaled(monkeypatch):
     "7,000 by 70 pixels as a whole would be 51,200 by 512."
     asked, real = [], Image.Image.resize
     monkeypatch.setattr(Image.Image, 'resize', lambda im, size, *args, **kw: asked.append(size) or real(im, size, *args, **kw))
-    x, ids = centre_crop(Image.new('RGB', (7000, 70), 'navy'), 512)
+    x, ids = _centre_crop(Image.new('RGB', (7000, 70), 'navy'), 512)
     assert asked == [(512, 512)] and x.shape == (3, 512, 512) and ids == (70, 7000, 0, 25344, 512, 512)
 
 

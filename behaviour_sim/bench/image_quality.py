@@ -16,8 +16,7 @@ from ..core import BadInput, progress, write_atomic
 from ..corpus.synthetic import sample_tweets
 from .likes_quality import _keep, _kept, _markdown_table, _mean_gain, _two_judges
 from ..images.models import load_pipeline
-from behaviour_sim.images.sdxl_lora import (IMAGE_SETTINGS, _Examples, fit_image_lora, heldout_loss, imagine,
-    _told_apart)
+from ..images.sdxl_lora import IMAGE_SETTINGS, _Examples, fit_image_lora, _heldout_loss, imagine, _told_apart
 from ..images.simulator import _image_likes
 
 # %% ../../nbs/9_bench/94_image_quality.ipynb #ebcdc113
@@ -70,7 +69,7 @@ def _loss_table(
     first, rows = next(iter(pipes.values())), {}
     size = int(first.unet.config.sample_size*first.vae_scale_factor)
     for k, g in {**dict(list(held.groupby(by))), 'all': held}.items():
-        losses = {name: heldout_loss(p, _Examples(g, g['image_path']), size) for name, p in pipes.items()}
+        losses = {name: _heldout_loss(p, _Examples(g, g['image_path']), size) for name, p in pipes.items()}
         rows[k] = dict(pictures=len(g), **losses)
     return pd.DataFrame(rows).T.rename_axis(by)
 

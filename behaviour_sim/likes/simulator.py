@@ -95,8 +95,7 @@ def fit(self:LikesSimulator,
     X, E = self.table.transform(t, quiet)
     self.matched = _matched(t, X)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
-    prior = self.new_company.prior
-    known = X, t, E, y, prior, quiet
+    known = X, t, E, y, self.new_company.prior, quiet
     self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(*known)
     self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
     history = self.known_account.history
@@ -176,8 +175,7 @@ def _context(self:LikesSimulator, context, quiet=None):
     seen = [] if self.observed is None else [self.observed.context()]
     if context is not None and len(context):
         c = self._named(normalise_tweets(context), in_order=True)
-        seen.append(pd.concat([c[['username', 'inferred company', 'date']],
-            self.table.transform(c, quiet)[0]], axis=1))
+        seen.append(pd.concat([c[[*_NAMES, 'date']], self.table.transform(c, quiet)[0]], axis=1))
     return pd.concat(seen, ignore_index=True) if seen else None
 
 @patch

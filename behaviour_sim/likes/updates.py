@@ -22,8 +22,6 @@ from ..keys import _id_keys, _meant
 from .simulator import LikesSimulator
 
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900007
-_KEYS = ['id', 'username', 'date']
-
 def _keys(
     t:pd.DataFrame, # `id`, `username`, `date`
 ) -> pd.MultiIndex: # (n,)
