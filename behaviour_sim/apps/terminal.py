@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #043e206c
-import os, sys
+import logging, os, sys
 from pathlib import Path
 
 from ..core import BadInput
@@ -33,6 +33,15 @@ def _write_anything():
     "Let both standard streams spell out the characters that their encoding lacks."
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+
+class _OnTerminal(logging.Handler):
+    "Shows what the package logs: one line on standard error."
+    def emit(self, record): _echo('behaviour-sim: ' + ' '.join(record.getMessage().split()), err=True)
+
+def _show_log():
+    "Show warnings of the logger `behaviour_sim` on the terminal."
+    log = logging.getLogger('behaviour_sim')
+    if not any(isinstance(h, _OnTerminal) for h in log.handlers): log.addHandler(_OnTerminal(logging.WARNING))
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #e2cdfd3e
 def _read_table(
