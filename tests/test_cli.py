@@ -324,3 +324,35 @@ def test_the_terminal_is_not_obeyed(odd, tmp_path, capsys):
     _echo(f'{odd}: done'); _print_table(pd.DataFrame({odd: [odd]}), odd)
     shown = capsys.readouterr().out + refusal[2]
     assert refusal[0] == 2 and not [c for c in '\x1b\x07\x9b\r\u202e\u2066' if c in shown]
+
+
+# ---- pictures, captions, presets
+
+def test_pictures_are_captioned_and_learned_from(tmp_path):
+    "The captions are a table that `--captions` reads; `fit --images` counts what it finds and learns from it."
+    from behaviour_sim.likes.simulator import LikesSimulator
+    t = sample_tweets(60, image_dir=tmp_path/'drawn')
+    (tmp_path/'pictures').mkdir()
+    for id, p in zip(t['id'], t['image_path']):
+        if p: shutil.copy(p, tmp_path/'pictures'/f'{id}{Path(p).suffix}')
+    (tmp_path/'pictures'/'broken.png').write_bytes(b'no picture')
+    write_tweets(t.drop(columns=['image_path', 'caption']), tmp_path/'t.csv')
+    code, out, err = told('caption', 'pictures', '--out', 'c.csv', '--preset', 'tiny', cwd=tmp_path)
+    c = pd.read_csv(tmp_path/'c.csv', dtype=str, keep_default_na=False)
+    assert code == 0 and list(c) == ['id', 'caption'] and set(c['id']) == {*t['id'].astype(str)[t['image_path'] != ''], 'broken'}
+    assert err == 'behaviour-sim: 1 pictures cannot be read and get no caption\n' and c.set_index('id')['caption']['broken'] == ''
+    code, out, err = told('fit', 't.csv', '--images', 'pictures', '--captions', 'c.csv', '--model', 'm', '--preset', 'tiny', cwd=tmp_path)
+    assert code == 0 and f"pictures of {(t['image_path'] != '').sum()} of 60 tweets" in err
+    assert 'image.e' in LikesSimulator.load(tmp_path/'m').table.compressors
+    refused(told('fit', 't.csv', '--images', 'nowhere', '--model', 'm2', '--preset', 'tiny', cwd=tmp_path), 'no such folder')
+    refused(told('caption', 'nowhere', '--out', 'c2.csv', cwd=tmp_path), 'no picture')
+
+@pytest.mark.parametrize('args,want', [(['--preset', 'paper'], ('bloom-7b1', 'report', dict(minutes=None, rows=None))), (['--preset', 'paper', '--minutes', '5'], ('bloom-7b1', 'report', dict(minutes=5., rows=None))),
+    (['--preset', 'paper', '--lm', 'none'], (None, 'brief', {})), (['--preset', 'tiny'], ('tiny-bloom', 'brief', {})), ([], ('smollm2', 'brief', {}))])
+def test_a_preset_reaches_the_language_model_its_prompt_and_its_limits(place, monkeypatch, args, want):
+    from behaviour_sim.text.simulator import ContentSimulator
+    seen = []
+    def fit(self, tweets, captions=None, **limits): seen.append((self.lm, self.style, limits)); raise ValueError('enough')
+    monkeypatch.setattr(ContentSimulator, 'fit', fit)
+    assert told('fit-content', 'known.csv', '--model', 'w', *args, cwd=place)[0] == 1
+    assert seen == [want]

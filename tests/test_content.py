@@ -183,3 +183,11 @@ def test_retrieval_beats_the_nearest_in_time_on_real_tweets():
     like = lambda texts: kernel.likeness(kernel.see(list(texts)), real).diagonal()
     gain = like(found) - like(known['content'].iloc[nearest_in_time(new, known)])
     assert gain.mean() > 0
+
+
+def test_the_prompt_may_be_that_of_the_report(tweets):
+    from behaviour_sim.text.prompts import build_prompts
+    w = ContentSimulator('tiny', None, style='report')
+    w.k = 2
+    rows = tweets.head(3)
+    assert w.prompts(rows, [pd.DataFrame(dict(content=['x']))]*3) == build_prompts(rows, 'report')

@@ -312,7 +312,8 @@ def test_pictures_of_a_hub_encoder_are_prepared_by_its_processor(name, cls, monk
     ENCODERS[name].load()(pictures)
     assert {n for n, _ in asked} == {name} and asked[-1][1] == cls
     want = own_processor(cls)(images=[Image.fromarray(p) for p in pictures], return_tensors='pt')['pixel_values']
-    assert seen[0].shape == (10, 3, 224, 224) and torch.equal(seen[0], want)
+    seen = torch.cat(seen)[:10] # in batches of one shape
+    assert seen.shape == (10, 3, 224, 224) and torch.equal(seen, want)
 
 def test_efficientnet_is_normalised_twice_and_squashed():
     "By hand: a grey picture of any shape is ((x/255 − mean)/spread)/spread."

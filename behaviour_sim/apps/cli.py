@@ -18,6 +18,7 @@ from behaviour_sim.apps.terminal import (_check_out, _check_place, _check_style,
     _write_posts)
 
 
+
 # %% ../../nbs/8_apps/84_cli.ipynb #7a2ee8a0
 app = typer.Typer(name='behaviour-sim', no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help='Predict what social media posts will do before they are posted, and write the posts.')
@@ -26,7 +27,9 @@ _Data = Annotated[Path, typer.Argument(
     help='Posts: the challenge\'s columns, or any export that convert reads; - is standard input.')]
 _Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')]
 _Captions = Annotated[Optional[Path], typer.Option('--captions', help='Table with id, caption: what the pictures show.')]
-_Preset = Annotated[str, typer.Option('--preset', help='Encoders: tiny, laptop, paper or light.')]
+_Preset = Annotated[str, typer.Option('--preset', help='Models: tiny, laptop, paper or light.')]
+_Images = Annotated[Optional[Path],
+    typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]
 _Engine = Annotated[str, typer.Option('--engine', help='Where vectors are computed: local or ray.')]
 _Address = Annotated[Optional[str], typer.Option('--address', help='Of a Ray cluster, such as 10.0.0.1:6379; without it Ray runs on this machine.')]
 _Id = Annotated[str, typer.Option('--id', help='Id of the tweet.')]
@@ -63,8 +66,16 @@ def _convert(data:Annotated[Path, typer.Argument(metavar='IN',
     _echo(f"{out}: {len(posts):,} posts")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #4cab8ac5
+def _with_pictures(tweets, images:Path):
+    "Tweets with the path of the picture of each, and a line that counts them; as they are without a folder."
+    if images is None: return tweets
+    from behaviour_sim.images.models import find_images
+    found = find_images(tweets, images)
+    _echo(f"{images}: pictures of {sum(p is not None for p in found):,} of {len(tweets):,} tweets", err=True)
+    return tweets.assign(image_path=[str(p or '') for p in found])
+
 @app.command('fit')
-def _fit(data:_Data, model:_Model, captions:_Captions=None,
+def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     profiles:Annotated[Optional[Path], typer.Option('--profiles', help='Table with username, followers_count, friends_count, statuses_count.')]=None,
     post_publication:Annotated[bool, typer.Option('--post-publication', help='Also use what exists only after posting: a video\'s views.')]=False,
     preset:_Preset='laptop', engine:_Engine='local', address:_Address=None, seed:Annotated[int, typer.Option(help='Random seed.')]=42):
@@ -74,7 +85,7 @@ def _fit(data:_Data, model:_Model, captions:_Captions=None,
     from behaviour_sim.scale.ray_data import _engine as computed_by
     from behaviour_sim.likes.simulator import LikesSimulator
     _check_place(model, 'LikesSimulator')
-    tweets = _read_posts(data, need_likes=True)
+    tweets = _with_pictures(_read_posts(data, need_likes=True), images)
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles, ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address): sim = LikesSimulator(preset, post_publication, seed).fit(tweets, *extra)
     _save_model(sim, model)
@@ -173,16 +184,19 @@ def _what_if(data:_Data, model:_Model, id:_Id, context:_Context=None, in_order:_
 # %% ../../nbs/8_apps/84_cli.ipynb #b7e62f62
 @app.command('fit-content')
 def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Preset='laptop',
-    lm:Annotated[str, typer.Option('--lm', help='Language model: smollm2, bloom-7b1, tiny-bloom, or none for retrieval alone.')]='smollm2',
-    minutes:Annotated[float, typer.Option(min=0.1, help='Minutes that fine-tuning may take.')]=20,
+    lm:Annotated[Optional[str], typer.Option('--lm',
+        help='Language model: smollm2, bloom-7b1, tiny-bloom, none (retrieval alone); otherwise the preset\'s.')]=None,
+    minutes:Annotated[Optional[float], typer.Option(min=0.1,
+        help='Minutes that fine-tuning may take: 20, or with --preset paper as many as it needs.')]=None,
     seed:Annotated[int, typer.Option(help='Random seed.')]=42):
     """Learn to write the tweets of these brands.
 
     Example: behaviour-sim fit-content tweets.csv --model writer"""
-    from behaviour_sim.text.simulator import ContentSimulator
+    from behaviour_sim.text.simulator import ContentSimulator, _settings_of_preset
     _check_place(model, 'ContentSimulator')
     tweets, extra = _read_posts(data), _read_table(captions, ('id', 'caption'))
-    sim = ContentSimulator(preset, None if lm == 'none' else lm, seed).fit(tweets, extra, minutes=minutes)
+    sim, limits = _settings_of_preset(preset, lm, seed)
+    sim.fit(tweets, extra, **limits | (dict(minutes=minutes) if minutes else {}))
     _save_model(sim, model)
     _echo(f"{model}: learned to write from {len(sim.retriever.tweets):,} tweets")
 
@@ -239,6 +253,21 @@ def _download(data:_Data, out:Annotated[Path, typer.Option('--out', help='Folder
     _write_table(table, out/'results.csv')
     _print_table(table['status'].value_counts().rename_axis('status').reset_index(name='addresses'), f"{len(table):,} addresses; the rows are in {out/'results.csv'}")
 
+# %% ../../nbs/8_apps/84_cli.ipynb #ca97104e
+@app.command('caption')
+def _caption(
+    images:Annotated[Path, typer.Argument(help='Folder of pictures; a file name without its ending is the id.')],
+    out:Annotated[Path, typer.Option('--out', help='Where the captions go: .csv, .xlsx or .parquet.')],
+    preset:_Preset='laptop'):
+    """Say what pictures show: id, caption, one row for each picture.
+
+    Example: behaviour-sim caption pictures --out captions.csv"""
+    from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.features.captioning import caption_folder
+    _check_out(out)
+    _write_table(table := caption_folder(images, preset), out)
+    _echo(f"{out}: {len(table):,} captions")
+
 # %% ../../nbs/8_apps/84_cli.ipynb #4bc73400
 def _check_painter(
     folder:Path, # Where an image model should be trained
@@ -250,7 +279,7 @@ def _check_painter(
 # %% ../../nbs/8_apps/84_cli.ipynb #5d7ed334
 @app.command('fit-image')
 def _fit_image(data:_Data, model:_Model,
-    images:Annotated[Optional[Path], typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]=None,
+    images:_Images=None,
     preset:Annotated[str, typer.Option('--preset', help='tiny or laptop (two cores), paper or sdxl (a GPU and weights of the hub).')]='tiny',
     steps:Annotated[Optional[int], typer.Option(min=1, help='Updates; the preset has its own number.')]=None,
     seed:Annotated[int, typer.Option(help='Random seed.')]=42):

@@ -38,7 +38,9 @@ def _write_anything():
 # %% ../../nbs/8_apps/83_terminal.ipynb #eec7fa69
 class _ToTerminal(logging.Handler):
     "A line on standard error for each record."
-    def emit(self, record): _echo(record.getMessage(), err=True)
+    def emit(self, record):
+        told = 'behaviour-sim: '*(record.levelno >= logging.WARNING) # a count stands for itself
+        _echo(told + ' '.join(record.getMessage().split()), err=True)
 
 def _tell_log():
     "Let the logger of the package write to the terminal, once in a process."

@@ -6,7 +6,7 @@
 __all__ = ['LANGUAGE_MODELS', 'load_language_model']
 
 # %% ../../nbs/5_text/52_language_models.ipynb #a71e19b3
-import copy, importlib, importlib.util, os, warnings
+import copy, importlib, importlib.util, logging, os, warnings
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -116,8 +116,8 @@ def _tiny_bloom(
 def _eight_bits() -> dict: # Arguments of `from_pretrained`; none where bitsandbytes is missing
     "How to load in 8 bits."
     if not importlib.util.find_spec('bitsandbytes'):
-        warnings.warn('bitsandbytes is not installed, so the weights are not loaded in 8 bits: '
-                      'pip install bitsandbytes', stacklevel=3)
+        logging.getLogger('behaviour_sim').warning('bitsandbytes is not installed, so the weights are not '
+            'loaded in 8 bits: pip install bitsandbytes')
         return {}
     from transformers import BitsAndBytesConfig
     return dict(quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map='auto')

@@ -34,8 +34,9 @@ class ContentSimulator(Regressor):
         preset:str='laptop', # Name of a preset: which encoders
         lm:str='smollm2',    # A key of `LANGUAGE_MODELS`; None: retrieval alone
         seed:int=42,         # Random seed
+        style:str='brief',   # Style of the prompt: 'brief' with examples, or 'report'
     ):
-        self.preset, self.lm, self.seed = preset, lm, seed
+        self.preset, self.lm, self.seed, self.style = preset, lm, seed, style
         self.names, self.likes, self.history = None, None, None
 
     def examples(self,
@@ -51,7 +52,7 @@ class ContentSimulator(Regressor):
                ) -> list: # Texts that end where the tweet begins
         "What the language model reads."
         examples = [list(f['content'][:self.k]) for f in found]
-        return build_prompts(tweets, examples=examples, k=self.k)
+        return build_prompts(tweets, self.style, examples, self.k)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #065f45bf
 _SETTINGS_OF = {'smollm2': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
@@ -65,6 +66,16 @@ def _language_model_of(
     module = _language_model_entry(name).get('module')
     return name if module is None or importlib.util.find_spec(module) else None
 
+def _settings_of_preset(
+    preset,     # Name of a preset, or a `Preset`
+    lm=None,    # A key of `LANGUAGE_MODELS`, 'none' for retrieval alone; None: that of the preset
+    seed:int=42, # Of everything that is drawn
+) -> tuple: # A `ContentSimulator`, and keywords for its `fit`
+    "What the command line fits: the report's language model reads its prompt, all rows, no limit."
+    name = _preset_of(preset).language_model if lm is None else None if lm == 'none' else lm
+    if _SETTINGS_OF.get(name) != 'report': return ContentSimulator(preset, name, seed), {}
+    return ContentSimulator(preset, name, seed, 'report'), dict(minutes=None, rows=None)
+
 # %% ../../nbs/5_text/56_simulator.ipynb #a8b5780f
 @patch
 def fit(self:ContentSimulator,
@@ -72,7 +83,7 @@ def fit(self:ContentSimulator,
     captions:pd.DataFrame=None, # id, caption
     minutes:float=20,           # Time limit of fine-tuning; None: no limit, all its steps
     steps:int=None,             # Updates of the language model; None: those of its settings
-    rows:int=6000,              # Tweets to fine-tune on, at most
+    rows:int=6000,              # Tweets to fine-tune on, at most; None: all
     k:int=2,                    # Examples in each prompt
     rank_by_likes:bool=True,    # Also fit a likes simulator, if the tweets have likes
     quiet:bool|None=None,       # No progress bar
@@ -243,13 +254,13 @@ def _pack(self:ContentSimulator, folder):
     if self.lm:
         for n in _ADAPTER_FILES: files[f'adapter.{n}'] = (Path(self.adapter)/f'adapter_{n}').read_bytes()
     if self.history is not None: files['history.csv'] = self.history.to_csv(index=False).encode()
-    facts = {k: getattr(self, k) for k in ('preset', 'lm', 'seed', 'k', 'names')}
+    facts = {k: getattr(self, k) for k in ('preset', 'lm', 'seed', 'style', 'k', 'names')}
     return facts | dict(parts=sorted(parts), inner=save_parts(folder, parts)), files
 
 @patch(cls_method=True)
 def _unpack(cls:ContentSimulator, facts, files, folder):
     parts = load_parts(folder, facts['parts'], facts['inner'])
-    self = cls(facts['preset'], facts['lm'], facts['seed'])
+    self = cls(facts['preset'], facts['lm'], facts['seed'], facts.get('style', 'brief'))
     self.k, self.names = facts['k'], facts['names']
     for name, part in parts.items(): setattr(self, name, part)
     if self.lm:
