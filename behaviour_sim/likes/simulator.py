@@ -200,7 +200,7 @@ def _outlook(self:LikesSimulator, t, context=None, in_order=False, quiet=None) -
     if self.names is None: raise BadInput("This simulator is not fitted yet")
     (X, E), seen = self.table.transform(t, quiet), self._context(context, quiet)
     p = self._fitted_outlook(t, X, E, seen, in_order)
-    if self.observed is not None: p = self.observed.correct(self, p, t, X, E)
+    if self.observed is not None: p = self.observed.correct(self, p, t, X, E, seen, in_order)
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0))
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7a0ab47
