@@ -70,7 +70,8 @@ def shares(self:LikesSimulator,
         add(i, content.models, content.table(X, t, seen, in_order).iloc[i], content.background, 0., 0.)
     if len(i := np.flatnonzero(new & alone)):
         add(i, content.models_alone, X.iloc[i], content.background, 0., 0.)
-    if self.observed is not None: out['account'] += self.observed.shifts(self, t, X, E, case)
+    if self.observed is not None:
+        out['account'] += self.observed.shifts(self, t, X, E, case, seen, in_order)
     return out.set_index(tweets.index)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #73add2d9

@@ -304,7 +304,7 @@ def _rescaled(
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00011
 class ErrorHistory(Regressor):
     "Errors of the predictions of observed posts → what to add to the next one, and how far off it may be."
-    counts, most = (1, 3, 10, 30), 150 # observed posts of an account that make a group; posts of a company
+    counts, most = (1, 3, 10), 120 # observed posts of an account that make a group; posts of a company
     def __init__(self): self.variances, self.names = _ERROR_VARIANCES, None
 
     def fit(self,
@@ -347,7 +347,7 @@ def _revealed(self:ErrorHistory, known, E, case, text):
     "The errors that are left of posts after the first ones of their account, and of those two days later."
     rank, parts = known.groupby('account')['day'].rank(method='first').to_numpy(), []
     known = known.assign(rank=rank)
-    for k in (None, *self.counts[:3]):
+    for k in (None, *self.counts):
         j = np.arange(len(known)) if k is None else np.flatnonzero(rank > k)
         q, way = known.iloc[j].assign(rank=k or 0), dict(days=0, order='rank') if k else dict(days=2)
         g = self._scaled_guess(known, q, case, text, E=(E, None if E is None else E[j]), **way)

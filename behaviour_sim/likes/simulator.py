@@ -196,9 +196,10 @@ def _outlook(self:LikesSimulator, t, seen=None, in_order=False, quiet=None) -> p
     "pred, lower, upper in log1p_likes, case, and the smearing factor, of what `_read` gives."
     X, E = self.table.transform(t, quiet)
     p = self._fitted_outlook(t, X, E, seen, in_order)
-    if self.observed is not None: p = self.observed.correct(self, p, t, X, E)
+    if self.observed is not None: p = self.observed.correct(self, p, t, X, E, seen, in_order)
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0),
         upper=p['upper'] if self.n >= _FEWEST else np.inf)
+
 
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7a0ab47

@@ -22,6 +22,8 @@ from ..keys import _id_keys, _meant
 from .simulator import LikesSimulator
 
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900007
+_ABOUT = ['username', 'inferred company', 'date']
+
 def _keys(
     t:pd.DataFrame, # `id`, `username`, `date`
 ) -> pd.MultiIndex: # (n,)
@@ -58,14 +60,17 @@ class _ObservedPosts(Regressor):
 
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900008
 @patch
-def judged(self:_ObservedPosts, sim:LikesSimulator # Fitted
-          ) -> _ObservedPosts: # With the errors of its models
-    "Compute the error of each new post."
+def judged(self:_ObservedPosts,
+    sim:LikesSimulator,     # Fitted
+    seen:pd.DataFrame=None, # Published posts with their features; None: the observed ones
+) -> _ObservedPosts: # With the errors of its models
+    "Compute the error of each new post, given the posts before it."
     error = np.full(len(self.posts), np.nan)
     if len(rows := np.flatnonzero(~self.posts['trained'])):
         t = self.posts.iloc[rows].reset_index(drop=True)
         t['content'] = np.where(t['text'], 'text', '')
-        p = sim._fitted_outlook(t, self.X.iloc[rows].reset_index(drop=True), self.E[rows], in_order=True)
+        seen = (self.context() if seen is None else seen).drop_duplicates(_ABOUT)
+        p = sim._fitted_outlook(t, self.X.iloc[rows].reset_index(drop=True), self.E[rows], seen)
         error[rows] = t['y'] - p['pred']
     return _ObservedPosts(self.posts.assign(error=error), self.X, self.E)
 
@@ -122,21 +127,23 @@ def errors(self:_ObservedPosts) -> pd.DataFrame: # From `history_features`
     return history_features(new.posts, new.X, new.posts['error'])
 
 @patch
-def correct(self:_ObservedPosts, sim, p, t, X, E):
-    "The outlook of the fitted models, corrected."
-    return _with_errors(sim, p, t, X, E, self.errors, self.since.E)
+def correct(self:_ObservedPosts, sim, p, t, X, E, seen, in_order):
+    "The outlook of the fitted models, corrected; the errors are of predictions that saw the same posts."
+    if in_order: seen = pd.concat([seen, t[_ABOUT].join(X.reset_index(drop=True))], ignore_index=True)
+    mine = self if len(seen) == len(self.since.posts) else self.judged(sim, seen)
+    return _with_errors(sim, p, t, X, E, mine.errors, mine.since.E)
 
 @patch
-def shifts(self:_ObservedPosts, sim, t, X, E, case) -> np.ndarray: # (n,) log1p_likes
+def shifts(self:_ObservedPosts, sim, t, X, E, case, seen, in_order) -> np.ndarray: # (n,) log1p_likes
     "By how much the predictions are moved."
     p = pd.DataFrame(dict(pred=0., lower=0., upper=0., factor=1., case=case))
-    return self.correct(sim, p, t, X, E)['pred'].to_numpy()
+    return self.correct(sim, p, t, X, E, seen, in_order)['pred'].to_numpy()
 
 @patch
 def context(self:_ObservedPosts) -> pd.DataFrame: # username, inferred company, date, and the features
     "The new posts as published ones."
     new = self.since
-    return pd.concat([new.posts[['username', 'inferred company', 'date']], new.X], axis=1)
+    return new.posts[_ABOUT].join(new.X)
 
 @patch
 def known(self:_ObservedPosts, names, last, tweets) -> tuple: # Column → known names; (n,) last known date
@@ -226,7 +233,7 @@ def backtest(self:LikesSimulator,
         raise BadInput(f"The tweet {t['id'][seen].iloc[0]} is one of the training tweets; "
                        "a backtest takes tweets that the simulator was not fitted on")
     X, E = self.table.transform(t, quiet)
-    posts, Ek = pd.concat([t[['username', 'inferred company', 'date']], X], axis=1), E
+    posts, Ek = t[_ABOUT].join(X), E
     at = lambda seen: seen.assign(date=seen['date'] + wait - pd.Timedelta('1s')) # when it can be seen
     old = None if self.observed is None else self.observed.since
     if old is not None: old = old.take(~_keys(old.posts).isin(_keys(t)))
