@@ -13,9 +13,9 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from behaviour_sim.apps.terminal import (_check_out, _check_place, _check_style, _column_pairs, _echo, _edits,
-    _print_table, _printable, _read_posts, _read_table, _save_model, _tell_log, _write_anything, _write_plan,
-    _write_posts)
+from .terminal import (_CALLERS, _check_out, _check_place, _check_style, _column_pairs, _echo,
+    _edits, _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _read_table, _save_model,
+    _tell_log, _with_pictures, _write_anything, _write_plan, _write_posts)
 
 
 
@@ -66,14 +66,6 @@ def _convert(data:Annotated[Path, typer.Argument(metavar='IN',
     _echo(f"{out}: {len(posts):,} posts")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #4cab8ac5
-def _with_pictures(tweets, images:Path):
-    "Tweets with the path of the picture of each, and a line that counts them; as they are without a folder."
-    if images is None: return tweets
-    from behaviour_sim.images.models import find_images
-    found = find_images(tweets, images)
-    _echo(f"{images}: pictures of {sum(p is not None for p in found):,} of {len(tweets):,} tweets", err=True)
-    return tweets.assign(image_path=[str(p or '') for p in found])
-
 @app.command('fit')
 def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     profiles:Annotated[Optional[Path], typer.Option('--profiles', help='Table with username, followers_count, friends_count, statuses_count.')]=None,
@@ -372,31 +364,6 @@ def _run(data:Annotated[Optional[Path], typer.Option('--data', help='Tweets with
     _echo(f"The report is {out/'index.html'}")
 
 # %% ../../nbs/8_apps/84_cli.ipynb #3ee7cc6f
-#: Faults of a place that the caller named.
-_CALLERS = PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError
-
-#: Modules that come with an extra.
-_EXTRA_OF = dict.fromkeys(('torch', 'transformers', 'tokenizers', 'peft', 'accelerate', 'gguf', 'sacrebleu',
-    'rouge_score', 'pycocoevalcap'), 'text') | dict(diffusers='image')
-
-def _missing_sentence(
-    e:ModuleNotFoundError, # What was not found
-) -> str:
-    "The module, and the `pip install` that brings it."
-    name = (e.name or '').partition('.')[0]
-    if name not in _EXTRA_OF: return str(e)
-    return f"This needs {name}, which is not installed: pip install 'behaviour_sim[{_EXTRA_OF[name]}]'"
-
-def _os_sentence(
-    e:OSError, # What the system refused
-) -> str:
-    "The file and the reason; for a file of the cache also the variable that moves the cache."
-    from behaviour_sim.core import cache_dir
-    if not e.filename: return str(e)
-    try: cached = Path(os.fsdecode(e.filename)).resolve().is_relative_to(cache_dir().resolve())
-    except (BadInput, OSError, TypeError, ValueError): cached = False
-    return f"{os.fsdecode(e.filename)}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another folder for the cache' if cached else '')
-
 def main(
     args:list=None, # Arguments; None: those of the process
 ):

@@ -255,3 +255,38 @@ def _write_plan(
     for path, text in zip(files, pieces):
         with write_atomic(path) as f: f.write(text)
     return files
+
+# %% ../../nbs/8_apps/83_terminal.ipynb #d3bf540a
+#: Faults of a place that the caller named.
+_CALLERS = PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError
+
+#: Modules that come with an extra.
+_EXTRA_OF = dict.fromkeys(('torch', 'transformers', 'tokenizers', 'peft', 'accelerate', 'gguf', 'sacrebleu',
+    'rouge_score', 'pycocoevalcap'), 'text') | dict(diffusers='image')
+
+def _missing_sentence(
+    e:ModuleNotFoundError, # What was not found
+) -> str:
+    "The module, and the `pip install` that brings it."
+    name = (e.name or '').partition('.')[0]
+    if name not in _EXTRA_OF: return str(e)
+    return f"This needs {name}, which is not installed: pip install 'behaviour_sim[{_EXTRA_OF[name]}]'"
+
+def _os_sentence(
+    e:OSError, # What the system refused
+) -> str:
+    "The file and the reason; for a file of the cache also the variable that moves the cache."
+    from behaviour_sim.core import cache_dir
+    if not e.filename: return str(e)
+    try: cached = Path(os.fsdecode(e.filename)).resolve().is_relative_to(cache_dir().resolve())
+    except (BadInput, OSError, TypeError, ValueError): cached = False
+    return f"{os.fsdecode(e.filename)}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another folder for the cache' if cached else '')
+
+# %% ../../nbs/8_apps/83_terminal.ipynb #613b3956
+def _with_pictures(tweets, images:Path):
+    "Tweets with the path of the picture of each, and a line that counts them; as they are without a folder."
+    if images is None: return tweets
+    from behaviour_sim.images.models import find_images
+    found = find_images(tweets, images)
+    _echo(f"{images}: pictures of {sum(p is not None for p in found):,} of {len(tweets):,} tweets", err=True)
+    return tweets.assign(image_path=[str(p or '') for p in found])

@@ -126,9 +126,8 @@ _PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no tex
 def _prior_radii(
     brands:int, # In the training tweets
 ) -> dict: # Group → radius, in units of the error scale
-    "The radii to assume where there are too few brands or accounts to measure them; of new companies wider, the fewer brands are known."
-    widened = lambda g, r: r*np.sqrt(1 + 1/brands) if g.startswith('new_company') else r
-    return {g: float(widened(g, r)) for g, r in _PRIOR_RADII.items()}
+    "The radii to assume where too few brands are known to measure them, wider for new companies."
+    return {g: float(r*np.sqrt(1 + 1/brands) if 'company' in g else r) for g, r in _PRIOR_RADII.items()}
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #9ef37d3e
 @patch
