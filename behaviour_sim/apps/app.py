@@ -137,7 +137,8 @@ def _own_words(
 
 # %% ../../nbs/8_apps/82_app.ipynb #a7b62e85
 _CASES_TOLD = dict(known='The account is known: its own past says most.',
-    later='The account is known, but the day lies after the last tweet that was learned from: the interval allows for the time between.',
+    later='The account is known, but the day lies after the last tweet that was learned from: the interval '
+    'allows for the time between.',
     new_account='The account is new; its company is known.',
     new_company='A brand that was never seen: nobody can be sure, and the interval says so.')
 
@@ -149,7 +150,8 @@ class AppSession:
         synthetic:bool=False,          # Were the tweets invented?
     ):
         if sim.post_publication:
-            raise BadInput("This model was fitted with views, which a draft does not have yet: fit one without --post-publication")
+            raise BadInput("This model was fitted with views, which a draft does not have yet: fit one "
+                           "without --post-publication")
         self.sim, self.writer, self.synthetic, self.lock = sim, writer, synthetic, threading.Lock()
         self._pictures = tempfile.TemporaryDirectory(prefix='behaviour_sim-')
         self.folder = Path(self._pictures.name)
@@ -164,14 +166,17 @@ def about(self:AppSession) -> dict: # accounts, cases, day, lead, how, note
     "What the page says of the simulator."
     known, f = self.sim.new_company.context, self.sim.facts()
     names = known.groupby(['inferred company', 'username']).size().sort_values(ascending=False).reset_index()
-    learned = f"The simulator has learned from {f['tweets']:,} {'invented ' if self.synthetic else ''}tweets of {f['companies']:,} brands, {f['first']} to {f['last']}."
+    learned = (f"The simulator has learned from {f['tweets']:,} "
+               f"{'invented ' if self.synthetic else ''}tweets of {f['companies']:,} brands, {f['first']} "
+               f"to {f['last']}.")
     return dict(accounts=names.groupby('inferred company')['username'].agg(list).to_dict(),
         cases=_CASES_TOLD, day=str(f['last']),
         lead='Type a draft; see what to expect of it before it is posted.',
         how='Edits of the words that are there'
         + (', and what a language model writes after reading the draft and old tweets of the brand'
         if self.writer and self.writer.lm else '') + ', ranked by the likes that the simulator expects.',
-        note=f"{learned}{' They are synthetic: bring your own with --model.' if self.synthetic else ''} Its word is an expectation, not a promise. Nothing that is typed here leaves this machine.")
+        note=f"{learned}{' They are synthetic: bring your own with --model.' if self.synthetic else ''} Its "
+        f"word is an expectation, not a promise. Nothing that is typed here leaves this machine.")
 
 # %% ../../nbs/8_apps/82_app.ipynb #fd807e69
 @patch

@@ -19,13 +19,20 @@ _MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8">\
 <body><main><h1>What will this tweet do?</h1><p class="lead" id="about">Loading the simulator …</p>\
 <p id="error" role="alert" hidden></p>
 <div class="desk"><form class="sheet" id="draft" autocomplete="off">
-<div class="pair"><label>Brand<input id="company" list="companies" maxlength="100"></label><label>Account<input id="username" list="usernames" maxlength="50"></label></div>
-<label>Tweet <span class="soft" id="count"></span><textarea id="content" rows="6" maxlength="2000" placeholder="Type a draft. Links and @names count as such, whatever they are."></textarea></label>
-<div class="pair"><label>Day<input id="day" type="date" min="2006-03-21" max="2100-12-31"></label><label>Hour, UTC<select id="hour"></select></label></div>
-<div class="pair"><label>Medium<select id="media"><option>photo<option>video<option>gif<option>none</select></label>
-<label>Picture<input id="picture" type="file" accept="image/jpeg,image/png,image/gif,image/webp"></label></div>
+<div class="pair"><label>Brand<input id="company" list="companies" maxlength="100"></label>\
+<label>Account<input id="username" list="usernames" maxlength="50"></label></div>
+<label>Tweet <span class="soft" id="count"></span>\
+<textarea id="content" rows="6" maxlength="2000" placeholder="Type a draft. Links and @names count as such, \
+whatever they are."></textarea></label>
+<div class="pair"><label>Day<input id="day" type="date" min="2006-03-21" max="2100-12-31"></label>\
+<label>Hour, UTC<select id="hour"></select></label></div>
+<div class="pair"><label>Medium<select id="media"><option>photo<option>video<option>gif<option>none</select>\
+</label>
+<label>Picture<input id="picture" type="file" accept="image/jpeg,image/png,image/gif,image/webp"></label>\
+</div>
 <img id="preview" alt="The picture of the draft" hidden><p class="soft" id="seen" hidden></p>
-<label>What the picture shows<input id="caption" maxlength="500" placeholder="A picture gets a caption by itself"></label>
+<label>What the picture shows<input id="caption" maxlength="500" placeholder="A picture gets a caption by \
+itself"></label>
 <datalist id="companies"></datalist><datalist id="usernames"></datalist></form>
 <section class="sheet" id="expected" aria-live="polite" aria-busy="true"><p class="big">\
 <b id="likes">–</b> likes</p><p id="range"></p>
@@ -98,7 +105,8 @@ const running = {}
 async function ask(what, body, type = 'application/json', more = 5) {
   running[what]?.abort()
   const mine = running[what] = new AbortController()
-  const r = await fetch(what, body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': type }, body, signal: mine.signal })
+  const r = await fetch(what, body === undefined ? {} \
+: { method: 'POST', headers: { 'Content-Type': type }, body, signal: mine.signal })
   if (r.status === 503 && more) { // others are being answered
     await new Promise(go => setTimeout(go, 1000 * (r.headers.get('Retry-After') ?? 1)))
     if (mine.signal.aborted) throw new DOMException('', 'AbortError')
@@ -225,7 +233,9 @@ guarded(async () => {
 _SCRIPT = _TOOLS + _DRAFT + _PICTURES + _START
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #c0de8102
-_HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+_HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
+                                       "connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; "
+                                       "form-action 'none'; frame-ancestors 'none'",
     'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer',
     'Cross-Origin-Resource-Policy': 'same-origin', 'Cross-Origin-Opener-Policy': 'same-origin',
     'Cache-Control': 'no-store'}

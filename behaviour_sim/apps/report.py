@@ -67,7 +67,8 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
     tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
     if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True)
-    if len(tweets) < 50: raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
+    if len(tweets) < 50:
+        raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
     splits, left_out = _possible_splits(tweets, seed)
     if 'random' not in splits: raise BadInput(left_out['random'])
     floor = irreducible_rmse(tweets) if data is None else None
@@ -311,7 +312,8 @@ def _lead(
         '<p>Each card is a root mean squared error of log1p(likes): 0.7 is off by a factor of two, 2.3 by a '
         f'factor of ten.{floor} Nothing that exists only after posting was used.</p>',
         f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
-        'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each tweet is predicted alone, the '
+        'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each '
+        'tweet is predicted alone, the '
         'others that are held back unseen.</p>',
         html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *left_out]
 

@@ -363,9 +363,12 @@ def bench_speed():
     print(f'On {source}, {os.cpu_count()} cores, {str(_fast_dtype()).split(".")[-1]} for text', flush=True)
     for r in _speed_report():
         rows.append(r)
-        print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
+        print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); "
+              f"{r['agreement']}", flush=True)
         _keep('speed', 'jobs', pd.DataFrame(rows).set_index('work'), 'make bench-speed')
     table, wide = measure_growth(), _apart(300_000, 'wide')
     _keep('speed', 'growth', table.set_index('n'), 'make bench-speed')
-    print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory {_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
-    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4\n{time.perf_counter() - start:.0f} seconds in all")
+    print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory "
+          f"{_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
+    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ "
+          f"4\n{time.perf_counter() - start:.0f} seconds in all")

@@ -51,7 +51,8 @@ def _unescape_html(
 # %% ../../nbs/2_data/22_cleaning.ipynb #447c6971
 _url_char, _in_brackets = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]", r"\([A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]*\)"
 _url_end = r"[A-Za-z0-9\-_~/#\[\]@$&*+=%]" # no full stop or comma: those belong to the sentence
-_A_URL = rf"(?:https?://|www\.|pic\.twitter\.com/)(?:(?:{_url_char}|{_in_brackets})*(?:{_url_end}|{_in_brackets}))?…?"
+_A_URL = (rf"(?:https?://|www\.|pic\.twitter\.com/)(?:(?:{_url_char}|{_in_brackets})*(?:{_url_end}|"
+          rf"{_in_brackets}))?…?")
 
 def _urls(s): return s.str.replace_all(rf'(?i)\({_A_URL}\)|{_A_URL}', ' ')
 def _placeholders(s): return s.str.replace_all('<hyperlink>|<mention>', ' ')

@@ -50,7 +50,8 @@ def _within_account(tweets:pd.DataFrame, # With `likes` and `username`
 
 # %% ../../nbs/2_data/24_eda.ipynb #750ddb7a
 _WEEKDAYS = ('Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday', 'Sunday')
-_PAUSES = {'first here': -1, 'under 1 h': 0, '1 to 6 h': 1, '6 to 24 h': 6, '1 to 3 days': 24, '3 to 7 days': 72, '1 to 4 weeks': 168, '4 weeks or more': 672} # Hours from which each counts
+_PAUSES = {'first here': -1, 'under 1 h': 0, '1 to 6 h': 1, '6 to 24 h': 6, '1 to 3 days': 24,
+    '3 to 7 days': 72, '1 to 4 weeks': 168, '4 weeks or more': 672} # Hours from which each counts
 
 def _among(values, names): return values.astype(pd.CategoricalDtype(list(names)))
 def _pause(t, by='username'):
@@ -91,7 +92,8 @@ def _bootstrap(x, stat, times=200, seed=42):
 def likes_by(tweets:pd.DataFrame, # With `likes` and what the grouping needs
     by:str|list,  # One grouping or several, as in `_grouping`
     interval:bool=False, # Add a bootstrap interval (90 %) to mean, median and within_account?
-) -> pd.DataFrame: # A row for each group: its names, tweets, share, mean, q25, median, q75, within_account [, *_low, *_high]
+# A row for each group: its names, tweets, share, mean, q25, median, q75, within_account [, *_low, *_high]
+) -> pd.DataFrame:
     "Likes in each group, as they are and as a factor against the account's own level."
     names = [by] if isinstance(by, str) else list(by)
     d = pd.concat([_grouping(tweets, n) for n in names], axis=1).assign(likes_=_likes_of(tweets),
@@ -171,7 +173,8 @@ _REPORT_FIGURES = {'tweets': 300_000, 'accounts': 2449, 'companies': 220, 'likes
     'likes: standard deviation': 4931.46,
           'likes: lower quartile': 3, 'likes: median': 76, 'likes: upper quartile': 364,
           'likes: maximum': 560_193,
-          'likes: Sunday mean': 889.72, 'likes: Thursday mean': 675.12, 'text length: mean': 147.5} # The challenge's full training data
+          'likes: Sunday mean': 889.72, 'likes: Thursday mean': 675.12,
+          'text length: mean': 147.5} # The challenge's full training data
 
 def _beside_report(tweets:pd.DataFrame, # In the challenge's columns
 ) -> pd.DataFrame: # statistic, the report's value, the value here, their ratio
@@ -212,7 +215,8 @@ def plot_likes_histogram(table:pd.DataFrame, # From `likes_tail`
     ax.set_xticks([-1.13, *np.log2(ticks)], ['none', *map('{:,}'.format, ticks)])
     _percent(ax.yaxis); ax.grid(axis='x', visible=False)
     return _say(ax, table,
-        f'{t.share[t.low == 0].sum():.0%} of the tweets have no likes, {t.share[t.low >= 1024].sum():.0%} have 1,024 or more',
+        f'{t.share[t.low == 0].sum():.0%} of the tweets have no likes, {t.share[t.low >= 1024].sum():.0%} '
+        f'have 1,024 or more',
                 'each bar is twice as wide as the one before', xlabel='likes (log axis)',
                 ylabel='share of tweets', xlim=(-2, np.log2(t.high.max())+.2))
 
@@ -359,6 +363,7 @@ def plot_likes_by(table:pd.DataFrame, # From `likes_by` with one grouping
         for k in (m.idxmin(), m.idxmax())]
     unit = {'hour': ' (UTC)', 'text length': ' (characters)'}.get(col, '')
     return _say(ax, table, f'Median likes by {col}: {m.min():,.0f} ({g[0]}) to {m.max():,.0f} ({g[1]})',
-        f'dot: median; diamond: mean; {"bar: middle half; green: within the account" if named else "band: middle half"}',
+        f'dot: median; diamond: mean; '
+        f'{"bar: middle half; green: within the account" if named else "band: middle half"}',
                 **{'xlabel' if named else 'ylabel': 'likes + 1 (log axis)',
                 'ylabel' if named else 'xlabel': '' if named else col+unit})

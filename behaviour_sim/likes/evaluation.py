@@ -22,7 +22,8 @@ def to_log1p(
     "The log of one plus the likes; `BadInput` for a missing, infinite or negative number."
     likes = np.asarray(likes, dtype=np.float64)
     if (bad := ~np.isfinite(likes) | (likes < 0)).any():
-        raise BadInput(f"The likes of row {int(bad.argmax()) + 1} are {likes[bad][0]:g}; they must be 0 or more")
+        raise BadInput(f"The likes of row {int(bad.argmax()) + 1} are {likes[bad][0]:g}; they must be 0 or "
+                       f"more")
     return np.log1p(likes)
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #867c59fb
@@ -255,7 +256,8 @@ def interval(self:ConformalIntervals,
     "The interval of every row."
     if self.names is None: raise BadInput("These ConformalIntervals are not fitted yet")
     if isinstance(pred, tuple) != self.pair:
-        raise BadInput("Give a pair of quantile predictions both when calibrating and when predicting, or never")
+        raise BadInput("Give a pair of quantile predictions both when calibrating and when predicting, or "
+                       "never")
     low, high = [np.asarray(p, dtype=np.float64) for p in (pred if self.pair else (pred, pred))]
     radius = np.full(low.shape, self.radius)
     if groups is not None:
@@ -290,7 +292,8 @@ def coverage_table(
     lower,   # (n,) lower ends, log1p_likes
     upper,   # (n,) upper ends
     groups,  # (n,) labels
-) -> pd.DataFrame: # n, coverage, its 95 % interval (Wilson 1927) and the mean width, one row a group and 'all'
+# n, coverage, its 95 % interval (Wilson 1927) and the mean width, one row a group and 'all'
+) -> pd.DataFrame:
     "How often the interval holds, group by group."
     y = to_log1p(likes)
     rows = pd.DataFrame(dict(group=np.asarray(groups).astype(str), n=1, coverage=_inside(y, lower, upper),

@@ -47,7 +47,8 @@ def shares(self:LikesSimulator,
     context:pd.DataFrame=None, # Posts already published
     in_order:bool=False,       # The rows will be posted one after the other
     quiet:bool|None=None,      # No progress bar
-) -> pd.DataFrame: # (n, 5) of base, account, time, text, image in log1p_likes; also own, where there are own features
+# (n, 5) of base, account, time, text, image in log1p_likes; also own, where there are own features
+) -> pd.DataFrame:
     "What moved each prediction away from the base; a row adds up to the prediction."
     t, seen = self._read(tweets, context, in_order, quiet)
     X, E = self.table.transform(t, quiet)

@@ -143,7 +143,8 @@ class NewAccountModel(_HistoryModel):
         regressor=None, # Takes the place of the trees: anything with scikit-learn's fit and predict
     ): self.k, self.seed, self.regressor, self.settings = k, seed, regressor, dict(k=k, seed=seed)
 
-    def training_examples(self, X, tweets, table, E, prior) -> _TrainingExamples: # Empty where no company has two accounts
+    def training_examples(self, X, tweets, table, E,
+        prior) -> _TrainingExamples: # Empty where no company has two accounts
         "The training tweets, each as if its account were new to a known company, with and without text."
         if table['account'].nunique() < self.k: return _TrainingExamples.concat([])
         habits = {True: posting_habits(X, tweets), False: posting_habits(_hide_text(X), tweets)}
@@ -298,5 +299,5 @@ def _pack(self:KnownAccountModel, folder):
 def _unpack(cls:KnownAccountModel, facts, files, folder):
     self = super(KnownAccountModel, cls)._unpack(facts, files, folder)
     E = load(files['texts.safetensors'])['E'].astype('float32')
-    self.history = AccountHistory(facts['variances']).fit(pd.read_parquet(io.BytesIO(files['history.parquet'])), E)
+    self.history = (AccountHistory(facts['variances']).fit(pd.read_parquet(io.BytesIO(files['history.parquet'])), E))
     return self

@@ -265,7 +265,8 @@ def _loop_predict(
 # %% ../../nbs/4_likes/42_neighbours.ipynb #e71798e4
 @patch
 def _choose_k(self:NeighbourModel, V, most=5000):
-    rows = np.arange(len(V)) if len(V) <= most else np.sort(np.random.default_rng(self.settings['seed']).choice(len(V), most, replace=False))
+    rows = (np.arange(len(V)) if len(V) <= most
+        else np.sort(np.random.default_rng(self.settings['seed']).choice(len(V), most, replace=False)))
     candidates = [k for k in _K_CANDIDATES if k < len(V)] or [1]
     I, D = self._others(V[rows], rows, max(candidates))
     error = lambda k: float(np.sqrt(np.mean((self.y[rows] - self._mean(V[rows], I[:, :k], D[:, :k]))**2)))
