@@ -19,11 +19,11 @@ if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, and 300
 #: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
 COST = dict(test_ray=240, test_crash=120, test_content=110, test_images=140, test_site=110, test_cli=85, test_app=70, test_scale=60,
     test_simulator=70, test_fuzz=50, test_language_models=45, test_plug_in=45, test_speed=40, test_audit=25, test_notebooks=25,
-    test_model_directories=15, test_eda=15) | {
+    test_model_directories=15, test_eda=15, test_updates=60) | {
     '71_ray_train': 125, '70_ray_data': 95, '61_sdxl_lora': 83, '92_likes_quality': 70, '47_simulator': 60, '94_image_quality': 56,
     '93_text_quality': 49, 'plug_in': 46, '56_simulator': 45, 'scale_out': 45, 'your_own_tweets': 40, '55_retrieval': 36,
     '80_report': 35, '60_models': 30, '84_cli': 26, 'index': 24, '53_bloom_lora': 22, '82_app': 21, 'draft_a_tweet': 20,
-    '33_embeddings': 20, '96_speed': 19, '45_new_company': 18, '91_peers': 17, '46_known_account': 16, '48_explain': 14,
+    '33_embeddings': 20, '96_speed': 19, '45_new_company': 18, '91_peers': 17, '46_known_account': 16, '48_explain': 14, '49_updates': 16,
     '40_regressors': 13, '95_growth': 13, '72_out_of_core': 12, '34_captioning': 12, 'reproduce_team83': 10, '90_audit': 10}
 
 
