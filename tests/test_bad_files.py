@@ -340,3 +340,38 @@ def test_real_rows():
         if 'likes' in header: assert (t.likes >= 0).all()
         read += 1
     assert read
+
+
+# ---- small files that hold much
+
+def parquet_of(tmp_path, content, n):
+    "A parquet file of one tweet n times, with this column of texts."
+    import pyarrow as pa, pyarrow.parquet as pq
+    one = sample_tweets(1).iloc[0]
+    same = {c: pa.array([one[c]]*n) for c in ('date', 'username', 'inferred company', 'likes', 'media')}
+    pq.write_table(pa.table({**same, 'id': pa.array(range(n)), 'content': content}), tmp_path/'t.parquet')
+    return tmp_path/'t.parquet'
+
+def test_a_dictionary_counts_with_what_it_stands_for(tmp_path):
+    "76 KB that would take 4.5 GB as text are refused before they are spelled out."
+    import pyarrow as pa
+    path = parquet_of(tmp_path, pa.DictionaryArray.from_arrays(pa.array([0]*5000, pa.int32()), pa.array(['x'*900_000])), 5000)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(BadInput, match='larger than 2 GB'): read_tweets(path)
+    few = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), pa.array(['one', 'two']))
+    assert list(read_tweets(parquet_of(tmp_path, few, 3))['content']) == ['one', 'two', 'one']
+
+def test_text_of_a_parquet_file_is_utf8(tmp_path):
+    import pyarrow as pa
+    torn = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b'\0\0\0\0\2\0\0\0'), pa.py_buffer(b'\xff\xfe')])
+    with pytest.raises(BadInput, match='damaged'): read_tweets(parquet_of(tmp_path, torn, 1))
+
+def test_no_post_has_more_likes_than_there_are_people(tmp_path):
+    t = sample_tweets(3).astype({'likes': float})
+    t.loc[1, 'likes'] = 1e308
+    t.to_csv(tmp_path/'t.csv', index=False)
+    with pytest.raises(BadInput, match=r"row 3 of the sheet.*'likes'.*more than a post can have"): read_tweets(tmp_path/'t.csv')
+
+def test_a_table_of_very_many_columns_is_refused_at_once(tmp_path):
+    (tmp_path/'t.csv').write_text(','.join(f'c{i}' for i in range(20_000)) + '\n')
+    with pytest.raises(BadInput, match='20,000 columns'): read_tweets(tmp_path/'t.csv')

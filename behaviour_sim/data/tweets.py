@@ -143,6 +143,7 @@ def check_likes(self:TweetFile) -> pd.DataFrame:
     self.refuse(likes.isna() & ~empty, 'likes', '{} is not a number.')
     self.refuse(np.isinf(likes), 'likes', '{} is not finite.')
     self.refuse(likes < 0, 'likes', '{} is negative.')
+    self.refuse(likes > 1e10, 'likes', '{} is more than a post can have: there are fewer people.')
     if self.need_likes: self.refuse(empty, 'likes', 'the cell is empty; likes are needed here.')
     return self.tweets.assign(likes=likes)
 
@@ -205,6 +206,7 @@ def check_header(self:TweetFile,
     record:list[str], # The first row of the file
 ) -> list[str]: # The same row
     "Refuse a first row that does not look like column names."
+    if len(record) > 1000: raise self.fault(f'there are {len(record):,} columns; a thousand is the most.', row=1)
     if not any(c.strip() for c in record): raise self.fault('the row is empty; the column names belong there.', row=1)
     for sign, called in ((';', 'semicolons'), ('\t', 'tabs'), ('|', 'bars')):
         cells = {c.strip(' "') for c in ','.join(record).split(sign)}
@@ -320,6 +322,14 @@ def _plain_column(
     if c == 'id' and is_.is_floating(t): column = column.cast(pa.int64())
     return column.cast(pa.string()).fill_null('')
 
+
+def _decoded_size(b) -> int: # A batch of a Parquet file; bytes
+    "Its size once its dictionaries are spelled out."
+    import pyarrow as pa, pyarrow.compute as pc
+    size = lambda c: pc.sum(pc.take(pc.binary_length(c.dictionary), c.indices)).as_py() or 0
+    texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    return b.nbytes + sum(size(c) for c in b if pa.types.is_dictionary(c.type) and c.type.value_type in texts)
+
 @patch
 def read_parquet(self:TweetFile) -> pd.DataFrame:
     "The columns of a parquet file: text, but for likes and dates that are typed."
@@ -327,9 +337,10 @@ def read_parquet(self:TweetFile) -> pd.DataFrame:
     try:
         file, batches, size = pq.ParquetFile(io.BytesIO(self.data)), [], 0
         for b in file.iter_batches(batch_size=2048, use_threads=False):
-            batches.append(b); size += b.nbytes
-            if size > _MAX_FILE: break
+            if (size := size + _decoded_size(b)) > _MAX_FILE: break
+            batches.append(b)
         table, columns = pa.Table.from_batches(batches, file.schema_arrow), []
+        table.validate(full=True)
         index = table.select([]).to_pandas().index # pandas keeps a plain range of ids as a note, not as a column
         if index.name not in (None, *table.column_names): table = table.append_column(str(index.name), pa.array(index))
     except Exception as e: raise self.fault('the parquet file is damaged or cut short.') from e
