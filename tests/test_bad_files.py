@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from behaviour_sim.core import BadInput, data_dir
+from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import TWEET_COLUMNS, _REQUIRED, read_tweets, write_tweets
 
 HEAD = 'id,date,likes,content,username,media,inferred company\n'
