@@ -31,7 +31,7 @@ app: setup
 # Notebooks clean and in sync, then pytest, which runs their cells too and whose last line counts.
 # Two processes of one thread each; what takes long begins first (tests/conftest.py)
 PYTEST := $(BIN)/python -m pytest -q tests
-SHARED := -n 2 --dist loadgroup --no-loadscope-reorder
+SHARED := -n 2 --dist loadscope --no-loadscope-reorder
 
 test: setup check
 	$(PYTEST) $(SHARED)

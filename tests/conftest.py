@@ -6,7 +6,9 @@ begins first, so that both end together: `COST` holds rough seconds, to be corre
 import ctypes
 import gc
 import os
+import re
 import sys
+from pathlib import Path
 
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'POLARS_MAX_THREADS', 'RAYON_NUM_THREADS'):
     os.environ.setdefault(name, '1')        # before numpy and torch are imported: they read it once
@@ -34,9 +36,19 @@ COST = dict(test_images=240, test_ray=200, test_site=110, test_content=90, test_
 KEPT = {'_loaded_encoder', '_vector_file', '_class_head', '_vocabulary', '_blip2_parts', '_sentence_transformer'}
 
 
-def unit(item) -> str:
-    "What goes to a process as a whole: a notebook, or a file of tests."
-    return item.callspec.id if item.path.stem == 'test_cells' and hasattr(item, 'callspec') else item.path.stem
+def unit(id:str) -> str:
+    "What goes to a process as a whole, from the id of a test: a notebook, or a file of tests."
+    file, _, name = id.partition('::')
+    of_notebook = re.fullmatch(r'test_cells\[(.+)\]', name) if Path(file).stem == 'test_cells' else None
+    return of_notebook[1] if of_notebook else Path(file).stem
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+    class Units(LoadScopeScheduling):
+        def _split_scope(self, nodeid): return unit(nodeid)
+    return Units(config, log)
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -57,14 +69,12 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'fast: the tests of a file that take a few seconds in all')
 
 
-@pytest.hookimpl(tryfirst=True) # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if not item.path.stem == 'test_cells' and item.path.stem not in COST: item.add_marker('fast')
-        item.add_marker(pytest.mark.xdist_group(unit(item)))
     if config.getoption('--quick'):
         concerned = {p.stem for p in dependents(changed())}
-        wanted = lambda i: unit(i) in concerned if i.path.stem == 'test_cells' else i.get_closest_marker('fast')
+        wanted = lambda i: unit(i.nodeid) in concerned if i.path.stem == 'test_cells' else i.get_closest_marker('fast')
         config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
         items[:] = [i for i in items if wanted(i)]
-    items.sort(key=lambda i: -COST.get(unit(i), 0)) # a stable sort: within a file the order stays
+    items.sort(key=lambda i: -COST.get(unit(i.nodeid), 0)) # a stable sort: within a file the order stays

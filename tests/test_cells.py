@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import warm
 from changed import ROOT, dependents, notebooks
+from conftest import unit
 
 # The frame around a notebook: nbdev's own `test_nb`, called as `nbdev_test` calls it
 RUN = """import sys; from pathlib import Path
@@ -66,3 +67,10 @@ def test_a_notebook_runs_in_a_process_of_its_own(tmp_path):
     for _ in range(2):
         done = run(path, tmp_path)
         assert done.returncode == 0, done.stderr
+
+
+def test_what_goes_to_one_process():
+    "A file of tests with its fixtures, or one notebook."
+    assert {unit(f"tests/test_splits.py::{t}") for t in ("test_a", "test_b[x::y]", "test_c[a@b]")} == {"test_splits"}
+    assert unit("tests/test_cells.py::test_cells[82_app]") == "82_app"
+    assert unit("tests/test_cells.py::test_which_cells_are_skipped") == "test_cells"

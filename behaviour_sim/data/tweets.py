@@ -323,12 +323,10 @@ def _plain_column(
     return column.cast(pa.string()).fill_null('')
 
 
-def _decoded_size(b) -> int: # A batch of a Parquet file; bytes
-    "Its size once its dictionaries are spelled out."
+def _decoded_size(b) -> int: # Bytes of a batch of a Parquet file, its dictionaries spelled out
     import pyarrow as pa, pyarrow.compute as pc
     size = lambda c: pc.sum(pc.take(pc.binary_length(c.dictionary), c.indices)).as_py() or 0
-    texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    return b.nbytes + sum(size(c) for c in b if pa.types.is_dictionary(c.type) and c.type.value_type in texts)
+    return b.nbytes + sum(size(c) for c in b if 'string' in str(c.type) and pa.types.is_dictionary(c.type))
 
 @patch
 def read_parquet(self:TweetFile) -> pd.DataFrame:
@@ -339,8 +337,7 @@ def read_parquet(self:TweetFile) -> pd.DataFrame:
         for b in file.iter_batches(batch_size=2048, use_threads=False):
             if (size := size + _decoded_size(b)) > _MAX_FILE: break
             batches.append(b)
-        table, columns = pa.Table.from_batches(batches, file.schema_arrow), []
-        table.validate(full=True)
+        table, columns = pa.Table.from_batches(batches, file.schema_arrow), []; table.validate(full=True)
         index = table.select([]).to_pandas().index # pandas keeps a plain range of ids as a note, not as a column
         if index.name not in (None, *table.column_names): table = table.append_column(str(index.name), pa.array(index))
     except Exception as e: raise self.fault('the parquet file is damaged or cut short.') from e
