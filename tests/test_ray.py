@@ -119,7 +119,7 @@ def test_the_command_line_names_the_engine(session, tmp_path):
     write_tweets(sample_tweets(300), tmp_path/'t.csv')
     assert call('fit', 't.csv', '--model', 'm', '--preset', 'tiny', cwd=tmp_path, BEHAVIOUR_SIM_CACHE='a')[0] == 0
     code, _, err = call('predict', 't.csv', '--model', 'm', '--out', 'far.csv', '--engine', 'ray', cwd=tmp_path, BEHAVIOUR_SIM_CACHE='b')
-    assert code == 0 and 'Traceback' not in err and list((tmp_path/'b').rglob('*.shard'))
+    assert code == 0 and 'Traceback' not in err and list((tmp_path/'b').rglob('*.vectors'))
     assert call('predict', 't.csv', '--model', 'm', '--out', 'near.csv', cwd=tmp_path, BEHAVIOUR_SIM_CACHE='a')[0] == 0
     assert (tmp_path/'far.csv').read_bytes() == (tmp_path/'near.csv').read_bytes()
     for wrong, words in ((['--engine', 'spark'], 'local, ray'), (['--address', '127.0.0.1:1'], '--engine ray')):

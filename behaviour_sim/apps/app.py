@@ -69,8 +69,8 @@ def _checked_draft(
         raise BadInput(f"The {bad[0]} of a draft is a text")
     if bad := [k for k, v in form.items() if len(v) > _MOST[k]]:
         raise BadInput(f"The {bad[0]} is longer than {_MOST[bad[0]]:,} characters")
-    # half a surrogate pair is no character
-    d = {k: form.get(k, '').encode('utf-8', 'replace').decode().strip() for k in _MOST}
+    # half a surrogate pair is no character, nor is NUL
+    d = {k: form.get(k, '').encode('utf-8', 'replace').decode().replace('\0', '').strip() for k in _MOST}
     if not d['company']: raise BadInput("Which brand posts it?")
     try: date = pd.Timestamp(d['date'])
     except ValueError: date = pd.NaT

@@ -10,7 +10,8 @@ import logging, os, re, sys
 from pathlib import Path
 
 from ..core import BadInput
-from ..keys import _log
+
+_log = logging.getLogger('behaviour_sim') # the one of `keys`, which would bring pandas
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #c4d00002
 def _printable(

@@ -332,7 +332,8 @@ def embed(
     todo = np.array(list(first.values()), int)
     if store is not None: todo = todo[~store.read(list(first), out, todo)]
     order = sorted(todo, key=lambda i: len(str(items[i])) if enc.kind == 'text' else 0)
-    size = batch_size or (enc.batch if enc.kind == 'text' or pick_device() == 'cpu' else 64)
+    on_gpu = enc.kind == 'image' and enc.source != 'no weights' and pick_device() != 'cpu'
+    size = batch_size or (64 if on_gpu else enc.batch)
     parts = [order[i:i + size] for i in range(0, len(order), size)]
     keep = lambda at: store is None or store.add([keys[i] for i in at], out[at])
     if parts: _compute(enc, parts, items, out, keep, quiet)
