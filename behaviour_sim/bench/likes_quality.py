@@ -272,7 +272,7 @@ def _holdouts_markdown() -> str: # Markdown
     table.attrs = now.attrs
     return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
         'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f} ({lightgbm_spearman:.2f})',
-        '**alone**': '**{rmse_log1p:.2f}** [{rmse_low:.2f}, {rmse_high:.2f}] ({spearman:.2f})',
+        '**alone**': '**{rmse_log1p:.2f}** ({spearman:.2f})',
         'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
         '0.1': '{before_rmse_log1p:.2f} ({before_spearman:.2f})',
         '0.1, with `views`': '{views_rmse_log1p:.2f} ({views_spearman:.2f})'})
@@ -290,7 +290,8 @@ def _parts_markdown() -> str: # Markdown
     now = _kept('likes', 'hold-outs')
     table = now.xs('before posting', level='input')
     table.attrs = now.attrs
-    return _markdown_table(table, {'hold-out': '{name}', 'coverage, alone': '{coverage_90:.1%}',
+    return _markdown_table(table, {'hold-out': '{name}', 'error, 95 %': '{rmse_low:.2f} to {rmse_high:.2f}',
+        'coverage, alone': '{coverage_90:.1%}',
         'with earlier posts': '{in_order_coverage_90:.1%}', 'width': '{width:.1f}',
         'interval score': '{interval_score:.1f}', 'between accounts': '{between:.2f}',
         'within accounts': '{within:.2f}', 'each account alike': '{rmse_by_account:.2f}',
