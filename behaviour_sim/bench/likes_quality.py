@@ -299,17 +299,15 @@ def _parts_markdown() -> str: # Markdown
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def bench_likes(
-    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'report', 'peers', with commas; '': all
+    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'peers', with commas; '': all
 ):
     "Make the tables of the README from the real rows, and keep them."
-    from behaviour_sim.bench.audit import _audit_table
     from behaviour_sim.bench.peers import _peers_table
     tests, sims = _holdouts(), {}
     jobs = {'hold-outs': lambda: quality_table(tests, sims),
         'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
             for k, (known, judged) in tests.items()}, names=['hold-out']),
-        'ablation': lambda: _ablation(tests, simulators=sims),
-        'report': lambda: _audit_table(data_dir()), 'peers': lambda: _peers_table(data_dir())}
+        'ablation': lambda: _ablation(tests, simulators=sims), 'peers': lambda: _peers_table(data_dir())}
     wanted = [k.strip() for k in only.split(',') if k.strip()] or list(jobs)
     if unknown := set(wanted) - set(jobs): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
     for k in wanted: _keep('likes', k, jobs[k](), 'make bench-quality')
