@@ -15,25 +15,14 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 
 from behaviour_sim.bench.audit import (_AS_COMPUTED, _AS_PRINTED, _BLENDED, _PRINTED, _REPAIRED, _SPLITS,
-    Audit)
-from .likes_quality import _keep, _kept, _markdown_table
+    Audit, _tfidf_embedding)
+from .likes_quality import _keep, _kept, _made_by, _markdown_table
 from ..core import BadInput, PALETTE, data_dir, plot_style
 from ..data.cleaning import LIGHT_STEPS, REPORT_STEPS, clean_text
 from ..data.tweets import read_tweets
 from ..likes.evaluation import to_log1p
 from ..likes.neighbours import _NEIGHBOUR_DEFAULT
 from ..likes.regressors import COMPUTED_LGB, LightGBMModel
-
-# %% ../../nbs/9_bench/97_audit_table.ipynb #a97d0006
-def _tfidf_embedding(
-    texts, # n texts
-    d=32,  # Components
-) -> np.ndarray: # (n, d) float32, rows of length 1
-    "A quick embedding: the first components of TF-IDF."
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    V = TruncatedSVD(d, random_state=0).fit_transform(TfidfVectorizer().fit_transform(texts))
-    return (V / np.maximum(np.linalg.norm(V, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 # %% ../../nbs/9_bench/97_audit_table.ipynb #a97d0008
 @patch
