@@ -147,7 +147,7 @@ def bench_text(
     minutes:float=20, # Minutes of fine-tuning for each hold-out, at most
     n:int=2000,       # Tweets to be written
 ):
-    "Print the tables of `make bench-content` from the real rows."
+    "Make the tables of `make bench-content` from the real rows, and keep them."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
     scores, start = {}, time.perf_counter()
     for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
