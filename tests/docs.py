@@ -32,7 +32,7 @@ FOLDERS = {
     "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, how a table is read and written, and the keys by which names and ids are compared."),
     "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
     "2_data": ("Data", "Posts of any export are read, validated, cleaned, split and explored."),
-    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table."),
+    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table; habits that go with more likes."),
     "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
     "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets."),
     "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and becomes `ImageSimulator`, which draws new ones."),

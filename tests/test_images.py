@@ -1,6 +1,6 @@
 """Pictures: what the adapters learn, what survives a restart and a reload, and what is said where something is missing."""
 import os, subprocess, sys, warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
@@ -14,9 +14,10 @@ from behaviour_sim.data.tweets import write_tweets
 
 pytest.importorskip('diffusers')
 import torch
-from behaviour_sim.images.models import _centre_crop, find_images, _image_row, load_pipeline, _min_snr_weights, _noise_scheduler
+from behaviour_sim.images.models import find_images, _image_row, load_pipeline, _mean_colours, _min_snr_weights, _noise_scheduler, _told_apart
+from behaviour_sim.picture_files import _centre_crop
 from behaviour_sim.bench.image_quality import ranking_gain, _separation_table
-from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, _heldout_loss, imagine, _load_settings, _mean_colours, _told_apart
+from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, _heldout_loss, imagine, _load_settings
 from behaviour_sim.images.simulator import ImageSimulator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +102,7 @@ def test_a_saved_simulator_draws_the_same_in_a_new_process(tweets, tmp_path, mon
     (tmp_path/'painters.py').write_text('''
 from behaviour_sim.images.models import IMAGE_PRESETS
 from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS
-from dataclasses import replace
+from dataclasses import asdict, replace
 from behaviour_sim.presets import Preset, register_preset
 IMAGE_PRESETS['little'] = dict(IMAGE_PRESETS['tiny'])
 IMAGE_SETTINGS['little'] = replace(IMAGE_SETTINGS['tiny'], preset='little')
@@ -289,8 +290,24 @@ def test_missing_weights_and_a_missing_extra_are_one_sentence(monkeypatch, tmp_p
     monkeypatch.setitem(sys.modules, 'diffusers', None)
     with pytest.raises(BadInput, match=r"pip install 'behaviour_sim\[image\]'"): load_pipeline('tiny')
     from behaviour_sim.apps.report import _draw_some, _drawn_beside
-    paths, note = _draw_some(sample_tweets(4), sample_tweets(4), tmp_path)
+    paths, note = _draw_some('tiny', sample_tweets(4), sample_tweets(4), tmp_path)
     assert paths == [] and "pip install 'behaviour_sim[image]'" in note and 'behaviour_sim[image]' in _drawn_beside(sample_tweets(4), paths, note)
+
+@pytest.mark.parametrize('preset,model', [('paper', 'stabilityai/sdxl-turbo'), ('laptop', 'A small SDXL')])
+def test_a_run_draws_with_the_image_model_of_its_preset(preset, model, monkeypatch, tmp_path):
+    from behaviour_sim.apps import report
+    used = []
+    def fit(ex, held, s, out, *args):
+        used.append(s.preset)
+        from behaviour_sim.model_directories import _write_parts
+        from behaviour_sim.images.sdxl_lora import _READER
+        _write_parts(out, _READER, dict(settings=asdict(s), step=1, n=len(ex)), {})
+    monkeypatch.setattr('behaviour_sim.images.sdxl_lora._fit_image_lora', fit)
+    monkeypatch.setattr('behaviour_sim.images.simulator.load_pipeline', lambda preset, *args, **kw: used.append(preset))
+    monkeypatch.setattr('behaviour_sim.images.simulator._imagine', lambda t, **kw: [Image.new('RGB', (8, 8))]*len(t))
+    t = sample_tweets(20, image_dir=tmp_path)
+    paths, note = report._draw_some(preset, t, t.head(2), tmp_path, seed=3, quiet=True)
+    assert used == [presets.PRESETS[preset].image_model]*2 and len(paths) == 2 and note.startswith(model) and note in report._drawn_beside(t, paths, note)
 
 def test_pictures_are_found_by_column_by_id_and_by_download(tmp_path):
     (tmp_path/'ab').mkdir()

@@ -21,7 +21,7 @@ from ..features.manifest import _made_once
 from ..model_directories import _FORMAT
 from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
-from ..data.drafts import _handle, normalise_tweets
+from ..data.drafts import _as_challenge, _handle, normalise_tweets
 from ..data.drafts import _link as _a_link
 from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
@@ -30,7 +30,7 @@ from ..text.prompts import build_prompts, tidy_text
 from ..text.metrics import is_degenerate
 from ..text.simulator import ContentSimulator, _language_model_of
 from .app_page import (_LOOK, _MARKUP, _MOST_CONNECTIONS, _MOST_UPLOADS, _SCRIPT, _Busy,
-    _Guard, _Turns, _connection_class, _read_body, _say_briefly)
+    _Guard, _Turns, _read_body, _say_briefly, _server_config)
 
 # %% ../../nbs/8_apps/82_app.ipynb #bff020d3
 _MOST = dict(company=100, username=50, content=2000, date=20, media=10, caption=500, picture=64) # characters
@@ -40,13 +40,6 @@ _MEDIA = dict(none='[]', photo=f"[Photo(previewUrl='{_thing}', fullUrl='{_thing}
     video=f"[Video(thumbnailUrl='{_thing}', variants=[], duration=None, views=None)]")
 
 _STANDS_FOR = {'<hyperlink>': _a_link, '<mention>': _handle}
-
-def _as_posted(
-    text:str, # As it is typed
-) -> str:
-    "A text as the challenge's tweets have it: addresses and names are placeholders."
-    for placeholder, thing in _STANDS_FOR.items(): text = thing.sub(placeholder, text)
-    return text.strip()
 
 def _restored(
     text:str,  # With placeholders
@@ -78,7 +71,7 @@ def _checked_draft(
         raise BadInput("When is it posted? A day from 2006 to 2100 is needed")
     if (media := d['media'] or 'none') not in _MEDIA:
         raise BadInput(f"The medium is one of {', '.join(_MEDIA)}")
-    tweet = dict(id='draft', date=date, content=_as_posted(d['content']),
+    tweet = dict(id='draft', date=date, content=_as_challenge(d['content']),
         username=d['username'] or d['company'], media=_MEDIA[media], caption=d['caption'])
     if d['picture']: tweet['image_path'] = str(_found_picture(folder, d['picture']))
     return tweet | {'inferred company': d['company']}
@@ -244,7 +237,7 @@ def rewrite(self:AppSession, form:dict # See `_read_draft`
         made |= {text: how for how, text in _own_words(typed).items()}
         made.pop(typed, None)
         if not made: return []
-        p = self.sim.predict(pd.concat([t.assign(content=_as_posted(x)) for x in made], ignore_index=True),
+        p = self.sim.predict(pd.concat([t.assign(content=_as_challenge(x)) for x in made], ignore_index=True),
             quiet=True)
         table = p.assign(content=list(made), how=list(made.values()),
             change=(p['likes'] + 1)/(now['likes'] + 1)).drop(columns='id')
@@ -285,7 +278,6 @@ def _handler(
             return no(500, 'Something failed; the terminal says what.')
     return handler
 
-
 # %% ../../nbs/8_apps/82_app.ipynb #7b8bbdd4
 def make_app(
     desk:AppSession, # Who answers
@@ -320,14 +312,7 @@ def make_app(
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=['127.0.0.1', 'localhost'], www_redirect=False)
     return Starlette(routes=routes, middleware=[Middleware(_Guard), hosts], lifespan=lifespan)
 
-
 # %% ../../nbs/8_apps/82_app.ipynb #938b3cc8
-def _server_config(app): # A uvicorn.Config for what `make_app` gives
-    "How many connections there are, and how the server ends."
-    import uvicorn
-    return uvicorn.Config(app, log_level='critical', access_log=False, backlog=64, http=_connection_class(),
-        ws='none', limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=1)
-
 def _end(number, frame):
     "A signal that ends the process by way of what has to be cleaned up."
     raise SystemExit(128 + number)
@@ -354,7 +339,6 @@ def serve(
         if opened: webbrowser.open(address)
         sys.setswitchinterval(.0005) # pages are sent while a prediction is computed
         uvicorn.Server(_server_config(app)).run(sockets=[place])
-
 
 # %% ../../nbs/8_apps/82_app.ipynb #525fc022
 def _demo_desk(

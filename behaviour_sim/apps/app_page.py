@@ -325,6 +325,12 @@ def _connection_class():
                 self.timer = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
     return Connection
 
+def _server_config(app): # A uvicorn.Config for a Starlette application
+    "How many connections there are, and how the server ends."
+    import uvicorn
+    return uvicorn.Config(app, log_level='critical', access_log=False, backlog=64, http=_connection_class(),
+        ws='none', limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=1)
+
 # %% ../../nbs/8_apps/81_app_page.ipynb #c0de8108
 def _say_briefly(
     seconds:float=60., # Between two lines

@@ -6,7 +6,6 @@
 __all__ = ['app']
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c12a9ba3
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 

@@ -6,8 +6,7 @@
 __all__ = ['run_all']
 
 # %% ../../nbs/8_apps/80_report.ipynb #aa92d596
-import base64, io, tempfile
-from dataclasses import replace
+import base64, io
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -21,10 +20,10 @@ from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
 from ..picture_files import open_picture
 from ..table_files import _write_table
-from ..text.simulator import ContentSimulator, _language_model_of
+from ..text.simulator import _language_model_of, _settings_of_preset
 from ..data.splits import _possible_splits
-from ..images.models import find_images
-from ..images.sdxl_lora import IMAGE_SETTINGS, fit_image_lora, imagine
+from ..images.models import _image_row
+from ..images.simulator import ImageSimulator
 import behaviour_sim.likes.explain
 
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4454
@@ -52,7 +51,7 @@ def _judge_splits(
 def run_all(
     data=None,            # Tweets with likes, or their file; None: the embedded corpus
     out:Path=Path('run'), # Folder for report, metrics, predictions, generated texts, pictures and model
-    preset:str='laptop',  # Encoders
+    preset:str='laptop',  # Name of a preset: the models of every part
     n:int=2000,           # Tweets of the embedded corpus
     seed:int=42,          # Random seed of corpus, splits and models
     written:int=24,       # Tweets to write; 0: none
@@ -77,7 +76,7 @@ def run_all(
         splits=rows, left_out=left_out)
     predictions = final.predict(test, quiet=True)
     drafts = _write_some(final, train, test.head(written), steps, quiet) if written else None
-    drawing = train, test.head(drawn), out/'images', seed
+    drawing = preset, train, test.head(drawn), out/'images', seed
     pictures, note = _draw_some(*drawing, quiet=quiet) if drawn else ([], '')
     final.save(out/'model')
     _write_table(predictions, out/'predictions.csv')
@@ -99,35 +98,33 @@ def _write_some(
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source
     "Learn how the brands write, and write some tweets."
-    writer = ContentSimulator(sim.preset, _language_model_of(sim.preset), sim.seed).fit(known, minutes=None,
-        steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
+    writer, _ = _settings_of_preset(sim.preset, _language_model_of(sim.preset) or 'none', sim.seed)
+    writer.fit(known, minutes=None, steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
     writer.likes = sim
     return writer.generate(wanted, source='lm' if writer.lm else 'retrieval', quiet=quiet)
 
 # %% ../../nbs/8_apps/80_report.ipynb #9fd2675f
 def _draw_some(
+    preset,              # Name of a preset, or a `Preset`: which image model
     known:pd.DataFrame,  # Tweets, some with pictures, to learn from
     wanted:pd.DataFrame, # Tweets to draw for
     folder:Path,         # Where the pictures go
     seed:int=42,         # Random seed
     steps:int=60,        # Updates of the adapters
     quiet:bool|None=None, # No progress bar
-) -> tuple: # Paths of the pictures, one for each tweet wanted or none; and a sentence where there is none
+) -> tuple: # Paths of the pictures, one for each tweet wanted or none; and a sentence about them
     "Learn for a moment what the pictures look like, and draw some."
     try:
         _require('diffusers', 'image')
-        images = find_images(known := known.head(600))
-        rows = [i for i, p in enumerate(images) if p]
-        with tempfile.TemporaryDirectory() as d:
-            settings = replace(IMAGE_SETTINGS['tiny'], max_steps=steps, evaluate_every=steps, seed=seed)
-            fit_image_lora(known.iloc[rows].reset_index(drop=True), [images[i] for i in rows], settings,
-                Path(d)/'model', quiet=quiet)
-            made = imagine(wanted, adapter=Path(d)/'model', seed=seed, quiet=quiet)
+        painter = ImageSimulator(preset, seed=seed).fit(known.head(600), steps=steps, quiet=quiet)
+        made = painter.imagine(wanted, quiet=quiet)
     except BadInput as e: return [], f'No picture was drawn. {e}.'
     paths = [folder/f'drawn-{i:02d}.png' for i in range(len(made))]
     for p, im in zip(paths, made):
         with write_atomic(p, 'wb') as f: im.save(f, 'PNG')
-    return paths, ''
+    model = _image_row(painter.used.preset).get('hub', 'A small SDXL of a million weights')
+    return paths, (f'{model} was adapted for a moment to these brands and drew them from account, likes, '
+        'caption and text.')
 
 # %% ../../nbs/8_apps/80_report.ipynb #63d122d7
 def _figure(
@@ -234,10 +231,10 @@ the text was not. {_SOURCES.get(drafts['source'].iloc[0], '')}</p>
 def _drawn_beside(
     test:pd.DataFrame, # Real tweets
     paths:list,        # Pictures for the first of them
-    note:str='',       # Why there is none
+    note:str='',       # What drew them, or why there is none
 ) -> str: # HTML
     "What was drawn for some tweets, beside their text and their own picture."
-    if not paths and not note: return ''
+    if not note: return ''
     own = test['image_path'] if 'image_path' in test else [None]*len(paths)
     rows = ''.join(f"<tr><td>@{safe_html(t['username'])}</td><td>"
                    f"{safe_html(str(t.get('content', ''))[:200])}</td><td>{_thumbnail(o)}</td><td>"
@@ -246,9 +243,7 @@ def _drawn_beside(
     table = (f'<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th '
              f'scope="col">posted</th><th scope="col">its picture</th><th '
              f'scope="col">drawn</th></tr></thead><tbody>{rows}</tbody></table></div>')
-    told = ('A tiny SDXL of a million weights, adapted for a moment to these brands, drew them from '
-            'account, likes, caption and text: colours more than shapes.')
-    return f'<h2>Drawn</h2><p>{safe_html(note or told)}</p>{table if paths else ""}'
+    return f'<h2>Drawn</h2><p>{safe_html(note)}</p>{table if paths else ""}'
 
 # %% ../../nbs/8_apps/80_report.ipynb #15b4c02a
 def _headline(

@@ -15,8 +15,8 @@ import numpy as np, pandas as pd
 from ..core import BadInput, progress, write_atomic
 from ..corpus.synthetic import sample_tweets
 from .likes_quality import _keep, _kept, _markdown_table, _mean_gain, _two_judges
-from ..images.models import load_pipeline
-from ..images.sdxl_lora import IMAGE_SETTINGS, _Examples, fit_image_lora, _heldout_loss, imagine, _told_apart
+from ..images.models import _told_apart, load_pipeline
+from ..images.sdxl_lora import IMAGE_SETTINGS, _Examples, fit_image_lora, _heldout_loss, imagine
 from ..images.simulator import _image_likes
 
 # %% ../../nbs/9_bench/94_image_quality.ipynb #ebcdc113
@@ -101,7 +101,7 @@ def bench_images(
     candidates:int=4, # Pictures of each tweet
     preset:str='laptop', # Encoders of the two judges
 ):
-    "Print the tables of `make bench-images`."
+    "Make the tables of `make bench-images`, and keep them."
     keep = lambda title, table: _keep('images', title, table, 'make bench-images')
     with tempfile.TemporaryDirectory() as d:
         tweets = sample_tweets(n, image_dir=Path(d)/'images')

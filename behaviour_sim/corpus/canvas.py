@@ -83,3 +83,24 @@ class Canvas(Canvas):
         for i, row in enumerate(rows):
             self.write(x, y+size*1.25*(i-(len(rows)-1)/2), row, size, fill, 'lm', bold)
         return y+size*1.25*len(rows)/2
+
+# %% ../../nbs/1_corpus/10_canvas.ipynb #0a6b0675
+_SKIN = [(250, 214, 184), (232, 184, 142), (198, 140, 98), (146, 94, 62), (98, 62, 44)]
+_HAIR = [(42, 30, 28), (92, 56, 34), (184, 120, 60), (226, 190, 110), (150, 60, 40), (70, 72, 84)]
+
+def _person(
+    c:Canvas, # Where it is drawn
+    x, y,     # The middle of the face
+    s,        # Size: the face is 22 units wide where it is 1
+    shirt,    # Colour
+):
+    "One person with a face, hair and shirt; skin and hair are drawn at random."
+    skin, hair, style = c.rng.choice(_SKIN), c.rng.choice(_HAIR), c.rng.randrange(3)
+    if style == 0: c.box(x-12*s, y-10*s, 24*s, 30*s, hair, 11*s)
+    c.box(x-20*s, y+17*s, 40*s, 70*s, shirt, 16*s)
+    c.box(x-5*s, y+8*s, 10*s, 14*s, _mix(skin, _INK, .12), 4*s)
+    c.disc(x, y, 11*s, skin, 12.5*s); c.slice(x, y-1.5*s, 12*s, 180, 360, hair)
+    c.arc(x, y+4.5*s, 4*s, 15, 165, _INK, .9*s)
+    if style == 1: c.disc(x, y-13*s, 5*s, hair)
+    for d in (-4*s, 4*s):
+        c.disc(x+d, y+1.5*s, 1.3*s, _INK); c.ring(x+d, y+1.5*s, 3*s, _INK if hair == _HAIR[1] else skin)

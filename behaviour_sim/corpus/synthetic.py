@@ -17,8 +17,9 @@ import pandas as pd
 from scipy.special import ndtr
 
 from ..core import BadInput, content_key
-from .pictures import SCENES, _caption_of, draw_picture, _jpeg
+from .pictures import SCENES, _caption_of, draw_picture
 from .words import _INTENTS, _SECTORS, _WORDS
+from ..picture_files import _jpeg
 
 # %% ../../nbs/1_corpus/13_synthetic.ipynb #76dfcbc2
 BRANDS = '''

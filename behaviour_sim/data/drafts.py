@@ -16,8 +16,8 @@ import numpy as np, pandas as pd, polars as pl
 from ..core import BadInput
 from ..keys import (_as_count, _bare_name, _closest, _each, _id_keys, _log, _meant, _moments,
     _one_spelling, _read_date, _spellings, account_key, id_key)
-from .cleaning import _A_URL, _emoji_run, _on_column, _texts
-from .tweets import _OPTIONAL_TEXT, _REQUIRED, TweetFile
+from .cleaning import _A_URL, _emoji_run, _texts
+from .tweets import _REQUIRED, TweetFile
 
 # %% ../../nbs/2_data/26_drafts.ipynb #607c89d0
 _entity = re.compile(r'&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});')

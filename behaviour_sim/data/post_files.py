@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..core import BadInput, cache_dir, content_key, write_atomic
 from .tweets import TweetFile
-from .values import _ALIASES, _column_key, _is_missing, _post_type
+from .values import _ALIASES, _column_key, _is_missing
 from ..html import _shown
 from behaviour_sim.table_files import (_MAX_CELL, _MAX_FILE, _MAX_RATIO, _MAX_UNPACKED, _csv_reason, _is_blank,
     _is_unnamed, _too_big)

@@ -10,8 +10,6 @@ import csv
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from ..core import BadInput
-from ..html import _shown
 from ..keys import _looks_like, _meant, _moments
 from ..table_files import _TableFile
 

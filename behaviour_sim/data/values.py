@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np, pandas as pd
 
 from ..core import BadInput
-from .media import _facts, _listed, parse_media
-from .tweets import TweetFile
+from .media import _facts, _listed
 from ..html import _shown
 
 # %% ../../nbs/2_data/27_values.ipynb #28c3650c

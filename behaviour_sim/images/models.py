@@ -17,7 +17,7 @@ from ..core import BadInput, cache_dir, content_key, _require, pick_device, prog
 from ..keys import _id_keys
 from ..presets import _registered
 from ..features.manifest import _made_once
-from ..picture_files import open_picture
+from ..picture_files import _centre_crop, open_picture
 from ..table_files import _read_table
 from ..text.language_models import _corpus_tokenizer, _one_thread, _own_seed, _quiet_libraries
 from ..data.media import media_table
@@ -71,26 +71,18 @@ def find_images(
                        "files named by id, or a folder of `behaviour-sim download`")
     return out
 
-# %% ../../nbs/6_images/60_models.ipynb #fbb3f485
-def _centre_crop(
-    picture,       # A PIL image
-    size:int,      # Side of the square in pixels
-    where=(.5, .5), # Top and left of the cut as shares of what is too much; (.5, .5) is the centre
-    flip:bool=False, # Mirror it
-) -> tuple: # (3, size, size) float32 array from -1 to 1, and six numbers
-    "A square of a picture, and where it was cut."
-    picture = open_picture(picture)
-    w, h = picture.size
-    scale = size/min(w, h)
-    W, H = max(size, round(w*scale)), max(size, round(h*scale))
-    top, left = (round(x*(a - size)) for x, a in zip(where, (H, W)))
-    # only the square is scaled: a strip as a whole would be large
-    box = (left*w/W, top*h/H, min(w, (left + size)*w/W), min(h, (top + size)*h/H))
-    # LANCZOS blurs nothing; 3 is BICUBIC
-    im = picture.resize((size, size), 1 if (W, H) == (w, h) else 3, box)
-    x = np.asarray(im, 'float32').transpose(2, 0, 1)/127.5 - 1
-    if flip: x, left = x[:, :, ::-1], W - size - left
-    return np.ascontiguousarray(x), (h, w, top, left, size, size)
+# %% ../../nbs/6_images/60_models.ipynb #446277f6
+def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
+    "The mean colour of every picture."
+    return np.array([np.asarray(open_picture(im), float).mean((0, 1)) for im in pictures])
+
+def _told_apart(a, b, real_a, real_b) -> dict: # Pictures of two brands, and real ones: n, auc and p
+    "How well the colours of the pictures separate two brands."
+    from scipy.stats import mannwhitneyu
+    line = _mean_colours(real_a).mean(0) - _mean_colours(real_b).mean(0)
+    x, y = _mean_colours(a)@line, _mean_colours(b)@line
+    u = mannwhitneyu(x, y, alternative='greater')
+    return dict(n=len(x) + len(y), auc=float(u.statistic)/len(x)/len(y), p=float(u.pvalue))
 
 # %% ../../nbs/6_images/60_models.ipynb #388fa42b
 def _clip_tokenizer(

@@ -14,15 +14,14 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 import behaviour_sim
-from ..core import (BadInput, content_key, pick_device, progress, _require,
-    sha256_file, write_atomic)
-from ..corpus.pictures import contact_sheet
-from ..picture_files import _picture_sum, open_picture
+from ..core import BadInput, content_key, pick_device, progress, _require, write_atomic
+from ..picture_files import _centre_crop, _picture_sum, contact_sheet, open_picture
 from ..text.prompts import image_prompt
 from ..model_directories import _read_parts, _write_parts
-from ..text.bloom_lora import _Checkpoint, _learning_rate, plot_loss
+from ..text.bloom_lora import _Checkpoint, _learning_rate
 from ..text.language_models import _own_accelerator, _own_seed, _quiet_libraries
-from .models import _batch_for, _centre_crop, _denoising_errors, _embed_prompts, _image_row, _latents_of, _small_decoder, load_pipeline, _min_snr_weights, _noise_scheduler
+from .models import (_batch_for, _denoising_errors, _embed_prompts, _image_row, _latents_of,
+    _min_snr_weights, _noise_scheduler, _small_decoder, load_pipeline)
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #a413f5e3
 @dataclass(frozen=True)
@@ -50,13 +49,12 @@ class ImageLoraSettings:
     evaluate_every:int=500    # Updates between looks at loss and pictures, and checkpoints
     seed:int=42               # Random seed
 
-_small = dict(r=8, text_encoders=True, wide=True, drop_words=.5, batch=8, accumulation=1, min_snr=None,
-    gradient_checkpointing=False, precision='no', center_crop=True)
 IMAGE_SETTINGS = dict(
     report=ImageLoraSettings('report', style='report', warmup=0),
     sdxl=ImageLoraSettings('sdxl'),
-    tiny=ImageLoraSettings('tiny', **_small, learning_rate=4e-3, warmup=20, max_steps=300,
-        evaluate_every=100),
+    tiny=ImageLoraSettings('tiny', r=8, text_encoders=True, wide=True, batch=8, accumulation=1, warmup=20,
+        learning_rate=4e-3, max_steps=300, min_snr=None, center_crop=True, drop_words=.5,
+        gradient_checkpointing=False, precision='no', evaluate_every=100),
 )
 
 def _image_settings(preset) -> ImageLoraSettings: # A key of `IMAGE_PRESETS`, or the settings
@@ -79,14 +77,10 @@ class _Examples:
 
     def __len__(self): return len(self.images)
 
-    def picture(self, i:int) -> 'PIL.Image': # RGB
-        "One picture, opened; `BadInput` if that fails."
-        return open_picture(self.images[i])
-
     def usable(self, i:int) -> tuple: # A number, and the picture of that number
         "Picture i; the next one that can be opened where it cannot."
         for j in (k % len(self) for k in range(i, i + len(self))):
-            try: return j, self.picture(j)
+            try: return j, open_picture(self.images[j])
             except BadInput as e:
                 if j not in self.bad: warnings.warn(f"Picture {j + 1} of {len(self)} is left out. {e}")
                 self.bad.add(j)
@@ -324,20 +318,26 @@ tags: [stable-diffusion-xl, text-to-image, lora]
 ---
 # Model card: pictures for tweets
 
-**What it does.** A LoRA of rank {r} that makes {base} draw pictures like those of the accounts it was trained on. Load it with `pipe.load_lora_weights(folder)`.
+**What it does.** A LoRA of rank {r} that makes {base} draw pictures like those of the accounts it was \
+trained on. Load it with `pipe.load_lora_weights(folder)`.
 
-**Trained on** {n:,} pictures with prompts in the style `{style}`, {step:,} updates of {batch} × {accumulation} pictures at {size} pixels, learning rate {learning_rate:g} in a cosine, Min-SNR {gamma}, {encoders}, seed {seed}, behaviour_sim {version}.
+**Trained on** {n:,} pictures with prompts in the style `{style}`, {step:,} updates of {batch} × \
+{accumulation} pictures at {size} pixels, learning rate {learning_rate:g} in a cosine, Min-SNR {gamma}, \
+{encoders}, seed {seed}, behaviour_sim {version}.
 
 **Held-out denoising loss** (same noise, same timesteps): {loss}
 
-**Intended use.** Drafts of pictures for the accounts it was trained on, looked at by a person before they are posted.
+**Intended use.** Drafts of pictures for the accounts it was trained on, looked at by a person before they \
+are posted.
 
-**Not for.** Pictures of real people or events, or of brands that are not yours. The licence of the base model applies, and the rights to the training pictures are for whoever trains to clear.
+**Not for.** Pictures of real people or events, or of brands that are not yours. The licence of the base \
+model applies, and the rights to the training pictures are for whoever trains to clear.
 """
 
 #: The class that loads the folder; its notebook comes after this one.
 _READER = 'behaviour_sim.images.simulator.ImageSimulator'
 
+# %% ../../nbs/6_images/61_sdxl_lora.ipynb #565efbf6
 def _save_adapter(pipe, out, s, story, n): # `n`: pictures learned from
     "Write adapter, model card and manifest, each whole or not at all."
     from peft.utils import get_peft_model_state_dict
@@ -361,16 +361,3 @@ def _load_settings(folder) -> ImageLoraSettings: # Written by `fit_image_lora`
     kind, facts, _ = _read_parts(folder)
     if 'settings' not in facts: raise BadInput(f"{folder} holds a {kind}, not an image adapter")
     return ImageLoraSettings(**facts['settings'])
-
-# %% ../../nbs/6_images/61_sdxl_lora.ipynb #446277f6
-def _mean_colours(pictures) -> np.ndarray: # (n, 3) float64, red, green and blue from 0 to 255
-    "The mean colour of every picture."
-    return np.array([np.asarray(open_picture(im), float).mean((0, 1)) for im in pictures])
-
-def _told_apart(a, b, real_a, real_b) -> dict: # Pictures of two brands, and real ones: n, auc and p
-    "How well the colours of the pictures separate two brands."
-    from scipy.stats import mannwhitneyu
-    line = _mean_colours(real_a).mean(0) - _mean_colours(real_b).mean(0)
-    x, y = _mean_colours(a)@line, _mean_colours(b)@line
-    u = mannwhitneyu(x, y, alternative='greater')
-    return dict(n=len(x) + len(y), auc=float(u.statistic)/len(x)/len(y), p=float(u.pvalue))
