@@ -104,6 +104,7 @@ def corrected_rows(self:Audit) -> list: # Rows
     return [self.row('all corrected', 'XGBoost 1', self.trees(replace(_REPAIRED, split=s)), '', split=s)
         for s in _SPLITS]
 
+# %% ../../nbs/9_bench/97_audit_table.ipynb #a97d0014
 @delegates(Audit)
 def audit(
     tweets:pd.DataFrame, # n tweets with likes, in the order of their file
