@@ -6,10 +6,10 @@
 __all__ = ['Regressor', 'save_parts', 'load_parts']
 
 # %% ../nbs/04_model_directories.ipynb #a2079bb1
-import hashlib, json, shutil, uuid
+import hashlib, io, json, shutil, uuid
 from pathlib import Path
 
-import numpy as np
+import numpy as np, pandas as pd
 
 import behaviour_sim
 from .core import BadInput, content_key, _to_json, sha256_file, write_atomic, write_json
@@ -32,6 +32,20 @@ def _write_parts(
     card = dict(kind=kind, format=_FORMAT, version=behaviour_sim.__version__, facts=facts, files=sums)
     write_json(card | dict(key=content_key(*card.values())), folder/'model.json')
     return folder
+
+# %% ../nbs/04_model_directories.ipynb #4cbee8eb
+def _parquet_bytes(
+    table:pd.DataFrame, # Any table
+    **kwargs            # Of pandas' `to_parquet`, such as `index=False`
+) -> bytes: # A Parquet file
+    "A table as a file of a model."
+    return table.to_parquet(**kwargs)
+
+def _parquet_table(
+    data:bytes, # From `_parquet_bytes`
+) -> pd.DataFrame:
+    "The table again."
+    return pd.read_parquet(io.BytesIO(data))
 
 # %% ../nbs/04_model_directories.ipynb #04fa11e0
 def _no_constant(name): raise ValueError(f"{name} is no number")

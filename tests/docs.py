@@ -29,7 +29,7 @@ KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib
 FOLDERS = {
     "tutorials": ("Tutorials", "Whole tasks from beginning to end."),
     "pages": ("Results", "What was measured on real tweets, each figure with the command that makes it."),
-    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, and the keys by which names and ids are compared."),
+    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, how a table is read and written, and the keys by which names and ids are compared."),
     "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
     "2_data": ("Data", "Posts of any export are read, validated, cleaned, split and explored."),
     "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table; habits that go with more likes."),

@@ -428,7 +428,7 @@ def test_every_command_reads_exports(tmp_path):
 
 
 def test_long_ids_of_predictions_are_text_in_a_workbook(tmp_path):
-    from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.table_files import _write_table
     ids = [1294030472427835393, 1294030472427835394]
     _write_table(pd.DataFrame({'id': ids, 'likes': [1, 2]}), tmp_path/'p.xlsx')
     sheet = openpyxl.load_workbook(tmp_path/'p.xlsx').active

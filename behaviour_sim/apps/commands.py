@@ -6,7 +6,6 @@
 __all__ = ['app']
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c12a9ba3
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -14,7 +13,7 @@ import typer
 
 from ..core import BadInput, write_json
 from .terminal import (_check_out, _check_place, _column_pairs, _echo, _edits, _print_table,
-    _read_posts, _read_table, _save_model, _with_pictures, _write_posts)
+    _read_posts, _save_model, _with_pictures, _write_posts)
 
 
 # %% ../../nbs/8_apps/84_commands.ipynb #7a2ee8a0
@@ -89,6 +88,7 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     Example: behaviour-sim fit tweets.csv --model m"""
     from behaviour_sim.scale.ray_data import _engine as computed_by
     from behaviour_sim.likes.simulator import LikesSimulator
+    from behaviour_sim.table_files import _read_table
     _check_place(model, 'LikesSimulator')
     tweets = _with_pictures(_read_posts(data, need_likes=True), images)
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles,
@@ -115,8 +115,8 @@ def _predict(data:_Data, model:_Model,
     """Predict likes: id, likes, lower, upper (90 % interval), case, one row for each tweet in the same order.
 
     Example: behaviour-sim predict drafts.csv --model m --out predictions.csv"""
-    from behaviour_sim.apps.report import _write_table
     from behaviour_sim.scale.ray_data import _engine as computed_by
+    from behaviour_sim.table_files import _read_table, _write_table
     _check_out(out, data, model, captions, context)
     sim, tweets, past = _loaded(model), _read_posts(data), _read_posts(context)
     shown = _read_table(captions, ('id', 'caption'))
@@ -132,6 +132,7 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Contex
     """Evaluate against observed likes, beside three baselines that need no model.
 
     Example: behaviour-sim evaluate held_out.csv --model m --json metrics.json"""
+    from behaviour_sim.table_files import _read_table
     _check_out(json, data, model, captions, context)
     sim, tweets, past = _loaded(model), _read_posts(data, need_likes=True), _read_posts(context)
     result = sim.evaluate(tweets, captions=_read_table(captions, ('id', 'caption')), context=past,
@@ -149,6 +150,7 @@ def _update(data:_Data, model:_Model, captions:_Captions=None):
     """Take the observed likes of posts into account, without training anew. The same post twice counts once.
 
     Example: behaviour-sim update observed.csv --model m"""
+    from behaviour_sim.table_files import _read_table
     tweets, shown = _read_posts(data, need_likes=True), _read_table(captions, ('id', 'caption'))
     sim = _loaded(model).update(tweets, captions=shown)
     sim.save_observed(model)
@@ -162,7 +164,7 @@ def _backtest(data:_Data, model:_Model,
     """Predict each row from what was observable by then: id, likes, lower, upper; and evaluate.
 
     Example: behaviour-sim backtest held_out.csv --model m --out predictions.csv"""
-    from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.table_files import _read_table, _write_table
     _check_out(out, data, model, captions)
     sim, tweets = _loaded(model), _read_posts(data, need_likes=True)
     table = sim.backtest(tweets, f'{delay_hours}h', _read_table(captions, ('id', 'caption')))

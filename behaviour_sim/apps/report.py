@@ -19,7 +19,7 @@ from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
 from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
 from ..picture_files import open_picture
-from ..text.metrics import _guard_formula
+from ..table_files import _write_table
 from ..text.simulator import _language_model_of, _settings_of_preset
 from ..data.splits import _possible_splits
 from ..images.models import _image_row
@@ -125,24 +125,6 @@ def _draw_some(
     model = _image_row(painter.used.preset).get('hub', 'A small SDXL of a million weights')
     return paths, (f'{model} was adapted for a moment to these brands and drew them from account, likes, '
         'caption and text.')
-
-# %% ../../nbs/8_apps/80_report.ipynb #8bade010
-def _write_table(
-    table,    # Table to write
-    out:Path, # .csv, .xlsx or .parquet
-):
-    "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
-    words = table.select_dtypes(include=['object', 'string']).columns
-    table = table.assign(**{c: table[c].astype(str).map(_guard_formula) for c in words})
-    if out.suffix.lower() == '.xlsx': # Excel keeps fifteen digits of a number
-        long = [c for c in table.select_dtypes('integer') if (table[c].abs() >= 10**15).any()]
-        table = table.astype({c: 'str' for c in long})
-    writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()),
-        '.xlsx': lambda f: table.to_excel(f, index=False),
-        '.parquet': lambda f: f.write(table.to_parquet(index=False))}
-    if (suffix := out.suffix.lower()) not in writers:
-        raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
-    with write_atomic(out, 'wb') as f: writers[suffix](f)
 
 # %% ../../nbs/8_apps/80_report.ipynb #63d122d7
 def _figure(

@@ -16,8 +16,8 @@ import numpy as np, pandas as pd, polars as pl
 from ..core import BadInput
 from ..keys import (_as_count, _bare_name, _closest, _each, _id_keys, _log, _meant, _moments,
     _one_spelling, _read_date, _spellings, account_key, id_key)
-from .cleaning import _A_URL, _emoji_run, _on_column, _texts
-from .tweets import _OPTIONAL_TEXT, TweetFile
+from .cleaning import _A_URL, _emoji_run, _texts
+from .tweets import _REQUIRED, TweetFile
 
 # %% ../../nbs/2_data/26_drafts.ipynb #607c89d0
 _entity = re.compile(r'&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});')
@@ -78,20 +78,18 @@ def _emoji_counts(
 # %% ../../nbs/2_data/26_drafts.ipynb #29964540
 class _TweetFrame(TweetFile):
     "A table of tweets on its way to a checked one."
-    def fault(self, why, tweet=None, row=None, column=None):
+    def fault(self, why, number=None, row=None, column=None):
         "One sentence that says where and why."
-        where = self.name, tweet and f'row {tweet}', column and f'column {str(column)[:40]!r}'
+        where = self.name, number and f'row {number}', column and f'column {str(column)[:40]!r}'
         return BadInput(f"{', '.join(filter(None, where))}: {why}")
 
     def check_names(self):
         "Needed columns: none missing, no optional one under another name."
-        names = list(self.tweets)
-        if missing := [c for c in _NEEDED if c not in names]:
+        names = list(self.table)
+        if missing := [c for c in _REQUIRED if c not in names]:
             raise BadInput(f"{self.name} have no column {', '.join(missing)}{_meant(missing, names)}")
-        if not len(self.tweets): raise BadInput('There is no tweet')
+        if not len(self.table): raise BadInput('There is no tweet')
         self.refuse_lookalikes(names)
-
-_NEEDED = 'id', 'date', 'username', 'inferred company'
 
 # %% ../../nbs/2_data/26_drafts.ipynb #006139de
 def _date_text(x):
@@ -121,12 +119,12 @@ def normalise_tweets(
     need_likes:bool=False,      # Refuse a table with a gap in the likes
 ) -> pd.DataFrame: # A copy with plain row numbers, naive UTC dates and text in every text column
     "Tweets in the form the simulators want, after the checks of a file; `BadInput` names row and column."
-    frame = _TweetFrame('The tweets', need_likes, tweets=tweets)
+    frame = _TweetFrame('The tweets', need_likes, table=tweets)
     frame.check_names()
-    frame.tweets = _frame_text(tweets)
-    frame.refuse(_id_keys(frame.tweets['id']) == '', 'id')
-    for step in ('cells', 'dates', 'likes', 'accounts'): frame.tweets = getattr(frame, f'check_{step}')()
-    return frame.tweets if captions is None else _with_captions(frame.tweets, captions)
+    frame.table = _frame_text(tweets)
+    frame.refuse(_id_keys(frame.table['id']) == '', 'id')
+    for step in ('cells', 'dates', 'likes', 'accounts'): frame.table = getattr(frame, f'check_{step}')()
+    return frame.table if captions is None else _with_captions(frame.table, captions)
 
 # %% ../../nbs/2_data/26_drafts.ipynb #901e9270
 def _captioned(

@@ -13,11 +13,13 @@ import pandas as pd
 
 from ..core import BadInput
 from .post_files import _opened
-from .tweets import TWEET_COLUMNS, TweetFile, _EXPECTED, _REQUIRED, _shown, read_tweets
-from .values import (_COLUMN_NAMES, _COUNTS, _LINKS, _TWEETS_ONLY, _choose_columns, _column_key,
+from .tweets import TWEET_COLUMNS, TweetFile, _REQUIRED, read_tweets
+from behaviour_sim.data.values import (_COLUMN_NAMES, _COUNTS, _LINKS, _TWEETS_ONLY, _choose_columns, _column_key,
     _count, _date_parts, _ends_in_zeros, _handle, _has_time, _id_text, _is_blank, _is_day_first, _is_missing,
-    _media_text, _moment,
-    _nearest, _post_type, _rounded, _snowflake_time, _source_of, _time_zone)
+    _media_text, _moment, _nearest, _post_type, _rounded, _snowflake_time,
+    _source_of, _time_zone)
+from ..html import _shown
+from ..table_files import _EXPECTED
 
 # %% ../../nbs/2_data/29_posts.ipynb #3a76170f
 _NO_HOURS = 'the hours are unknown: the file has days only'
@@ -38,7 +40,7 @@ _given = lambda x: not _is_blank(x) and str(x).strip() not in ('0', '0.0', 'Fals
 
 def _marked(file:TweetFile, starts=(), flags=(), tweet_type='') -> pd.Series: # bool
     "Rows with something in a column whose name starts so, or with a flag that is set."
-    t = file.tweets
+    t = file.table
     out = pd.Series(False, t.index)
     for c in t:
         key = _column_key(c)
@@ -49,7 +51,7 @@ def _marked(file:TweetFile, starts=(), flags=(), tweet_type='') -> pd.Series: # 
 
 def _to_oneself(file:TweetFile, names:pd.Series) -> pd.Series: # Accounts; bool
     "Answers of an account to itself."
-    t, out = file.tweets, pd.Series(False, file.tweets.index)
+    t, out = file.table, pd.Series(False, file.table.index)
     keys = {_column_key(c): c for c in t}
     for c in ('inreplytoscreenname', 'inreplytousername', 'inreplytouser'):
         if c in keys: out |= (t[keys[c]].map(_handle).str.lower() == names.str.lower()) & (names != '')
@@ -67,7 +69,7 @@ def _left_out(
     replies:bool,    # Are replies wanted?
 ) -> dict: # Reason → (n,) bool
     "The rows that are no posts to learn from."
-    t = file.tweets
+    t = file.table
     low = lambda column: column.astype(str).str.strip().str.lower()
     cell = lambda k: low(t[chosen[k]]) if k in chosen else pd.Series('', t.index)
     text = t[chosen['content']].map(_text_of) if 'content' in chosen else None
@@ -91,7 +93,7 @@ def _read_ids(
     column,         # Name of the column; None where there is none
 ): # (n,) str; and for each the moment that its number holds, or None
     "Ids as text, each one there; notes say which are new."
-    t = file.tweets
+    t = file.table
     links = [c for c in t if _column_key(c) in _LINKS]
     cells = t[column] if column else pd.Series('', t.index)
     read = [_id_text(x) for x in cells]
@@ -131,7 +133,7 @@ def _day_comes_first(
     near = lambda first: all(abs(_moment(p, first, None) - m) < datetime.timedelta(days=2) for p, m in known)
     if known and near(True) != near(False): return near(True)
     at = next(i for i, p in enumerate(parts) if isinstance(p, dict) and p.get('a'))
-    cell = _shown(file.tweets[column].iloc[at])
+    cell = _shown(file.table[column].iloc[at])
     raise file.fault(f'{cell} may begin with the day or with the month, and no date proves which; '
         'convert has --day-first and --month-first (in Python day_first).', column=column)
 
@@ -144,7 +146,7 @@ def _read_dates(
     moments:list,   # What the ids say
 ) -> pd.Series: # datetime64[us], naive UTC
     "Dates; `file.hour_known` says whether they have a time of day."
-    t, parts = file.tweets, []
+    t, parts = file.table, []
     clocks = [c for c in t if _column_key(c) in ('time', 'hour', 'clock') and c != column]
     for n, (row, x) in enumerate(t[column].items(), 1):
         if _is_blank(x): raise file.fault('the cell is empty.', n, row, column)
@@ -173,14 +175,14 @@ def _read_dates(
 def _read_counts(file:TweetFile, column:str) -> pd.Series: # float64
     "Counts; an empty cell is NaN."
     out = []
-    for n, (row, x) in enumerate(file.tweets[column].items(), 1):
+    for n, (row, x) in enumerate(file.table[column].items(), 1):
         try: out.append(_count(x))
         except ValueError as e: raise file.fault(f'{_shown(x)} {e}.', n, row, column) from e
-    return pd.Series(out, file.tweets.index, dtype='float64')
+    return pd.Series(out, file.table.index, dtype='float64')
 
 def _read_names(file:TweetFile, chosen:dict, account) -> pd.Series: # str
     "The account of each post: its column, else its address, else the owner of the archive or the one given."
-    t = file.tweets
+    t = file.table
     names = t[chosen['username']].map(_handle) if 'username' in chosen else pd.Series('', t.index)
     for c in [c for c in t if _column_key(c) in _LINKS]:
         if not (names == '').any(): break
@@ -189,7 +191,7 @@ def _read_names(file:TweetFile, chosen:dict, account) -> pd.Series: # str
 
 def _read_media(file:TweetFile, column) -> pd.Series: # str
     "Media strings."
-    t = file.tweets
+    t = file.table
     if column is None: return pd.Series('', t.index, dtype='str')
     def read(x):
         if file.source == 'twscrape file' and isinstance(x, dict): # its videos are in milliseconds
@@ -225,7 +227,7 @@ def _read_strictly(path, need_likes:bool): # Tweets, or None
 
 def _own_columns(file:TweetFile, chosen:dict) -> dict: # Name → Series
     "Counts under their names; the columns of a table that is nobody's export."
-    t, taken, out = file.tweets, set(chosen.values()), {}
+    t, taken, out = file.table, set(chosen.values()), {}
     for c in _COUNTS:
         try:
             if c in chosen: out[c] = _read_counts(file, chosen[c])
@@ -244,7 +246,7 @@ def _own_columns(file:TweetFile, chosen:dict) -> dict: # Name → Series
 # %% ../../nbs/2_data/29_posts.ipynb #797b0b41
 def _one_table(file:TweetFile, chosen:dict, names, company, tz, day_first) -> pd.DataFrame:
     "The canonical columns of the rows that are kept."
-    t, none = file.tweets, pd.Series('', file.tweets.index, dtype='str')
+    t, none = file.table, pd.Series('', file.table.index, dtype='str')
     ids, moments = _read_ids(file, chosen.get('id'))
     said = t[chosen['company']].map(_text_of).str.strip() if 'company' in chosen else none
     brand = pd.Series(company, t.index) if company else said.where(said != '', names.str.lower())
@@ -258,12 +260,12 @@ def _one_table(file:TweetFile, chosen:dict, names, company, tz, day_first) -> pd
 # %% ../../nbs/2_data/29_posts.ipynb #01e12357
 def _drop_rows(file:TweetFile, masks:dict, names): # Reason → (n,) bool; accounts
     "Leave rows out; accounts of the rest, and how many were left out for which reason."
-    gone, said = pd.Series(False, file.tweets.index), {}
+    gone, said = pd.Series(False, file.table.index), {}
     for why, mask in masks.items():
         if n := int((mask & ~gone).sum()): said[why] = n
         gone |= mask
     if gone.all(): raise file.fault(f"no post is left: {_counted(said)}.")
-    file.tweets = file.tweets[~gone]
+    file.table = file.table[~gone]
     return names[~gone], said
 
 def _counted(said:dict) -> str: # Reason → n
@@ -276,8 +278,8 @@ def _need_columns(file:TweetFile, chosen:dict, need_likes:bool):
     "`BadInput` with a guess where there is no date, or no likes that are needed."
     for c in ('date', 'likes')[:1 + need_likes]:
         if c in chosen: continue
-        found = ', '.join(_shown(n) for n in list(file.tweets)[:12])
-        raise file.fault(f'no column of {c} is recognised{_nearest(c, file.tweets)}; found {found}; '
+        found = ', '.join(_shown(n) for n in list(file.table)[:12])
+        raise file.fault(f'no column of {c} is recognised{_nearest(c, file.table)}; found {found}; '
             f'--columns {c}=NAME says which it is.')
 
 # %% ../../nbs/2_data/29_posts.ipynb #42248ef7
@@ -286,7 +288,7 @@ def _kept_rows(file:TweetFile, chosen:dict, account, replies:bool, strict:bool):
     names = _read_names(file, chosen, account)
     masks = {} if strict else _left_out(file, chosen, names, replies)
     if account: masks['post of another account'] = names.str.lower() != _handle(account).lower()
-    if strict: masks['repeated header'] = file.tweets[chosen['id']].astype(str).str.lower() == 'id'
+    if strict: masks['repeated header'] = file.table[chosen['id']].astype(str).str.lower() == 'id'
     names, said = _drop_rows(file, masks, names)
     if (n := int((names == '').argmax())) or (names == '').iloc[0]:
         raise file.fault('the account is missing; --account NAME says whose posts these are.', n + 1,
@@ -323,13 +325,13 @@ def read_posts(
         if (strict := _read_strictly(path, need_likes)) is not None: return strict
     file = _opened(path, (columns or {}).values())
     chosen = _choose_columns(file, columns)
-    file.source = file.source or _source_of({_column_key(c) for c in file.tweets})
-    strict = set(_REQUIRED) <= {str(c) for c in file.tweets}
+    file.source = file.source or _source_of({_column_key(c) for c in file.table})
+    strict = set(_REQUIRED) <= {str(c) for c in file.table}
     _need_columns(file, chosen, need_likes)
     names, said = _kept_rows(file, chosen, account, replies, strict)
     t = _one_table(file, chosen, names, company, tz, day_first)
     if need_likes and not strict: t = _with_likes(file, t, said, chosen['likes'])
-    file.tweets, file.need_likes = t if strict else _without_repeats(t, said), need_likes
+    file.table, file.need_likes = t if strict else _without_repeats(t, said), need_likes
     out = file.check()
     read = f"{_plural(len(out), 'post')} of {_plural(out['username'].nunique(), 'account')} read"
     left = [f'left out: {_counted(said)}'] if said else []

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import numpy as np, pandas as pd
 
 from ..core import BadInput
-from .media import _facts, _listed, parse_media
-from .tweets import TweetFile, _shown
+from .media import _facts, _listed
+from ..html import _shown
 
 # %% ../../nbs/2_data/27_values.ipynb #28c3650c
 _NOTHING = {'', 'nan', 'none', 'null', 'n/a', 'na', '-', '–', '—', '<na>', 'nat'}
@@ -341,7 +341,7 @@ def _choose_columns(
     columns:dict=None, # Canonical name → name in the file, for what cannot be recognised
 ) -> dict: # Canonical name → name in the file
     "Which column of a file holds what."
-    names, chosen = list(file.tweets), {}
+    names, chosen = list(file.table), {}
     keys = {}
     for n in names: keys.setdefault(_column_key(n), n)
     for target, name in (columns or {}).items():
@@ -354,6 +354,6 @@ def _choose_columns(
     for target, aliases in _COLUMN_NAMES.items():
         here = [keys[a] for a in aliases if a in keys and keys[a] not in chosen.values()]
         if target in chosen or not here: continue
-        full = (c for c in here if not all(map(_is_blank, file.tweets[c])))
+        full = (c for c in here if not all(map(_is_blank, file.table[c])))
         chosen[target] = next(full, here[0])
     return chosen

@@ -6,7 +6,6 @@
 __all__ = ['NewAccountModel', 'KnownAccountModel']
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #47cef24d
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -19,7 +18,7 @@ from ..data.splits import group_folds
 from ..features.table import _hide_text
 from .history import AccountHistory, _history_facts, history_features
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor
-from ..model_directories import load_parts, save_parts
+from ..model_directories import _parquet_bytes, _parquet_table, load_parts, save_parts
 from .new_company import _NEW_COMPANY_PARAMS, ContentPrior, _some_rows, posting_habits
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #48a5f8dc
@@ -124,14 +123,14 @@ def predict(self:_HistoryModel, Z:pd.DataFrame # From `design_matrix`
 def _pack(self:_HistoryModel, folder):
     parts = {f'model_{i}': m for i, m in enumerate(self.models)}
     facts = dict(names=self.names, settings=self.settings, parts=list(parts), inner=save_parts(folder, parts))
-    return facts, {'background.parquet': self.background.to_parquet(index=False)}
+    return facts, {'background.parquet': _parquet_bytes(self.background, index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:_HistoryModel, facts, files, folder):
     self = cls(**facts['settings'])
     self.names, self.models = facts['names'], list(load_parts(folder, facts['parts'],
         facts['inner']).values())
-    self.background = pd.read_parquet(io.BytesIO(files['background.parquet']))
+    self.background = _parquet_table(files['background.parquet'])
     return self
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #cdd8c7bd
@@ -291,7 +290,7 @@ def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
 @patch
 def _pack(self:KnownAccountModel, folder):
     facts, files = super(KnownAccountModel, self)._pack(folder)
-    files |= {'history.parquet': self.history.table.to_parquet(),
+    files |= {'history.parquet': _parquet_bytes(self.history.table),
         'texts.safetensors': save({'E': np.ascontiguousarray(self.history.E, 'float32')})}
     return dict(facts, variances=self.history.variances), files
 
@@ -299,5 +298,5 @@ def _pack(self:KnownAccountModel, folder):
 def _unpack(cls:KnownAccountModel, facts, files, folder):
     self = super(KnownAccountModel, cls)._unpack(facts, files, folder)
     E = load(files['texts.safetensors'])['E'].astype('float32')
-    self.history = (AccountHistory(facts['variances']).fit(pd.read_parquet(io.BytesIO(files['history.parquet'])), E))
+    self.history = (AccountHistory(facts['variances']).fit(_parquet_table(files['history.parquet']), E))
     return self

@@ -6,7 +6,6 @@
 __all__ = ['posting_habits', 'ContentPrior', 'NewCompanyModel']
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #47cef24d
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from fastcore.basics import patch
 from ..core import progress
 from ..data.splits import group_folds
 from ..features.table import TweetFeatures, _hide_text, _running_mean, _sum_of_earlier
+from ..model_directories import _parquet_bytes, _parquet_table
 from .regressors import LightGBMModel, Regressor, _fit_regressor
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #2d4268b9
@@ -212,14 +212,14 @@ def _pack(self:NewCompanyModel, folder):
         for i, m in enumerate(getattr(self, kind)): m.save(folder/f'{kind}_{i}')
     facts = {k: getattr(self, k) for k in 'names fold_by fold_of seed'.split()}
     return dict(facts, k=len(self.models)), {
-        'context.parquet': self.context.to_parquet(),
-        'background.parquet': self.background.to_parquet(index=False)}
+        'context.parquet': _parquet_bytes(self.context),
+        'background.parquet': _parquet_bytes(self.background, index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:NewCompanyModel, facts, files, folder):
     self = cls(k=facts['k'], seed=facts['seed'])
     for k in 'names fold_by fold_of'.split(): setattr(self, k, facts[k])
-    for k in ('context', 'background'): setattr(self, k, pd.read_parquet(io.BytesIO(files[f'{k}.parquet'])))
+    for k in ('context', 'background'): setattr(self, k, _parquet_table(files[f'{k}.parquet']))
     for kind in ('models', 'models_alone'):
         setattr(self, kind, [Regressor.load(folder/f'{kind}_{i}') for i in range(facts['k'])])
     return self

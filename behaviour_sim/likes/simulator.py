@@ -6,7 +6,6 @@
 __all__ = ['LikesSimulator']
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #42d602ff
-import io
 from collections.abc import Sequence
 
 import numpy as np, pandas as pd
@@ -21,7 +20,7 @@ from ..data.drafts import _NAMES, _learned_names, _matched, _tell_unseen, normal
 from ..keys import _id_keys, _log, _meant, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
 from .new_company import NewCompanyModel
-from ..model_directories import Regressor, load_parts, save_parts
+from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
     _mean_likes, _smearing, to_likes, to_log1p)
@@ -341,7 +340,7 @@ def _pack(self:LikesSimulator, folder):
         c in self.table.compressors.items() for w in ('mean', 'components')}
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.table.profiles is not None:
-        files['profiles.parquet'] = self.table.profiles.to_parquet(index=False)
+        files['profiles.parquet'] = _parquet_bytes(self.table.profiles, index=False)
     facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures'.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
@@ -350,7 +349,7 @@ def _pack(self:LikesSimulator, folder):
 @patch(cls_method=True)
 def _unpack(cls:LikesSimulator, facts, files, folder):
     from safetensors.numpy import load
-    profiles = pd.read_parquet(io.BytesIO(files['profiles.parquet'])) if 'profiles.parquet' in files else None
+    profiles = _parquet_table(files['profiles.parquet']) if 'profiles.parquet' in files else None
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
     self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
         table.image_encoder, table.extra)

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900002
-import copy, io, re
+import copy, re
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 import behaviour_sim.likes.explain
 from ..core import BadInput
-from ..model_directories import Regressor, _replace_part
+from ..model_directories import Regressor, _parquet_bytes, _parquet_table, _replace_part
 from .evaluation import _evaluation, to_likes, to_log1p
 from .history import history_features
 from ..data.drafts import normalise_tweets
@@ -198,13 +198,13 @@ def _observed(
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900018
 @patch
 def _pack(self:_ObservedPosts, folder):
-    table = lambda d: d.to_parquet(index=False)
-    return dict(names=self.names), {'posts.parquet': table(self.posts), 'features.parquet': table(self.X),
+    return dict(names=self.names), {'posts.parquet': _parquet_bytes(self.posts, index=False),
+        'features.parquet': _parquet_bytes(self.X, index=False),
         'texts.safetensors': save({'E': self.E})}
 
 @patch(cls_method=True)
 def _unpack(cls:_ObservedPosts, facts, files, folder):
-    posts, X = (pd.read_parquet(io.BytesIO(files[f'{k}.parquet'])) for k in ('posts', 'features'))
+    posts, X = (_parquet_table(files[f'{k}.parquet']) for k in ('posts', 'features'))
     return cls(posts, X, load(files['texts.safetensors'])['E'])
 
 @patch
