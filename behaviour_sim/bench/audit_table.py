@@ -20,9 +20,11 @@ from .likes_quality import _keep, _kept, _made_by, _markdown_table
 from ..core import BadInput, PALETTE, data_dir, plot_style
 from ..data.cleaning import LIGHT_STEPS, REPORT_STEPS, clean_text
 from ..data.tweets import read_tweets
+from ..keys import _id_keys
 from ..likes.evaluation import to_log1p
 from ..likes.neighbours import _NEIGHBOUR_DEFAULT
 from ..likes.regressors import COMPUTED_LGB, LightGBMModel
+from ..table_files import _read_table
 
 # %% ../../nbs/9_bench/97_audit_table.ipynb #a97d0008
 @patch
@@ -186,8 +188,8 @@ def _real_tweets(
     if (folder := folder or data_dir()) is None:
         raise BadInput("The challenge's rows are not here: set BEHAVIOUR_SIM_DATA to their folder")
     tweets = read_tweets(Path(folder)/'behaviour_simulation_train.csv', need_likes=True)
-    captions = pd.read_csv(Path(folder)/'train_captions.csv').set_index('id')['caption']
-    return tweets.assign(caption=tweets['id'].map(captions).fillna(''))
+    captions = _read_table(Path(folder)/'train_captions.csv', ('id', 'caption'))
+    return tweets.assign(caption=_id_keys(tweets['id']).map(captions.set_index('id')['caption']).fillna(''))
 
 def _audit_table(
     folder:str|Path=None,  # The folder with the real rows; None: `data_dir()`

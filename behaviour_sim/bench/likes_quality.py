@@ -17,6 +17,7 @@ from ..data.tweets import read_tweets
 from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.explain import pair_test
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
+from ..table_files import _read_table
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #b94436e3
 def _holdouts(
@@ -26,7 +27,7 @@ def _holdouts(
     folder = folder or data_dir()
     if folder is None: raise BadInput("The real tweets are not here; set BEHAVIOUR_SIM_DATA to their folder")
     train = read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True)
-    captions = pd.read_csv(folder/'train_captions.csv', keep_default_na=False)
+    captions = _read_table(folder/'train_captions.csv', ('id', 'caption'))
     train = normalise_tweets(train, captions)
     held = train.sample(2000, random_state=0).index
     judged = {'unseen time': 'content_simulation_test_time.csv',
