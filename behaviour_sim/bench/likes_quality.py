@@ -274,8 +274,7 @@ def _holdouts_markdown() -> str: # Markdown
     "The README's table of quality, the figures of version 0.1 beside today's."
     now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
     table = now.xs('before posting', level='input')
-    for name, kept, input in (('views', now, 'with views'), ('old', old, 'before posting'),
-        ('old_views', old, 'with views')):
+    for name, kept, input in (('views', now, 'with views'), ('old', old, 'before posting')):
         table = table.join(kept.xs(input, level='input').add_prefix(f'{name}_'))
     table.attrs = now.attrs
     return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
@@ -283,8 +282,7 @@ def _holdouts_markdown() -> str: # Markdown
         '**alone**': '**{rmse_log1p:.2f}** ({spearman:.2f})',
         'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
         'and `views`': '{views_in_order_rmse_log1p:.2f} ({views_in_order_spearman:.2f})',
-        '0.1': '{old_rmse_log1p:.2f} ({old_spearman:.2f})',
-        '0.1, `views`': '{old_views_rmse_log1p:.2f} ({old_views_spearman:.2f})'})
+        '0.1': '{old_rmse_log1p:.2f} ({old_spearman:.2f})'})
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2ad0cdbf
 def _peers_markdown() -> str: # Markdown
