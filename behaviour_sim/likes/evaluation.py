@@ -291,6 +291,18 @@ def _unpack(cls:ConformalIntervals, facts, files, folder):
     self.__dict__.update(facts, radius=inf(facts['radius']), **radii)
     return self
 
+# %% ../../nbs/4_likes/41_evaluation.ipynb #9d220a02
+def _with_counting_noise(
+    p:pd.DataFrame, # pred, lower, upper in log1p_likes
+) -> pd.DataFrame: # The same; `lower` and `upper` of rows whose interval is next to a point are those of a count
+    "Intervals that are no points: 90 % of a Poisson count where less than a quarter of that was left."
+    pred = np.maximum(p['pred'].to_numpy('float64'), 0)
+    root = np.sqrt(np.expm1(np.clip(pred, 0, 300)) + 3/8)
+    low, high = [np.log1p(np.maximum(np.maximum(root + s*1.645/2, 0)**2 - 3/8, 0)) for s in (-1, 1)]
+    narrow = p['upper'].to_numpy() - pred < (high - pred)/4
+    return p.assign(lower=np.where(narrow, np.minimum(low, p['lower']), p['lower']),
+        upper=np.where(narrow, high, p['upper']))
+
 # %% ../../nbs/4_likes/41_evaluation.ipynb #64c254c3
 def coverage_table(
     likes,   # (n,) observed likes

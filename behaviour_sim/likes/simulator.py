@@ -23,7 +23,7 @@ from .new_company import NewCompanyModel
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
-    _mean_likes, _smearing, to_likes, to_log1p)
+    _mean_likes, _smearing, _with_counting_noise, to_likes, to_log1p)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2f57cebd
 _CASES = ('known', 'later', 'new_account', 'new_company')
@@ -195,6 +195,7 @@ def _outlook(self:LikesSimulator, t, seen=None, in_order=False, quiet=None) -> p
     X, E = self.table.transform(t, quiet)
     p = self._fitted_outlook(t, X, E, seen, in_order)
     if self.observed is not None: p = self.observed.correct(self, p, t, X, E, seen, in_order)
+    p = _with_counting_noise(p)
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0),
         upper=p['upper'] if self.n >= _FEWEST else np.inf)
 
