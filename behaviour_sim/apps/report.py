@@ -66,13 +66,7 @@ def run_all(
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     out.mkdir(parents=True, exist_ok=True)
-    if data is None and target != 'likes': raise BadInput('The embedded corpus has no counts but likes')
-    tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
-    if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True, target=target)
-    if target not in tweets: raise BadInput(f"The tweets have no column {target}")
-    tweets = tweets.assign(likes=tweets[target]) # figures and prompts look there
-    if len(tweets) < 50:
-        raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
+    tweets = _tweets_of(data, n, seed, out, target)
     splits, left_out = _possible_splits(tweets, seed)
     if 'random' not in splits: raise BadInput(left_out['random'])
     floor = irreducible_rmse(tweets) if data is None else None
@@ -94,6 +88,17 @@ def run_all(
     page = _page(figures, tweets, test, shown, shares, drafts, pictures, note)
     with write_atomic(out/'index.html') as f: f.write(page)
     return figures
+
+# %% ../../nbs/8_apps/80_report.ipynb #80a7e001
+def _tweets_of(data, n, seed, out, target):
+    "The tweets of a run, enough of them; `likes` holds the target, since figures and prompts look there."
+    if data is None and target != 'likes': raise BadInput('The embedded corpus has no counts but likes')
+    tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
+    if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True, target=target)
+    if target not in tweets: raise BadInput(f"The tweets have no column {target}")
+    if len(tweets) < 50:
+        raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
+    return tweets.assign(likes=tweets[target])
 
 # %% ../../nbs/8_apps/80_report.ipynb #b3d25a72
 def _write_some(
@@ -310,8 +315,8 @@ def _lead(
         f'<p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the '
         f'predictions are.</p>',
         _headline(figures),
-        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by a factor of two, 2.3 by a '
-        f'factor of ten.{floor} Nothing that exists only after posting was used.</p>',
+        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by a factor of two, '
+        f'2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
         f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
         'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each '
         'tweet is predicted alone, the '
