@@ -184,7 +184,7 @@ def _profiles_of(
     keys = _each(profiles['username'].reset_index(drop=True), account_key)
     wanted = _each(tweets['username'], account_key)
     p = profiles.reset_index(drop=True)[keys.isin(set(wanted)).to_numpy() & ~keys.duplicated().to_numpy()]
-    frame = _TweetFrame('The profiles', tweets=profiles.reset_index(drop=True))
+    frame = _TweetFrame('The profiles', table=profiles.reset_index(drop=True))
     for c in _COUNTS.values():
         counts = [_as_count(x) for x in profiles[c]]
         frame.refuse([n is None for n in counts], c, '{} is no count.')
