@@ -147,7 +147,7 @@ def made_tables(name: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("name,count", [("index", 2), ("pages/quality", 3), ("pages/speed", 2), ("pages/writing", 3), ("pages/pictures", 2)])
+@pytest.mark.parametrize("name,count", [("index", 2), ("pages/quality", 4), ("pages/speed", 2), ("pages/writing", 3), ("pages/pictures", 2)])
 def test_every_table_of_figures_is_made_from_results(name, count, monkeypatch):
     "None is typed; each is what `make bench-…` has kept, and the README shows the same."
     monkeypatch.chdir(ROOT / "nbs")
@@ -339,9 +339,14 @@ def test_definitions_of_one_cell_stand_in_their_order(site):
     cell = lambda name: dict(cell_type="code", source=f"#| echo: false\nshow_doc({name})")
     text = dict(cell_type="markdown", source="text")
     assert docs.in_order([cell("b"), cell("a"), text, cell("c")], dict(a=1, b=5, c=3)) == [cell("a"), cell("b"), text, cell("c")]
-    page = (site / "4_likes/simulator.html").read_text()
-    at = [page.index(f'<h3 id="likessimulator.{n}"') for n in ("predict_log1p", "predict", "expected_likes")]
-    assert at == sorted(at)
+    source = dict(cell_type="code", source=f"{docs.SOURCE}\ndef a(): pass\ndef b(): pass")
+    other = dict(cell_type="code", source=f"{docs.SOURCE}\nC = 1")
+    run = [cell("b"), source, cell("a"), cell("c"), other, cell("d")]
+    assert docs.in_order(run, dict(a=1, b=5, c=7, d=9)) == [cell("a"), cell("b"), source, cell("c"), other, cell("d")]
+    for name in pages(site):
+        text = (site / name).read_text()
+        at = [int(n) for n in re.findall(r'\.py#L(\d+)"[^>]*>source</a>', text)]
+        assert at == sorted(at), name
 
 
 def test_a_model_card_is_no_heading_of_its_page(site):

@@ -13,7 +13,8 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .commands import app, _Captions, _Data, _Images, _Model, _Preset, _loaded
+from behaviour_sim.apps.commands import (app, _Captions, _Data, _Images, _Model, _Preset, _Target,
+    _loaded)
 from .terminal import (_CALLERS, _check_out, _check_place, _check_style, _echo,
     _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _save_model,
     _tell_log, _write_anything, _write_plan)
@@ -221,7 +222,7 @@ def _run(data:Annotated[Optional[Path],
     preset:_Preset='laptop',
     n:Annotated[int, typer.Option(min=100, help='Tweets of the embedded corpus.')]=2000,
     seed:Annotated[int, typer.Option(help='Seed.')]=42,
-    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6):
+    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6, target:_Target='likes'):
     """The whole job: four splits, baselines, a model, predictions and an HTML report.
 
     Example: behaviour-sim run --out run"""
@@ -229,10 +230,11 @@ def _run(data:Annotated[Optional[Path],
     for name in ('predictions.csv', 'generated.csv', 'metrics.json', 'index.html', 'model'):
         _check_out(out/name, data)
     home = data.parent if data else None
-    figures = run_all(_read_posts(data, need_likes=True), out, preset, n, seed, drawn=pictures, home=home)
+    posts = _read_posts(data, need_likes=True, target=target)
+    figures = run_all(posts, out, preset, n, seed, drawn=pictures, home=home, target=target)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(),
-        'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
+        f'RMSE of log1p({target})' + (', synthetic tweets' if figures['synthetic'] else ''))
     for name, why in figures['left_out'].items(): _echo(f"Without the split {name.replace('_', ' ')}: {why}")
     _echo(f"The report is {out/'index.html'}")
 

@@ -27,6 +27,8 @@ _Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')
 _Captions = Annotated[Optional[Path],
     typer.Option('--captions', help='Table with id, caption: what the pictures show.')]
 _Preset = Annotated[str, typer.Option('--preset', help='Models: tiny, laptop, paper or light.')]
+_Target = Annotated[str, typer.Option('--target',
+    help='The column of counts to predict: likes, reposts, replies, bookmarks, impressions, engagements.')]
 _Images = Annotated[Optional[Path],
     typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]
 _Engine = Annotated[str, typer.Option('--engine', help='Where vectors are computed: local or ray.')]
@@ -81,6 +83,7 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     post_publication:Annotated[bool,
     typer.Option('--post-publication',
     help='Also use what exists only after posting: a video\'s views.')]=False,
+    target:_Target='likes',
     preset:_Preset='laptop', engine:_Engine='local', address:_Address=None,
     seed:Annotated[int, typer.Option(help='Random seed.')]=42):
     """Train the likes simulator.
@@ -90,14 +93,14 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     from behaviour_sim.likes.simulator import LikesSimulator
     from behaviour_sim.table_files import _read_table
     _check_place(model, 'LikesSimulator')
-    tweets = _with_pictures(_read_posts(data, need_likes=True), images)
+    tweets = _with_pictures(_read_posts(data, need_likes=True, target=target), images)
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles,
         ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address):
-        sim = LikesSimulator(preset, post_publication, seed).fit(tweets, *extra)
+        sim = LikesSimulator(preset, post_publication, seed, target=target).fit(tweets, *extra)
     _save_model(sim, model)
     used = ''.join(f', {n:,} with {what}' for what, n in sim.matched.items())
-    _echo(f"{model}: fitted on {len(tweets):,} "
+    _echo(f"{model}: fitted on {'' if target == 'likes' else f'the {target} of '}{len(tweets):,} "
           f"tweets{used}{', with views (known only after posting)' if post_publication else ''}")
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c38d11f9
@@ -113,6 +116,7 @@ def _predict(data:_Data, model:_Model,
     captions:_Captions=None, context:_Context=None, in_order:_InOrder=False, engine:_Engine='local',
     address:_Address=None):
     """Predict likes: id, likes, lower, upper (90 % interval), case, one row for each tweet in the same order.
+    A model that was fitted with --target has that column in place of likes.
 
     Example: behaviour-sim predict drafts.csv --model m --out predictions.csv"""
     from behaviour_sim.scale.ray_data import _engine as computed_by
@@ -134,7 +138,8 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Contex
     Example: behaviour-sim evaluate held_out.csv --model m --json metrics.json"""
     from behaviour_sim.table_files import _read_table
     _check_out(json, data, model, captions, context)
-    sim, tweets, past = _loaded(model), _read_posts(data, need_likes=True), _read_posts(context)
+    sim, past = _loaded(model), _read_posts(context)
+    tweets = _read_posts(data, need_likes=True, target=sim.target)
     result = sim.evaluate(tweets, captions=_read_table(captions, ('id', 'caption')), context=past,
         in_order=in_order)
     if json: write_json(result, json)
@@ -142,7 +147,8 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Contex
     views = ('with views (known only after posting)' if sim.post_publication
         else 'no post-publication features')
     _print_table(result.table.reset_index(),
-        f"{len(tweets):,} tweets, {seen}; errors of log1p(likes), rmse_likes of likes; {views}")
+        f"{len(tweets):,} tweets, {seen}; errors of log1p({sim.target}), "
+        f"rmse_{sim.target} of {sim.target}; {views}")
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c1490002
 @app.command('update')
@@ -151,8 +157,8 @@ def _update(data:_Data, model:_Model, captions:_Captions=None):
 
     Example: behaviour-sim update observed.csv --model m"""
     from behaviour_sim.table_files import _read_table
-    tweets, shown = _read_posts(data, need_likes=True), _read_table(captions, ('id', 'caption'))
-    sim = _loaded(model).update(tweets, captions=shown)
+    sim, shown = _loaded(model), _read_table(captions, ('id', 'caption'))
+    sim.update(tweets := _read_posts(data, need_likes=True, target=sim.target), captions=shown)
     sim.save_observed(model)
     _echo(f"{model}: {len(tweets):,} posts taken into account, {len(sim.observed.posts):,} in all")
 
@@ -166,14 +172,16 @@ def _backtest(data:_Data, model:_Model,
     Example: behaviour-sim backtest held_out.csv --model m --out predictions.csv"""
     from behaviour_sim.table_files import _read_table, _write_table
     _check_out(out, data, model, captions)
-    sim, tweets = _loaded(model), _read_posts(data, need_likes=True)
+    sim = _loaded(model)
+    tweets = _read_posts(data, need_likes=True, target=sim.target)
     table = sim.backtest(tweets, f'{delay_hours}h', _read_table(captions, ('id', 'caption')))
     if early := int((sim.case(tweets, fitted=True) == 'known').sum()):
         _echo(f"{early:,} rows are of known accounts and not later than the training tweets: "
               "the simulator has learned from posts of their future", err=True)
-    _write_table(table[['id', 'likes', 'lower', 'upper']], out)
+    _write_table(table[['id', sim.target, 'lower', 'upper']], out)
     _print_table(table.attrs['evaluation'].table.reset_index(),
-        f"{len(table):,} tweets, each from posts {delay_hours:g} or more hours older; errors of log1p(likes)")
+        f"{len(table):,} tweets, each from posts {delay_hours:g} or more hours older; "
+        f"errors of log1p({sim.target})")
 
 # %% ../../nbs/8_apps/84_commands.ipynb #a1dd59bb
 @app.command('explain')

@@ -29,7 +29,7 @@ from ..table_files import _read_table
 # %% ../../nbs/9_bench/97_audit_table.ipynb #a97d0008
 @patch
 def printed_rows(self:Audit) -> list: # Rows
-    "Table 3 with the report taken at its word: log1p, learning rate 0.0001."
+    "Table 3 with the settings that the report prints: log1p, learning rate 0.0001."
     texts = {'XGBoost 1': self.text, 'XGBoost 2': self.text2}
     row = lambda m, pred, wrong: self.row('as printed', m, pred, wrong, printed=_PRINTED[m])
     slow = 'learning rate 0.0001: four fifths of the answer is the start value'
@@ -106,6 +106,7 @@ def corrected_rows(self:Audit) -> list: # Rows
     return [self.row('all corrected', 'XGBoost 1', self.trees(replace(_REPAIRED, split=s)), '', split=s)
         for s in _SPLITS]
 
+# %% ../../nbs/9_bench/97_audit_table.ipynb #a97d0014
 @delegates(Audit)
 def audit(
     tweets:pd.DataFrame, # n tweets with likes, in the order of their file
@@ -227,4 +228,4 @@ def _report_markdown() -> str: # Markdown
     t.attrs = attrs
     return _markdown_table(t, {'': '{name}', 'model': '{model}', 'target, split': '{at}',
         'printed': '{printed:.3f}', 'RMSE, own scale': '{rmse_own:.3f}', 'RMSE log1p': '{rmse_log1p:.3f}',
-        'change': '{change:.3f}', 'Spearman': '{spearman:.3f}', 'what is wrong': '{wrong}'})
+        'change': '{change:.3f}', 'Spearman': '{spearman:.3f}'})

@@ -265,7 +265,8 @@ def _markdown_table(
     "A table for people."
     rows = [[_Figures().format(t, name=name, **row) for t in columns.values()]
         for name, row in zip(table.index, table.to_dict('records'))]
-    lines = [list(columns), ['--:' if ':' in t else '---' for t in columns.values()], *rows] # figures stand right
+    sides = ['--:' if ':' in t else '---' for t in columns.values()] # figures stand right
+    lines = [list(columns), sides, *rows]
     text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
     return text + (f'\n\n*{_made_by(table)}.*' if below and table.attrs else '')
 
@@ -274,8 +275,7 @@ def _holdouts_markdown() -> str: # Markdown
     "The README's table of quality, the figures of version 0.1 beside today's."
     now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
     table = now.xs('before posting', level='input')
-    for name, kept, input in (('views', now, 'with views'), ('old', old, 'before posting'),
-        ('old_views', old, 'with views')):
+    for name, kept, input in (('views', now, 'with views'), ('old', old, 'before posting')):
         table = table.join(kept.xs(input, level='input').add_prefix(f'{name}_'))
     table.attrs = now.attrs
     return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
@@ -283,27 +283,31 @@ def _holdouts_markdown() -> str: # Markdown
         '**alone**': '**{rmse_log1p:.2f}** ({spearman:.2f})',
         'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
         'and `views`': '{views_in_order_rmse_log1p:.2f} ({views_in_order_spearman:.2f})',
-        '0.1': '{old_rmse_log1p:.2f} ({old_spearman:.2f})',
-        '0.1, `views`': '{old_views_rmse_log1p:.2f} ({old_views_spearman:.2f})'})
+        '0.1': '{old_rmse_log1p:.2f} ({old_spearman:.2f})'})
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2ad0cdbf
 def _peers_markdown() -> str: # Markdown
     "The table of peers, each with both columns."
     error = lambda k: f'{{rmse_{k}:.2f}} / {{in_order_rmse_{k}:.2f}}'
-    return _markdown_table(_kept('likes', 'peers'), {'': '{name}', 'random': error('random'),
+    names = dict(prior_baseline='LightGBM, thirty lines', catboost='CatBoost with its text features',
+        skrub="skrub's `TableVectorizer` and boosting", LikesSimulator='`LikesSimulator`')
+    return _markdown_table(_kept('likes', 'peers').rename(names), {'': '{name}', 'random': error('random'),
         'unseen time': error('unseen_time'), 'unseen company': error('unseen_company'),
         'fit': '{fit_seconds:.0f} s', 'peak memory': '{peak_mb:,.0f} MB'})
 
-def _parts_markdown() -> str: # Markdown
-    "Of each tweet alone: intervals, the two parts of the error, and pairs."
+def _parts_markdown(
+    intervals:bool=False, # The table of intervals, not that of errors
+) -> str: # Markdown
+    "Of each tweet alone: intervals, or the error, its two parts, and pairs."
     table = _kept('likes', 'hold-outs')
     table.index = [', '.join([k, '`views`'][:1 + (input == 'with views')]) for k, input in table.index]
-    return _markdown_table(table, {'hold-out': '{name}',
-        'error (95 %)': '{rmse_log1p:.2f} ({rmse_low:.2f} to {rmse_high:.2f})',
+    columns = ({'hold-out': '{name}', 'error': '{rmse_log1p:.2f}',
+        'lowest (95 %)': '{rmse_low:.2f}', 'highest': '{rmse_high:.2f}',
         'each alike': '{rmse_by_account:.2f}', 'between': '{between:.2f}', 'within': '{within:.2f}',
-        'right pairs': '{right:.0%} of {pairs:,.0f}', 'coverage': '{coverage_90:.1%}',
-        'with earlier posts': '{in_order_coverage_90:.1%}', 'width': '{width:.1f}',
-        'interval score': '{interval_score:.1f}'})
+        'right pairs': '{right:.0%}', 'pairs': '{pairs:,.0f}'}, {'hold-out': '{name}',
+        'coverage': '{coverage_90:.1%}', 'with earlier posts': '{in_order_coverage_90:.1%}',
+        'width': '{width:.1f}', 'interval score': '{interval_score:.1f}'})
+    return _markdown_table(table, columns[intervals])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def bench_likes(

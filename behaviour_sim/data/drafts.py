@@ -17,7 +17,8 @@ from ..core import BadInput
 from ..keys import (_as_count, _bare_name, _closest, _each, _id_keys, _log, _meant, _moments,
     _one_spelling, _read_date, _spellings, account_key, id_key)
 from .cleaning import _A_URL, _emoji_run, _texts
-from .tweets import _REQUIRED, TweetFile
+from .tweets import _OPTIONAL_TEXT, _REQUIRED, TWEET_COLUMNS, TweetFile
+
 
 # %% ../../nbs/2_data/26_drafts.ipynb #607c89d0
 _entity = re.compile(r'&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});')
@@ -78,15 +79,19 @@ def _emoji_counts(
 # %% ../../nbs/2_data/26_drafts.ipynb #29964540
 class _TweetFrame(TweetFile):
     "A table of tweets on its way to a checked one."
+    target = 'likes' # The name of the column that stands as `likes`
     def fault(self, why, number=None, row=None, column=None):
         "One sentence that says where and why."
+        if column == 'likes': column, why = self.target, why.replace('likes', self.target)
         where = self.name, number and f'row {number}', column and f'column {str(column)[:40]!r}'
         return BadInput(f"{', '.join(filter(None, where))}: {why}")
 
     def check_names(self):
         "Needed columns: none missing, no optional one under another name."
         names = list(self.table)
-        if missing := [c for c in _REQUIRED if c not in names]:
+        missing = [c for c in _REQUIRED if c not in names]
+        if self.need_likes and 'likes' not in names: missing.append(self.target)
+        if missing:
             raise BadInput(f"{self.name} have no column {', '.join(missing)}{_meant(missing, names)}")
         if not len(self.table): raise BadInput('There is no tweet')
         self.refuse_lookalikes(names)
@@ -112,19 +117,34 @@ def _frame_text(
     if 'image_path' in t: t['image_path'] = t['image_path'].where(t['image_path'].notna(), '')
     return t
 
+# %% ../../nbs/2_data/26_drafts.ipynb #5d1ca002
+def _with_target(
+    tweets:pd.DataFrame,   # Tweets
+    target:str,            # The column of counts that is predicted, such as 'reposts'
+    needed:bool=False,     # Refuse a table without it
+) -> pd.DataFrame: # The same with the counts of the target as `likes`
+    "The likes of the table give way to the counts that are predicted."
+    if target in {*TWEET_COLUMNS, *_OPTIONAL_TEXT} - {'likes'}:
+        raise BadInput(f"{target} is no count that can be predicted; name a column such as reposts")
+    if target == 'likes' or target not in tweets and not needed: return tweets
+    return tweets.drop(columns='likes', errors='ignore').rename(columns={target: 'likes'})
+
 # %% ../../nbs/2_data/26_drafts.ipynb #eaef9afc
 def normalise_tweets(
     tweets:pd.DataFrame,        # Tweets from any source, in the columns of `read_tweets`
     captions:pd.DataFrame=None, # id, caption
-    need_likes:bool=False,      # Refuse a table with a gap in the likes
+    need_likes:bool=False,      # Refuse a table without likes, or with a gap in them
+    target:str='likes',         # The column of counts that becomes `likes`
 ) -> pd.DataFrame: # A copy with plain row numbers, naive UTC dates and text in every text column
     "Tweets in the form the simulators want, after the checks of a file; `BadInput` names row and column."
-    frame = _TweetFrame('The tweets', need_likes, table=tweets)
+    frame = _TweetFrame('The tweets', need_likes, table=_with_target(tweets, target, need_likes))
+    frame.target = target
     frame.check_names()
-    frame.table = _frame_text(tweets)
+    frame.table = _frame_text(frame.table)
     frame.refuse(_id_keys(frame.table['id']) == '', 'id')
     for step in ('cells', 'dates', 'likes', 'accounts'): frame.table = getattr(frame, f'check_{step}')()
     return frame.table if captions is None else _with_captions(frame.table, captions)
+
 
 # %% ../../nbs/2_data/26_drafts.ipynb #901e9270
 def _captioned(

@@ -205,17 +205,22 @@ def _read_media(file:TweetFile, column) -> pd.Series: # str
     return media.astype('str')
 
 # %% ../../nbs/2_data/29_posts.ipynb #b674e43c
-def _read_strictly(path, need_likes:bool): # Tweets, or None
+def _all_counts(column:pd.Series) -> bool: # Whole numbers, 0 or more, none missing
+    "Whether a column is what a simulator can learn."
+    return pd.api.types.is_numeric_dtype(column) and bool((column.ge(0) & (column % 1 == 0)).all())
+
+def _read_strictly(path, needed:list): # Columns; tweets, or None
     "A file in the challenge's columns that needs nothing of what is done here."
     suffix = Path(path).suffix.lower()
     if suffix not in _EXPECTED or not Path(path).is_file(): return None
-    try: t = read_tweets(path, need_likes)
+    try: t = read_tweets(path, 'likes' in needed)
     except BadInput: return None
     ids = t['id']
     long = ids.dtype != 'int64' or (ids.abs() >= 10**15).any()
     if long and (suffix == '.xlsx' and ids.dtype == 'int64' or _ends_in_zeros(ids)): return None
     if ids.dtype != 'int64' and ids.map(lambda i: bool(_rounded(i)) or i[:1] in ("'", '=')).any(): return None
     if suffix != '.parquet' and 'likes' in t and (t['likes'].dropna() % 1 != 0).any(): return None
+    if any(c not in t or not _all_counts(t[c]) for c in needed if c not in TWEET_COLUMNS): return None
     blank = lambda c: c not in t or c != 'likes' and not (t[c] != '').any()
     empty = [c for c in ('content', 'media', 'likes') if blank(c)]
     if {_column_key(c) for c in t if c not in TWEET_COLUMNS} & {a for c in empty for a in _COLUMN_NAMES[c]}:
@@ -270,13 +275,13 @@ def _drop_rows(file:TweetFile, masks:dict, names): # Reason → (n,) bool; accou
 
 def _counted(said:dict) -> str: # Reason → n
     "Such as '3 replies, 1 total row'."
-    many = {'reply': 'replies', 'post without likes': 'posts without likes',
-        'post of another account': 'posts of other accounts'}
-    return ', '.join(f'{n:,} {why if n == 1 else many.get(why, why + "s")}' for why, n in said.items())
+    many = {'reply': 'replies', 'post of another account': 'posts of other accounts'}
+    several = lambda why: why.replace('post', 'posts', 1) if 'without' in why else many.get(why, why + 's')
+    return ', '.join(f'{n:,} {why if n == 1 else several(why)}' for why, n in said.items())
 
-def _need_columns(file:TweetFile, chosen:dict, need_likes:bool):
-    "`BadInput` with a guess where there is no date, or no likes that are needed."
-    for c in ('date', 'likes')[:1 + need_likes]:
+def _need_columns(file:TweetFile, chosen:dict, needed:list):
+    "`BadInput` with a guess where a column that is needed is not recognised."
+    for c in needed:
         if c in chosen: continue
         found = ', '.join(_shown(n) for n in list(file.table)[:12])
         raise file.fault(f'no column of {c} is recognised{_nearest(c, file.table)}; found {found}; '
@@ -295,11 +300,12 @@ def _kept_rows(file:TweetFile, chosen:dict, account, replies:bool, strict:bool):
             names.index[n], chosen.get('username'))
     return names, said
 
-def _with_likes(file:TweetFile, t:pd.DataFrame, said:dict, column:str) -> pd.DataFrame:
-    "The posts whose likes are known."
-    empty = t['likes'].isna()
-    if empty.all(): raise file.fault('the cells are empty; likes are needed here.', column=column)
-    if empty.any(): said['post without likes'] = int(empty.sum())
+def _with_counts(file:TweetFile, t:pd.DataFrame, said:dict, target:str, column:str) -> pd.DataFrame:
+    "The posts whose likes, or whatever is the target, are known."
+    if target != 'likes': t = t.assign(**{target: _read_counts(file, column)})
+    empty = t[target].isna()
+    if empty.all(): raise file.fault(f'the cells are empty; {target} are needed here.', column=column)
+    if empty.any(): said[f'post without {target}'] = int(empty.sum())
     return t[~empty]
 
 def _without_repeats(t:pd.DataFrame, said:dict) -> pd.DataFrame:
@@ -315,23 +321,27 @@ def read_posts(
     company:str=None,       # Their brand; None: what the file says, else the account's name
     columns:dict=None,      # Canonical name → name in the file, such as {'likes': 'hearts'}
     tz:str='UTC',           # Zone of dates that name none
-    need_likes:bool=False,  # Leave out posts without likes
+    need_likes:bool=False,  # Leave out posts without likes, or without the target
     replies:bool=False,     # Read replies, too
     day_first:bool=None,    # Whether 4/3/2021 is in March; None: only where the file proves it
+    target:str='likes',     # The column of counts that is needed, such as reposts
 ) -> pd.DataFrame: # The columns of `read_tweets` and other counts; `attrs['report']` says what was read
     "Posts from any export; whatever is wrong raises `BadInput` with one sentence."
     _time_zone(tz)
+    needed = [target]*need_likes
     if (account, company, columns, tz, day_first) == (None, None, None, 'UTC', None):
-        if (strict := _read_strictly(path, need_likes)) is not None: return strict
+        if (strict := _read_strictly(path, needed)) is not None: return strict
     file = _opened(path, (columns or {}).values())
     chosen = _choose_columns(file, columns)
     file.source = file.source or _source_of({_column_key(c) for c in file.table})
     strict = set(_REQUIRED) <= {str(c) for c in file.table}
-    _need_columns(file, chosen, need_likes)
+    if target in file.table: chosen.setdefault(target, target) # a count of the file's own
+    _need_columns(file, chosen, ['date', *needed])
     names, said = _kept_rows(file, chosen, account, replies, strict)
     t = _one_table(file, chosen, names, company, tz, day_first)
-    if need_likes and not strict: t = _with_likes(file, t, said, chosen['likes'])
-    file.table, file.need_likes = t if strict else _without_repeats(t, said), need_likes
+    if need_likes and not (strict and target == 'likes'):
+        t = _with_counts(file, t, said, target, chosen[target])
+    file.table, file.need_likes = t if strict else _without_repeats(t, said), 'likes' in needed
     out = file.check()
     read = f"{_plural(len(out), 'post')} of {_plural(out['username'].nunique(), 'account')} read"
     left = [f'left out: {_counted(said)}'] if said else []

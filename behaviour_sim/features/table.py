@@ -21,6 +21,7 @@ from .embeddings import Encoder, _as_encoder, embed
 from ..data.media import media_table
 from ..data.drafts import (_COUNTS, _as_challenge_texts,
     _check_profiles, _emoji_counts, _profiles_of)
+from ..data.values import _COUNTS as _COUNTED_LATER
 from ..keys import _log
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
@@ -227,9 +228,11 @@ def _running_mean(
 def _own_features(
     f:Callable,          # Tweets without likes → DataFrame with their index
     tweets:pd.DataFrame, # Tweets
+    post_publication:bool=False, # Show it what else was counted after posting, such as reposts
 ) -> pd.DataFrame: # (n, d) float32
     "The columns of the user's function, checked."
-    X, what = f(tweets.drop(columns='likes', errors='ignore').copy()), f'The feature {f.__name__}'
+    unseen = ['likes', *([] if post_publication else _COUNTED_LATER)]
+    X, what = f(tweets.drop(columns=unseen, errors='ignore').copy()), f'The feature {f.__name__}'
     if not isinstance(X, pd.DataFrame) or not X.index.equals(tweets.index):
         raise BadInput(f"{what} should give a DataFrame with the index of the tweets")
     if bad := [c for c, t in X.dtypes.items() if not (pd.api.types.is_numeric_dtype(t)
@@ -356,7 +359,7 @@ def transform(self:TweetFeatures,
     missing = lambda c: np.zeros((n, len(c.mean)), 'f4')
     facts += [c.transform(E[k] if k in E else missing(c), k, tweets.index) for k,
         c in self.compressors.items()]
-    X = pd.concat(facts + [_own_features(f, tweets) for f in self.extra], axis=1)
+    X = pd.concat(facts + [_own_features(f, tweets, self.post_publication) for f in self.extra], axis=1)
     if (twice := X.columns[X.columns.duplicated()]).size:
         raise BadInput(f"Two features have the name {twice[0]!r}")
     return X, E['text.e']

@@ -106,7 +106,7 @@ def explain(self:LikesSimulator,
     order = ['base', *s.drop('base').abs().sort_values(ascending=False).index]
     table = pd.DataFrame(dict(group=order, log1p=s[order].to_numpy(), factor=np.exp(s[order].to_numpy())))
     total = max(float(s.sum()), 0)
-    likes = pd.DataFrame(dict(group=['likes'], log1p=[total], factor=[float(np.expm1(total))]))
+    likes = pd.DataFrame(dict(group=[self.target], log1p=[total], factor=[float(np.expm1(total))]))
     return pd.concat([table, likes], ignore_index=True)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #0d2ca22e
@@ -155,7 +155,7 @@ def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, qui
         t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'],
             t['date'])))
     return self.predict(t, context=_earlier(tweets, i, context, in_order),
-        quiet=True)[['likes', 'lower', 'upper']]
+        quiet=True)[[self.target, 'lower', 'upper']]
 
 @patch
 def what_if(self:LikesSimulator,
@@ -169,7 +169,7 @@ def what_if(self:LikesSimulator,
     "The prediction of one tweet as it is and after an edit."
     table = self._if(tweets, _row(tweets, id), [{}, edits], context, in_order,
         quiet).set_axis(['as it is', 'edited'])
-    return table.assign(change=(table['likes'] + 1)/(table['likes'].iloc[0] + 1))
+    return table.assign(change=(table[self.target] + 1)/(table[self.target].iloc[0] + 1))
 
 # %% ../../nbs/4_likes/48_explain.ipynb #9400f215
 @patch
@@ -185,7 +185,7 @@ def best_time(self:LikesSimulator,
     hours = range(24)
     table = self._if(tweets, _row(tweets, id), [dict(edits, hour=h) for h in hours], context, in_order, quiet)
     table.insert(0, 'hour', hours)
-    return table.sort_values('likes', ascending=False, kind='stable', ignore_index=True)
+    return table.sort_values(self.target, ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #9c802075
 def _pairs(

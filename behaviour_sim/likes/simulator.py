@@ -17,13 +17,13 @@ from ..html import html_row
 from ..presets import _preset_of
 from ..features.table import TweetFeatures, Compressor
 from ..data.drafts import _NAMES, _learned_names, _matched, _tell_unseen, normalise_tweets
-from ..keys import _id_keys, _log, _meant, _one_spelling, _spellings
+from ..keys import _id_keys, _log, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
 from .new_company import NewCompanyModel
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
-    _mean_likes, _smearing, to_likes, to_log1p)
+    _mean_likes, _smearing, _with_counting_noise, to_likes, to_log1p)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2f57cebd
 _CASES = ('known', 'later', 'new_account', 'new_company')
@@ -39,13 +39,14 @@ class LikesSimulator(Regressor):
         features:Sequence=(),        # Own features: functions from tweets to a DataFrame
         regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or anything with fit and predict
         cold_start=None,             # The regressor for new accounts and companies; None: LightGBM
+        target:str='likes',          # The column to predict: likes, reposts, replies, impressions, …
     ):
         store_attr()
         self.names = self.observed = None
 
     def get_params(self, deep:bool=True) -> dict: # Name → value, as given
         "The settings, as scikit-learn's `clone` wants them."
-        names = 'preset post_publication seed text_encoder image_encoder features regressors cold_start'
+        names = 'preset post_publication seed text_encoder image_encoder features regressors cold_start target'
         return {k: getattr(self, k) for k in names.split()}
 
     def set_params(self, **params): # See `__init__`
@@ -53,6 +54,7 @@ class LikesSimulator(Regressor):
         if unknown := set(params) - set(self.get_params()):
             raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
         for k, v in params.items(): setattr(self, k, v)
+        if 'target' in params: self.names = None # what was learned is another count
         return self
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e82c0b3
@@ -82,9 +84,7 @@ def fit(self:LikesSimulator,
     quiet:bool|None=None,       # No progress bar
 ):
     "Learn from tweets whose likes are known; `BadInput` where they are not."
-    if 'likes' not in tweets:
-        raise BadInput(f"The tweets have no column likes to learn from{_meant(['likes'], tweets)}")
-    t, self.observed = normalise_tweets(tweets, captions, need_likes=True), None
+    t, self.observed = normalise_tweets(tweets, captions, need_likes=True, target=self.target), None
     t, y = t.assign(**{c: _one_spelling(t[c], _spellings(t[c])) for c in _NAMES}), to_log1p(t['likes'])
     self.names, self.known = None, {c: set(t[c]) for c in _NAMES}
     self.last, self.n = t['date'].max(), len(t)
@@ -172,7 +172,7 @@ def _context(self:LikesSimulator, context, quiet=None):
     "Published posts with their features, those observed since `fit` among them; or None."
     seen = [] if self.observed is None else [self.observed.context()]
     if context is not None and len(context):
-        c = self._named(normalise_tweets(context), in_order=True)
+        c = self._named(normalise_tweets(context, target=self.target), in_order=True)
         seen.append(pd.concat([c[[*_NAMES, 'date']], self.table.transform(c, quiet)[0]], axis=1))
     return pd.concat(seen, ignore_index=True) if seen else None
 
@@ -181,7 +181,7 @@ def _read(self:LikesSimulator, tweets, context=None, in_order=False, quiet=None)
     "Tweets in the form that was learned from, and the context with its features."
     if self.names is None: raise BadInput("This simulator is not fitted yet")
     seen = self._context(context, quiet)
-    return self._named(normalise_tweets(tweets), seen, in_order), seen
+    return self._named(normalise_tweets(tweets, target=self.target), seen, in_order), seen
 
 @patch
 def _predict(self:LikesSimulator, tweets, context=None, in_order=False, quiet=None):
@@ -195,6 +195,7 @@ def _outlook(self:LikesSimulator, t, seen=None, in_order=False, quiet=None) -> p
     X, E = self.table.transform(t, quiet)
     p = self._fitted_outlook(t, X, E, seen, in_order)
     if self.observed is not None: p = self.observed.correct(self, p, t, X, E, seen, in_order)
+    p = _with_counting_noise(p)
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0),
         upper=p['upper'] if self.n >= _FEWEST else np.inf)
 
@@ -249,14 +250,14 @@ def predict(self:LikesSimulator,
     context:pd.DataFrame=None,  # Posts already published
     in_order:bool=False,        # The rows will be posted one after the other
     quiet:bool|None=None,       # No progress bar
-) -> pd.DataFrame: # id, likes, lower, upper, case: one row for each tweet, in their order and with their index
+) -> pd.DataFrame: # id, likes (or the target's name), lower, upper, case: a row for each tweet, with its index
     "Predicted likes with a 90 % interval."
-    t = normalise_tweets(tweets, captions)
+    t = normalise_tweets(tweets, captions, target=self.target)
     *ends, case = self._predict(t, context, in_order, quiet)
     if not quiet: _tell_unseen(self._named(t), case, self.known)
     if not quiet and self.n < _FEWEST:
         _log.warning('The upper ends are open: they take %s tweets to learn from', _FEWEST)
-    likes = {k: to_likes(v).round(3) for k, v in zip(('likes', 'lower', 'upper'), ends)}
+    likes = {k: to_likes(v).round(3) for k, v in zip((self.target, 'lower', 'upper'), ends)}
     return pd.DataFrame(dict(id=tweets['id'].to_numpy(), **likes, case=case), index=tweets.index)
 
 @patch
@@ -280,21 +281,20 @@ def evaluate(self:LikesSimulator,
     quiet:bool|None=None,       # No progress bar
 ) -> Evaluation: # n, rmse_log1p, mae_log1p, spearman, r2_log1p, rmse_likes, coverage_90, rmse_likes_expm1, baselines
     "Evaluate against observed likes. `rmse_likes` is of the expected likes, `rmse_likes_expm1` of the median-like ones."
-    if 'likes' not in tweets:
-        raise BadInput(f"The tweets have no column likes to evaluate against{_meant(['likes'], tweets)}")
-    t, seen = self._read(normalise_tweets(tweets, captions, need_likes=True), context, in_order, quiet)
-    return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines)
+    t = normalise_tweets(tweets, captions, need_likes=True, target=self.target)
+    t, seen = self._read(t, context, in_order, quiet)
+    return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines, self.target)
 
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
-_CARD = """# Model card: likes simulator
+_CARD = """# Model card: {target} simulator
 
-**What it does.** Predicts the likes of a tweet from text, company, account, media and time, with a 90 % interval.
+**What it does.** Predicts the {target} of a tweet from text, company, account, media and time, with a 90 % interval.
 
 **Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}. Preset `{preset}`, seed {seed}, behaviour_sim {version}.
 {views}
 
-**Figures**, in log1p(likes), out-of-fold (later tweets by trees that had not seen the company, new accounts by trees that had not seen the account), by what is known of the tweet:
+**Figures**, in log1p({target}), out-of-fold (later tweets by trees that had not seen the company, new accounts by trees that had not seen the account), by what is known of the tweet:
 
 {figures}
 
@@ -302,13 +302,13 @@ Held-out tweets of your own are the better judge: `behaviour-sim evaluate DATA -
 
 **Intended use.** To compare drafts and posting times of one account, and to see how far a prediction can be trusted.
 
-**Not for.** Judging people; deciding what may be said; forecasting money. Likes of other times, platforms or kinds of account than those above are out of its reach.
+**Not for.** Judging people; deciding what may be said; forecasting money. Tweets of other times, platforms or kinds of account than those above are out of its reach.
 
 **No claim of causality.** An account that posts at nine may do better at nine for other reasons than the hour. `what-if` says what the model expects, not what a change would cause.
 
 **Known limits.** A company that was never seen is hard: the interval says so. Followers, deletions and paid promotion are not seen. {assumed}
 
-**What a prediction uses.** Of a known account all known likes, weighted by how near in time they are: for a tweet within the time of training that includes later ones. For a tweet after that time all of it is past. Posting habits use earlier posts only. Rows of one table do not see each other unless they are predicted `in_order`.
+**What a prediction uses.** Of a known account all known {target}, weighted by how near in time they are: for a tweet within the time of training that includes later ones. For a tweet after that time all of it is past. Posting habits use earlier posts only. Rows of one table do not see each other unless they are predicted `in_order`.
 """
 
 @patch
@@ -318,7 +318,7 @@ def card(self:LikesSimulator) -> str: # Markdown
     views = 'Nothing that exists only after posting is used.'
     if self.post_publication:
         views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
-    return _CARD.format(n=self.n, accounts=len(self.known['username']),
+    return _CARD.format(target=self.target, n=self.n, accounts=len(self.known['username']),
         companies=len(self.known['inferred company']),
         first=t['date'].min().date(), last=self.last.date(), preset=self._preset_name, seed=self.seed,
         version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
@@ -327,7 +327,7 @@ def card(self:LikesSimulator) -> str: # Markdown
 def _assumed(self:LikesSimulator) -> str:
     "Which intervals rest on a radius that was assumed, in a sentence."
     names = ', '.join(g.replace('_', ' ') for g in self.intervals.assumed)
-    return f'Too few brands or accounts to measure the intervals of: {names}. Theirs are assumed from the challenge\'s brands.' if names else \
+    return f'Too few brands or accounts to measure the intervals of: {names}. Theirs are assumed from the likes of the challenge\'s brands.' if names else \
         'All intervals are measured on the training tweets.'
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #271d497a
@@ -341,7 +341,7 @@ def _pack(self:LikesSimulator, folder):
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.table.profiles is not None:
         files['profiles.parquet'] = _parquet_bytes(self.table.profiles, index=False)
-    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures'.split()}
+    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures target'.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
         inner=save_parts(folder, parts)), files
@@ -352,7 +352,7 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     profiles = _parquet_table(files['profiles.parquet']) if 'profiles.parquet' in files else None
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
     self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
-        table.image_encoder, table.extra)
+        table.image_encoder, table.extra, target=facts.get('target', 'likes'))
     for k in ('names', 'n', 'smearing', 'figures'): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
     self.table = table
@@ -375,7 +375,8 @@ def facts(self:LikesSimulator) -> dict: # preset, tweets, accounts, companies, f
     return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
         companies=len(self.known['inferred company']),
         first=self.new_company.context['date'].min().date(), last=self.last.date(),
-        views='used' if self.post_publication else 'not used')
+        views='used' if self.post_publication else 'not used',
+        **{} if self.target == 'likes' else dict(target=self.target))
 
 @patch
 def __repr__(self:LikesSimulator):
