@@ -16,8 +16,8 @@ from ..core import BadInput, cache_dir, content_key, write_atomic
 from .tweets import TweetFile
 from .values import _ALIASES, _column_key, _is_missing
 from ..html import _shown
-from behaviour_sim.table_files import (_MAX_CELL, _MAX_FILE, _MAX_RATIO, _MAX_UNPACKED, _csv_reason, _is_blank,
-    _is_unnamed, _too_big)
+from ..table_files import (_MAX_CELL, _MAX_FILE, _MAX_RATIO, _MAX_UNPACKED, _csv_reason,
+    _is_blank, _is_unnamed, _too_big)
 
 # %% ../../nbs/2_data/28_post_files.ipynb #a8aaf50d
 _DAMAGED = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError)
@@ -321,7 +321,7 @@ def _cells(file:TweetFile, data:bytes, more=()) -> pd.DataFrame:
 def _opened(
     path,    # A file, a folder, or '-' for standard input
     more=(), # Names of columns that the caller gave
-) -> TweetFile: # `tweets` are its cells
+) -> TweetFile: # `table` holds its cells
     "A file of posts with its cells, the program that wrote it where that is known, and notes."
     file = TweetFile(path)
     file.notes, file.source, file.owner = [], None, ''
