@@ -271,7 +271,7 @@ def _kept_picture(file, z, name): # The archive, a member
     info = z.getinfo(name)
     if info.file_size > 20_000_000: return ''
     key = content_key(str(Path(file.path).resolve()), name, info.CRC)
-    path = cache_dir('archives')/f'{key[:32]}{Path(name).suffix.lower()}'
+    path = cache_dir('archives', write=True)/f'{key[:32]}{Path(name).suffix.lower()}'
     if not path.is_file():
         with write_atomic(path, 'wb') as f: f.write(_unpacked(file, z, name))
     return str(path)

@@ -85,7 +85,7 @@ def fit(self:ImageSimulator,
     known, held = map(part, _held_out(pictures, self.seed))
     if out is None:
         keys = [_Examples(*p, s.style).key() for p in (known, held) if p[1]]
-        out = cache_dir('image-adapters', content_key(repr(s), *keys)[:32])
+        out = cache_dir('image-adapters', content_key(repr(s), *keys)[:32], write=True)
     self.history = fit_image_lora(*known, s, out, valid=held if held[1] else None, quiet=quiet)
     return self._opened(Path(out))
 
