@@ -362,6 +362,6 @@ def _page(
             'Heat map of weekday and hour', target=counts),
         '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst,
         '' if drafts is None else _written_beside(test, drafts, target=counts),
-        _drawn_beside(test, pictures, note, counts),
+        _drawn_beside(test, pictures, note),
         '</main></body></html>']
     return '\n'.join(parts)

@@ -14,8 +14,9 @@ import pandas as pd
 
 from ..core import BadInput, cache_dir, content_key, write_atomic
 from .tweets import TweetFile
-from .values import _ALIASES, _column_key, _is_missing
+from .values import _ALIASES, _is_missing
 from ..html import _shown
+from ..keys import _column_key
 from ..table_files import (_MAX_CELL, _MAX_FILE, _MAX_RATIO, _MAX_UNPACKED, _csv_reason,
     _is_blank, _is_unnamed, _too_big)
 

@@ -15,10 +15,11 @@ from ..core import BadInput
 from .post_files import _opened
 from .tweets import TWEET_COLUMNS, TweetFile, _REQUIRED, read_tweets
 from behaviour_sim.data.values import (_COLUMN_NAMES, _COUNTS, _LINKS, _TWEETS_ONLY, _choose_columns,
-    _column_key, _count, _date_parts, _ends_in_zeros, _handle, _has_time, _id_text, _is_blank, _is_day_first,
+    _count, _date_parts, _ends_in_zeros, _handle, _has_time, _id_text, _is_blank, _is_day_first,
     _is_missing, _media_text, _moment, _nearest, _post_type, _rounded, _snowflake_time, _source_of,
     _time_zone)
 from ..html import _shown
+from ..keys import _column_key
 from ..table_files import _EXPECTED
 
 # %% ../../nbs/2_data/29_posts.ipynb #3a76170f

@@ -16,6 +16,7 @@ import numpy as np, pandas as pd
 from ..core import BadInput
 from .media import _facts, _listed
 from ..html import _shown
+from ..keys import _column_key
 
 # %% ../../nbs/2_data/27_values.ipynb #28c3650c
 _NOTHING = {'', 'nan', 'none', 'null', 'n/a', 'na', '-', '–', '—', '<na>', 'nat'}
@@ -294,10 +295,6 @@ _COUNTS = 'reposts replies quotes shares bookmarks engagements impressions saves
 _LINKS = ('postlink tweetpermalink postpermalink permalink tweeturl twitterurl url link videolink '
     'servicelink').split()
 _ALIASES = {a for names in _COLUMN_NAMES.values() for a in names}
-
-def _column_key(name) -> str: # Such as 'publicmetricslikecount' for 'public_metrics.like_count'
-    "A column's name without case, blanks and signs."
-    return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', str(name)).casefold())
 
 # %% ../../nbs/2_data/27_values.ipynb #a6e5a9be
 _SOURCES = {name: [set(group.split()) for group in groups.split('|')] for name, groups in {
