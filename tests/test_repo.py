@@ -79,8 +79,8 @@ def test_a_notebook_begins_and_ends_as_agreed(path):
 def test_a_notebook_is_of_a_readable_size(path):
     code = code_cells(path)
     assert len(cells(path)) <= 90
-    exported = sum(len(lines(s)) for s in code if is_exported(s))
-    assert exported <= (130 if path.stem == '00_core' else 350), f'{exported} exported lines'
+    exported = sum(len(s.split('\n')) for s in code if is_exported(s)) # directives and blank lines too
+    assert exported <= (145 if path.stem == '00_core' else 350), f'{exported} exported lines'
     longest = max(code, key=lambda s: len(lines(s)))
     assert len(lines(longest)) <= 45, f'a cell of {len(lines(longest))} lines: {lines(longest)[0][:60]}'
 
