@@ -6,7 +6,7 @@
 __all__ = ['Regressor', 'save_parts', 'load_parts']
 
 # %% ../nbs/04_model_directories.ipynb #a2079bb1
-import hashlib, io, json, shutil, uuid
+import hashlib, inspect, io, json, shutil, uuid
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -92,11 +92,22 @@ def _read_parts(
 
 # %% ../nbs/04_model_directories.ipynb #0e566cd9
 class Regressor:
-    "The parent of every model: `save` and `load`."
+    "The parent of every model: its settings, `save` and `load`."
     kinds = {} # import path → class, of the classes that are defined in this process
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         Regressor.kinds[_import_path(cls)] = cls
+
+    def get_params(self, deep:bool=True) -> dict: # Name → value, of the parameters of `__init__`, as given
+        "The settings, as scikit-learn's `clone` wants them."
+        return {k: getattr(self, k) for k in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params): # As for `__init__`
+        "Change settings; they take effect with the next `fit`."
+        if unknown := set(params) - set(self.get_params()):
+            raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
+        for k, v in params.items(): setattr(self, k, v)
+        return self
 
     def save(self, folder:str|Path # The directory, made if needed
             ) -> Path:

@@ -79,8 +79,8 @@ def test_a_notebook_begins_and_ends_as_agreed(path):
 def test_a_notebook_is_of_a_readable_size(path):
     code = code_cells(path)
     assert len(cells(path)) <= 90
-    exported = sum(len(lines(s)) for s in code if is_exported(s))
-    assert exported <= (130 if path.stem == '00_core' else 350), f'{exported} exported lines'
+    exported = sum(len(s.split('\n')) for s in code if is_exported(s)) # directives and blank lines too
+    assert exported <= (145 if path.stem == '00_core' else 350), f'{exported} exported lines'
     longest = max(code, key=lambda s: len(lines(s)))
     assert len(lines(longest)) <= 45, f'a cell of {len(lines(longest))} lines: {lines(longest)[0][:60]}'
 
@@ -132,8 +132,7 @@ def test_no_public_name_is_too_general():
 
 #: Lines of over 110 characters that are still to be broken; the counts may only shrink.
 LONG_LINES = {
-    'apps.report': 1, 'likes.evaluation': 1, 'likes.explain': 1, 'likes.history': 2,
-    'likes.known_account': 2, 'likes.neighbours': 3, 'likes.new_company': 4, 'likes.simulator': 17}
+    'apps.report': 1, 'likes.known_account': 2, 'likes.new_company': 4, 'likes.simulator': 17}
 
 def module_source(path): return (ROOT/PACKAGE/(module_of(path).replace('.', '/') + '.py')).read_text(encoding='utf-8')
 

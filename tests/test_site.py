@@ -330,7 +330,7 @@ def test_the_api_page_lists_classes_with_their_methods(site):
     shown = html.unescape(re.sub(r"<[^>]+>", "", text))
     rank = re.search(r"ImageSimulator\.rank: Draw several.*?def rank\(\n.*?\n\)[^\n]*", shown, flags=re.S)[0]
     assert "self" not in rank and re.search(r"n:int=4, +# Pictures of each tweet", rank) and rank.count("\n") < 16
-    assert re.search(r"class Preset:\n +name:str +# As given", shown) and "LikesSimulator.get_params" in shown
+    assert re.search(r"class Preset:\n +name:str +# As given", shown) and "Regressor.get_params" in shown
     assert not re.search(r"(?m)^\s*[\w.]*\b_\w+:", re.sub(r"(?s)<pre.*?</pre>", "", text)), "a private name is listed"
 
 

@@ -211,7 +211,7 @@ class ConformalIntervals(Regressor):
 # %% ../../nbs/4_likes/41_evaluation.ipynb #ab255876
 @patch
 def fit(self:ConformalIntervals,
-    residuals,       # (n,) y − prediction; or the pair (lower − y, y − upper) of (n,) arrays for quantile predictions
+    residuals,       # (n,) y − prediction; or (lower − y, y − upper), each (n,), of quantile predictions
     groups=None,     # (n,) labels
     scale=None,      # (n,) positive size of error to expect
     units=None,      # (n,) what comes in random order, such as brands; None: the rows themselves

@@ -84,7 +84,7 @@ def _row(tweets, id):
     return int(at[0])
 
 def _earlier(tweets, i, context, in_order):
-    "The context of the tweet at position `i`; with `in_order` the earlier tweets of its company are part of it."
+    "The context of the tweet at position `i`; `in_order`: with the earlier tweets of its company."
     if not in_order: return context
     t = normalise_tweets(tweets)
     company = _each(t['inferred company'], account_key)

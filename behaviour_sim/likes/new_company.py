@@ -14,9 +14,50 @@ from fastcore.basics import patch
 
 from ..core import progress
 from ..data.splits import group_folds
-from ..features.table import TweetFeatures, _hide_text, _running_mean, _sum_of_earlier
+from ..features.table import TweetFeatures
 from ..model_directories import _parquet_bytes, _parquet_table
 from .regressors import LightGBMModel, Regressor, _fit_regressor
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #a115dda2
+def _sum_of_earlier(
+    values:np.ndarray,  # (n, d) facts of the tweets
+    groups:Sequence,    # (n,) account or company of each tweet
+    dates:Sequence,     # (n,) when each is posted
+    context:tuple=None, # The same three of other tweets, which count as earlier ones where they are earlier
+    in_order:bool=True, # The tweets count as earlier ones of each other; False: only the context does
+) -> np.ndarray: # (n, d) float64
+    "Sums over the strictly earlier tweets of the same group, whatever the order of the rows."
+    own, n = values if in_order else np.zeros_like(values), len(values)
+    parts = [(own, groups, dates), *([context] if context else [])]
+    A = np.vstack([p[0] for p in parts])
+    code = pd.factorize(np.concatenate([np.asarray(p[1], object) for p in parts]))[0]
+    when = np.concatenate([np.asarray(p[2], 'datetime64[s]').astype('int64') for p in parts])
+    order = np.lexsort((when, code))
+    c, w = code[order], when[order]
+    new = np.r_[True, c[1:] != c[:-1]] if len(c) else np.zeros(0, bool)
+    # of those at the same second
+    first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0))
+    # of the group
+    start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))
+    S, out = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)]), np.empty_like(A)
+    out[order] = S[first] - S[start]
+    return out[:n]
+
+def _running_mean(
+    facts:pd.DataFrame, # (n, d) facts of the tweets
+    groups:Sequence,    # (n,) account or company of each tweet
+    dates:Sequence,     # (n,) when each is posted
+    context:tuple=None, # The same three of other tweets
+    in_order:bool=True, # As for `_sum_of_earlier`
+) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
+    "The mean of each fact over a tweet and its group's strictly earlier tweets."
+    def with_earlier(of):
+        own = of(facts.to_numpy('float64'))
+        seen = context and (of(context[0].to_numpy('float64')), *context[1:])
+        return _sum_of_earlier(own, groups, dates, seen, in_order) + own
+    total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean.astype('float32').round(4)
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #2d4268b9
 _HABIT_COLUMNS = ('time.', 'media.', 'text.')
@@ -34,7 +75,7 @@ def posting_habits(
     X:pd.DataFrame,             # (n, d) features
     tweets:pd.DataFrame,        # `username`, `inferred company`, `date`
     context:pd.DataFrame=None,  # Published posts: those three columns, and the habit columns
-    in_order:bool=True,         # The tweets are posted one after the other: earlier rows count as earlier posts
+    in_order:bool=True,         # Posted one after the other: earlier rows count as earlier posts
 ) -> pd.DataFrame: # (n, d + 2h) float32
     "The features, and their means over the account's and the company's posts so far."
     cols, parts = _habit_columns(X), [X]
@@ -54,7 +95,7 @@ _NEW_COMPANY_PARAMS = dict(params=dict(objective='regression', learning_rate=.03
 # %% ../../nbs/4_likes/45_new_company.ipynb #ba5fd6a6
 @dataclass
 class ContentPrior:
-    "Predictions of log1p_likes from the tweet and its account's posts, no likes of the account or company known."
+    "Predictions of log1p_likes from the tweet and its account's posts, without likes of account or company."
     with_text:np.ndarray    # (n,) log1p_likes
     without_text:np.ndarray # (n,) log1p_likes, the text hidden
 
@@ -73,7 +114,7 @@ class NewCompanyModel(Regressor):
         preset:dict=_NEW_COMPANY_PARAMS, # Parameters of the trees
         k:int=5,                         # Folds of companies, at most
         seed:int=42,                     # Random seed of the folds and the trees
-        regressor=None,                  # Takes the place of the trees: anything with scikit-learn's fit and predict
+        regressor=None,                  # In place of the trees: anything with scikit-learn's fit and predict
     ):
         self.preset, self.k, self.seed, self.regressor = preset, k, seed, regressor
         self.models, self.models_alone, self.names = [], [], None
@@ -86,6 +127,16 @@ class NewCompanyModel(Regressor):
         if len(tweets) < 2: return np.zeros(len(tweets), int)
         groups = tweets[self.fold_by] if columns else pd.Series(range(len(tweets)))
         return group_folds(groups, min(self.k, groups.nunique()), self.seed)
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #6ee61d2a
+def _hide_text(
+    X:pd.DataFrame, # Features
+) -> pd.DataFrame: # The same, as if nothing had been written
+    "Hide what the text says."
+    cols = [c for c in X if c.startswith('text.')]
+    X = X.copy(); X[cols] = np.nan
+    if 'text.present' in X: X['text.present'] = np.float32(0)
+    return X
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #13e25a7d
 _MOST_ROWS = 60_000 # tweets that trees are grown on; more would cost memory and hours and teach them little
@@ -108,7 +159,7 @@ def fit(self:NewCompanyModel,
     y:np.ndarray,           # (n,) log1p_likes
     quiet:bool|None=None,   # No progress bar
 ):
-    "Fit the models of every fold; keep their predictions for what they have not seen as `prior` and `prior_alone`."
+    "Fit the models of every fold; `prior` and `prior_alone` are their out-of-fold predictions."
     about = tweets[['username', 'inferred company', 'date']]
     self.context = pd.concat([about, X[_habit_columns(X)]], axis=1).reset_index(drop=True)
     fold, silent = self.folds(tweets), _hide_text(X)
@@ -223,3 +274,27 @@ def _unpack(cls:NewCompanyModel, facts, files, folder):
     for kind in ('models', 'models_alone'):
         setattr(self, kind, [Regressor.load(folder/f'{kind}_{i}') for i in range(facts['k'])])
     return self
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #4d2d3a44
+def _calibration_group(
+    case:np.ndarray,       # (n,) of `_CASES`
+    text:np.ndarray,       # (n,) bool: is there a text?
+    alone:np.ndarray=None, # (n,) bool: a new company without earlier posts?
+) -> np.ndarray: # (n,) such as 'known', 'known, no text' and 'new_company, alone'
+    "The group whose errors an interval is calibrated on."
+    group = np.asarray(case).astype(object)
+    if alone is not None: group = np.where((group == 'new_company') & alone, group + ', alone', group)
+    return np.where(text, group, group + ', no text').astype(str)
+
+#: Radii of 90 % in units of the error scale: `LikesSimulator().fit(tweets).intervals.radii`, rounded, of the
+#: challenge's training rows.
+_PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4,
+    'new_account': 1.1, 'new_account, no text': 1.3,
+    'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4,
+    'new_company, alone, no text': 3.6}
+
+def _prior_radii(
+    brands:int, # In the training tweets
+) -> dict: # Group → radius, in units of the error scale
+    "The radii to assume where too few brands are known to measure them, wider for new companies."
+    return {g: float(r*np.sqrt(1 + 1/brands) if 'company' in g else r) for g, r in _PRIOR_RADII.items()}

@@ -19,7 +19,7 @@ from ..features.table import TweetFeatures, Compressor
 from ..data.drafts import _NAMES, _learned_names, _matched, _tell_unseen, normalise_tweets
 from ..keys import _id_keys, _log, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
-from .new_company import NewCompanyModel
+from .new_company import NewCompanyModel, _calibration_group, _prior_radii
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
@@ -34,28 +34,21 @@ class LikesSimulator(Regressor):
         preset='laptop',             # Name of a preset, or a `Preset`: which models
         post_publication:bool=False, # Use post-publication features (a video's views)
         seed:int=42,                 # Random seed
-        text_encoder=None,           # In place of the preset's: a name, or an object with `encode(list) → array`
+        text_encoder=None,           # In place of the preset's: a name, or an object with `encode`
         image_encoder=None,          # The same for pictures
         features:Sequence=(),        # Own features: functions from tweets to a DataFrame
-        regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or anything with fit and predict
+        regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or objects that fit
         cold_start=None,             # The regressor for new accounts and companies; None: LightGBM
         target:str='likes',          # The column to predict: likes, reposts, replies, impressions, …
     ):
         store_attr()
         self.names = self.observed = None
 
-    def get_params(self, deep:bool=True) -> dict: # Name → value, as given
-        "The settings, as scikit-learn's `clone` wants them."
-        names = 'preset post_publication seed text_encoder image_encoder features regressors cold_start target'
-        return {k: getattr(self, k) for k in names.split()}
-
     def set_params(self, **params): # See `__init__`
-        "Change settings; they take effect with the next `fit`."
-        if unknown := set(params) - set(self.get_params()):
-            raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
-        for k, v in params.items(): setattr(self, k, v)
-        if 'target' in params: self.names = None # what was learned is another count
-        return self
+        "Change settings; a simulator of another target is not fitted any more."
+        if params.get('target', self.target) != self.target: self.names = None
+        return super().set_params(**params)
+
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e82c0b3
 @patch
@@ -90,8 +83,8 @@ def fit(self:LikesSimulator,
     self.last, self.n = t['date'].max(), len(t)
     self.baselines = Baselines().fit(t)
     own = dict(text_encoder=self.text_encoder, image_encoder=self.image_encoder, extra=self.features)
-    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own).fit(t, quiet)
-    X, E = self.table.transform(t, quiet)
+    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own)
+    X, E = self.table.fit_transform(t, quiet)
     self.matched = _matched(t, X)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     known = X, t, E, y, self.new_company.prior, quiet
@@ -99,38 +92,15 @@ def fit(self:LikesSimulator,
     self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
     history = self.known_account.history
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
-    self._calibrate(t, y)
-    self.errors = ErrorHistory().fit(self._errors(t, y).query('not alone'), history_features(t, X), E)
+    e = self._errors(y)
+    self._calibrate(t, e)
+    self.errors = ErrorHistory().fit(e.query('not alone'), history_features(t, X), E)
     self.names = list(X)
     return self
 
-# %% ../../nbs/4_likes/47_simulator.ipynb #4d2d3a44
-def _calibration_group(
-    case:np.ndarray,       # (n,) of `_CASES`
-    text:np.ndarray,       # (n,) bool: is there a text?
-    alone:np.ndarray=None, # (n,) bool: a new company without earlier posts?
-) -> np.ndarray: # (n,) such as 'known', 'known, no text' and 'new_company, alone'
-    "The group whose errors an interval is calibrated on."
-    group = np.asarray(case).astype(object)
-    if alone is not None: group = np.where((group == 'new_company') & alone, group + ', alone', group)
-    return np.where(text, group, group + ', no text').astype(str)
-
-#: Radii of 90 % in units of the error scale: `LikesSimulator().fit(tweets).intervals.radii`, rounded, of the
-#: challenge's training rows.
-_PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4,
-    'new_account': 1.1, 'new_account, no text': 1.3,
-    'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4,
-    'new_company, alone, no text': 3.6}
-
-def _prior_radii(
-    brands:int, # In the training tweets
-) -> dict: # Group → radius, in units of the error scale
-    "The radii to assume where too few brands are known to measure them, wider for new companies."
-    return {g: float(r*np.sqrt(1 + 1/brands) if 'company' in g else r) for g, r in _PRIOR_RADII.items()}
-
 # %% ../../nbs/4_likes/47_simulator.ipynb #9ef37d3e
 @patch
-def _errors(self:LikesSimulator, t, y) -> pd.DataFrame: # case, alone, text, row, error, scale
+def _errors(self:LikesSimulator, y) -> pd.DataFrame: # case, alone, text, row, error, scale
     "Out-of-fold errors of all models."
     known = self.known_account.oof_errors
     # as far ahead as a user may look
@@ -147,9 +117,8 @@ def _errors(self:LikesSimulator, t, y) -> pd.DataFrame: # case, alone, text, row
         row=e['row'].astype(int))
 
 @patch
-def _calibrate(self:LikesSimulator, t, y):
+def _calibrate(self:LikesSimulator, t, e):
     "Intervals, smearing factors and the figures of the card, from out-of-fold errors."
-    e = self._errors(t, y)
     case, error, row = e['case'].to_numpy(), e['error'].to_numpy(float), e['row'].to_numpy()
     company, account = t['inferred company'].to_numpy()[row], t['username'].to_numpy()[row]
     units = np.select([case == 'known', case == 'new_company'], [row.astype(str), company], account)
@@ -198,8 +167,6 @@ def _outlook(self:LikesSimulator, t, seen=None, in_order=False, quiet=None) -> p
     p = _with_counting_noise(p)
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0),
         upper=p['upper'] if self.n >= _FEWEST else np.inf)
-
-
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7a0ab47
 @patch
@@ -250,7 +217,8 @@ def predict(self:LikesSimulator,
     context:pd.DataFrame=None,  # Posts already published
     in_order:bool=False,        # The rows will be posted one after the other
     quiet:bool|None=None,       # No progress bar
-) -> pd.DataFrame: # id, likes (or the target's name), lower, upper, case: a row for each tweet, with its index
+# id, likes (or the target's name), lower, upper, case: a row for each tweet, with its index
+) -> pd.DataFrame:
     "Predicted likes with a 90 % interval."
     t = normalise_tweets(tweets, captions, target=self.target)
     *ends, case = self._predict(t, context, in_order, quiet)
@@ -279,8 +247,8 @@ def evaluate(self:LikesSimulator,
     context:pd.DataFrame=None,  # Posts already published
     in_order:bool=False,        # The rows were posted one after the other
     quiet:bool|None=None,       # No progress bar
-) -> Evaluation: # n, rmse_log1p, mae_log1p, spearman, r2_log1p, rmse_likes, coverage_90, rmse_likes_expm1, baselines
-    "Evaluate against observed likes. `rmse_likes` is of the expected likes, `rmse_likes_expm1` of the median-like ones."
+) -> Evaluation: # n, rmse_log1p, mae_log1p, spearman, r2_log1p, rmse_likes, coverage_90, baselines, …
+    "Evaluate against observed likes; `rmse_likes` is of `expected_likes`, `rmse_likes_expm1` of `predict`."
     t = normalise_tweets(tweets, captions, need_likes=True, target=self.target)
     t, seen = self._read(t, context, in_order, quiet)
     return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines, self.target)
@@ -289,28 +257,41 @@ def evaluate(self:LikesSimulator,
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
 _CARD = """# Model card: {target} simulator
 
-**What it does.** Predicts the {target} of a tweet from text, company, account, media and time, with a 90 % interval.
+**What it does.** Predicts the {target} of a tweet from text, company, account, media and time, with a
+90 % interval.
 
-**Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}. Preset `{preset}`, seed {seed}, behaviour_sim {version}.
+**Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}.
+Preset `{preset}`, seed {seed}, behaviour_sim {version}.
 {views}
 
-**Figures**, in log1p({target}), out-of-fold (later tweets by trees that had not seen the company, new accounts by trees that had not seen the account), by what is known of the tweet:
+**Figures**, in log1p({target}), out-of-fold (later tweets by trees that had not seen the company, new
+accounts by trees that had not seen the account), by what is known of the tweet:
 
 {figures}
 
-Held-out tweets of your own are the better judge: `behaviour-sim evaluate DATA --model DIR` prints these figures beside three baselines.
+Held-out tweets of your own are the better judge: `behaviour-sim evaluate DATA --model DIR` prints
+these figures beside three baselines.
 
-**Intended use.** To compare drafts and posting times of one account, and to see how far a prediction can be trusted.
+**Intended use.** To compare drafts and posting times of one account, and to see how far a
+prediction can be trusted.
 
-**Not for.** Judging people; deciding what may be said; forecasting money. Tweets of other times, platforms or kinds of account than those above are out of its reach.
+**Not for.** Judging people; deciding what may be said; forecasting money. Tweets of other times,
+platforms or kinds of account than those above are out of its reach.
 
-**No claim of causality.** An account that posts at nine may do better at nine for other reasons than the hour. `what-if` says what the model expects, not what a change would cause.
+**No claim of causality.** An account that posts at nine may do better at nine for other reasons
+than the hour. `what-if` says what the model expects, not what a change would cause.
 
-**Known limits.** A company that was never seen is hard: the interval says so. Followers, deletions and paid promotion are not seen. {assumed}
+**Known limits.** A company that was never seen is hard: the interval says so. Followers, deletions
+and paid promotion are not seen. {assumed}
 
-**What a prediction uses.** Of a known account all known {target}, weighted by how near in time they are: for a tweet within the time of training that includes later ones. For a tweet after that time all of it is past. Posting habits use earlier posts only. Rows of one table do not see each other unless they are predicted `in_order`.
+**What a prediction uses.** Of a known account all known {target}, weighted by how near in time they
+are: for a tweet within the time of training that includes later ones. For a tweet after that time
+all of it is past. Posting habits use earlier posts only. Rows of one table do not see each other
+unless they are predicted `in_order`.
 """
 
+
+# %% ../../nbs/4_likes/47_simulator.ipynb #e7c47001
 @patch
 def card(self:LikesSimulator) -> str: # Markdown
     "The model card."
@@ -327,8 +308,9 @@ def card(self:LikesSimulator) -> str: # Markdown
 def _assumed(self:LikesSimulator) -> str:
     "Which intervals rest on a radius that was assumed, in a sentence."
     names = ', '.join(g.replace('_', ' ') for g in self.intervals.assumed)
-    return f'Too few brands or accounts to measure the intervals of: {names}. Theirs are assumed from the likes of the challenge\'s brands.' if names else \
-        'All intervals are measured on the training tweets.'
+    if not names: return 'All intervals are measured on the training tweets.'
+    return (f'Too few brands or accounts to measure the intervals of: {names}. '
+            "Theirs are assumed from the likes of the challenge's brands.")
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #271d497a
 @patch
@@ -369,7 +351,7 @@ def _preset_name(self:LikesSimulator):
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #f6812cdb
 @patch
-def facts(self:LikesSimulator) -> dict: # preset, tweets, accounts, companies, first, last, views; preset alone before `fit`
+def facts(self:LikesSimulator) -> dict: # preset; once fitted: tweets, accounts, companies, first, last, views
     "What a simulator has learned from."
     if self.names is None: return dict(preset=self._preset_name)
     return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
