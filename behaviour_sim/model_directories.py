@@ -16,7 +16,7 @@ from .core import BadInput, content_key, _to_json, sha256_file, write_atomic, wr
 from .presets import _import_named, _import_path, _load_plugins
 
 # %% ../nbs/04_model_directories.ipynb #9449d69f
-_FORMAT = 5 # of model directories; raise it when any class packs something else
+_FORMAT = 6 # of model directories; raise it when any class packs something else
 
 def _write_parts(
     folder:str|Path,  # The directory, made if needed

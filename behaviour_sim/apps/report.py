@@ -315,8 +315,8 @@ def _lead(
         f'<p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the '
         f'predictions are.</p>',
         _headline(figures),
-        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by a factor of two, '
-        f'2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
+        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by '
+        f'a factor of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
         f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
         'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each '
         'tweet is predicted alone, the '

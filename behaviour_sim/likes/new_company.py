@@ -298,3 +298,68 @@ def _prior_radii(
 ) -> dict: # Group → radius, in units of the error scale
     "The radii to assume where too few brands are known to measure them, wider for new companies."
     return {g: float(r*np.sqrt(1 + 1/brands) if 'company' in g else r) for g, r in _PRIOR_RADII.items()}
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #c0de0002
+def _near_pairs(
+    account,         # (n,)
+    days,            # (n,) when each post was made
+    within:float=7,  # Days between the two, at most
+    most:int=2000,   # Pairs of an account, at most
+    seed:int=42,     # Random seed of the choice where there are more
+) -> np.ndarray: # (m, 2) positions, the earlier post first
+    "Pairs of posts of one account that are near in time."
+    rng, days, pairs = np.random.default_rng(seed), np.asarray(days, float), [np.zeros((0, 2), 'int64')]
+    for i in pd.Series(range(len(days))).groupby(np.asarray(account)).indices.values():
+        i = i[np.argsort(days[i], kind='stable')]
+        count = np.searchsorted(days[i], days[i] + within, side='right') - np.arange(len(i)) - 1
+        first = np.repeat(np.arange(len(i)), count)
+        step = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
+        kept = np.sort(rng.permutation(len(first))[:most])
+        pairs.append(i[np.c_[first, first + 1 + step][kept]])
+    return np.concatenate(pairs).astype('int64')
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #c0de0004
+#: Slopes of a logistic curve: what `_pair_slopes` finds on the challenge's training rows, rounded.
+_PRIOR_SLOPES = dict(
+    same_account=dict(known=2., later=2., new_account=1.9, new_company=.9),
+    other_account=dict(known=2.2, later=2.2, new_account=1.6, new_company=.8))
+
+def _slope(
+    z:np.ndarray,      # (m,) differences of predictions, in units of the error to expect
+    better:np.ndarray, # (m,) bool: did the first of the two get more likes?
+    weight:np.ndarray, # (m,) of each pair
+    prior:float,       # The slope to assume without pairs; few pairs stay near it
+) -> float:
+    "The slope of a logistic curve through one half."
+    from scipy.optimize import minimize_scalar
+    sign = np.where(better, 1, -1)
+    loss = lambda b: weight @ np.logaddexp(0, -np.exp(b)*z*sign) + 2*(b - np.log(prior))**2
+    return float(np.exp(minimize_scalar(loss, bounds=(-4, 3), method='bounded').x))
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #c0de0007
+def _pair_slopes(
+    errors:pd.DataFrame, # Out of fold: case, text, alone, gap, row, error, scale
+    tweets:pd.DataFrame, # Training tweets: `username`, `date`
+    y:np.ndarray,        # (n,) log1p_likes
+    seed:int=42,         # Random seed of the pairs
+) -> dict: # 'same_account' and 'other_account' → case → slope
+    "How fast the probability that one of two posts gets more rises with the difference of their predictions."
+    account, days = tweets['username'].to_numpy(), (tweets['date'] - pd.Timestamp(0))/pd.Timedelta(days=1)
+    days, rng, out = days.to_numpy(), np.random.default_rng(seed), {}
+    for kind, priors in _PRIOR_SLOPES.items():
+        same = kind == 'same_account'
+        for case, prior in priors.items():
+            of_case = errors[errors['case'] == ('later' if same and case == 'known' else case)]
+            parts = [pd.DataFrame(dict(z=[], better=[], account=[]))]
+            for _, g in of_case.groupby(['text', 'alone']):
+                row, scale = g['row'].to_numpy(), g['scale'].to_numpy(float)
+                pairs = _near_pairs(account[row], days[row], seed=seed) if same else \
+                    rng.integers(0, len(row), (min(20*len(row), 20_000), 2))
+                i, j = pairs[(account[row[pairs[:, 0]]] == account[row[pairs[:, 1]]]) == same].T
+                pred, d = y[row] - g['error'].to_numpy(float), y[row[i]] - y[row[j]]
+                z = (pred[i] - pred[j])/np.hypot(scale[i], scale[j])
+                parts.append(pd.DataFrame(dict(z=z, better=d > 0, account=account[row[i]]))[d != 0])
+            p = pd.concat([q for q in parts if len(q)] or parts)
+            weight = 1/np.sqrt(p['account'].map(p['account'].value_counts()).to_numpy(float))
+            out.setdefault(kind, {})[case] = _slope(p['z'].to_numpy(float), p['better'] == 1, weight, prior)
+    return out

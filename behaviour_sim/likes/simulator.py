@@ -19,7 +19,7 @@ from ..features.table import TweetFeatures, Compressor
 from ..data.drafts import _NAMES, _learned_names, _matched, _tell_unseen, normalise_tweets
 from ..keys import _id_keys, _log, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
-from .new_company import NewCompanyModel, _calibration_group, _prior_radii
+from .new_company import NewCompanyModel, _calibration_group, _pair_slopes, _prior_radii
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
@@ -94,6 +94,7 @@ def fit(self:LikesSimulator,
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
     e = self._errors(y)
     self._calibrate(t, e)
+    self.pair_slopes = _pair_slopes(e, t, y, self.seed)
     self.errors = ErrorHistory().fit(e.query('not alone'), history_features(t, X), E)
     self.names = list(X)
     return self
@@ -179,7 +180,7 @@ def _fitted_outlook(self:LikesSimulator, t, X, E, seen=None, in_order=False) -> 
     alone = self.new_company.is_alone(t, seen, in_order)
     group = _calibration_group(case, (t['content'] != '').to_numpy(), alone)
     lower, upper = self.intervals.interval(np.maximum(pred, 0), group, scale)
-    return pd.DataFrame(dict(pred=pred, lower=lower, upper=upper, case=case,
+    return pd.DataFrame(dict(pred=pred, lower=lower, upper=upper, case=case, scale=scale,
         factor=[self.smearing[c] for c in case]))
 
 @patch
@@ -323,7 +324,7 @@ def _pack(self:LikesSimulator, folder):
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.table.profiles is not None:
         files['profiles.parquet'] = _parquet_bytes(self.table.profiles, index=False)
-    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures target'.split()}
+    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures target pair_slopes'.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
         inner=save_parts(folder, parts)), files
@@ -335,7 +336,7 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
     self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
         table.image_encoder, table.extra, target=facts.get('target', 'likes'))
-    for k in ('names', 'n', 'smearing', 'figures'): setattr(self, k, facts[k])
+    for k in ('names', 'n', 'smearing', 'figures', 'pair_slopes'): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
     self.table = table
     names = dict.fromkeys(n.split('|')[0] for n in A)
