@@ -147,6 +147,20 @@ def test_predictions_keep_ids_and_order(place):
     assert (p['lower'] <= p['likes']).all() and (p['likes'] <= p['upper']).all()
 
 
+def test_two_drafts_are_compared_and_many_ranked(place):
+    code, out, err = told('compare', 'new.csv', '--model', 'm', '--ids', '321,322', cwd=place)
+    back = told('compare', 'new.csv', '--model', 'm', '--ids', '322, 321', cwd=place)[1]
+    shares = [dict(re.findall(r'│ (\d+) │ +[\d.,]+ │ +([\d.]+) │', o)) for o in (out, back)]
+    assert code == 0 and shares[0] == shares[1] and set(shares[0]) == {'321', '322'}, (out, back)
+    assert sum(map(float, shares[0].values())) == pytest.approx(1, abs=.002)
+    refused(told('compare', 'new.csv', '--model', 'm', '--ids', '321', cwd=place), '--ids', '321')
+    refused(told('compare', 'new.csv', '--model', 'm', '--ids', '321,nobody', cwd=place), 'nobody')
+    assert told('rank', 'new.csv', '--model', 'm', '--out', 'order.csv', cwd=place)[0] == 0
+    ranked, t = pd.read_csv(place/'order.csv'), pd.read_csv(place/'new.csv')
+    assert list(ranked) == ['rank', 'id', 'likes', 'lower', 'upper', 'case', 'beats_next'] and set(ranked['id']) == set(t['id'])
+    assert ranked['likes'].is_monotonic_decreasing and ranked['beats_next'][:-1].between(.5, 1).all()
+
+
 @pytest.mark.parametrize('missing', [['content'], ['media'], ['likes'], ['content', 'media', 'likes', 'caption']])
 def test_drafts_may_lack_columns(place, missing):
     t = pd.read_csv(place/'new.csv', keep_default_na=False).drop(columns=missing)

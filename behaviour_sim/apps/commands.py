@@ -207,3 +207,37 @@ tickets!'"""
     _print_table(table, f"Tweet {id}: what the model expects, not a claim of cause")
     at_hours = {k: v for k, v in edits.items() if k != 'hour'}
     _print_table(sim.best_time(tweets, id, **past, **at_hours), 'Best hours first')
+
+# %% ../../nbs/8_apps/84_commands.ipynb #84c0de01
+@app.command('compare')
+def _compare(data:_Data, model:_Model,
+    ids:Annotated[str, typer.Option('--ids', help='Ids of the two drafts, such as 17,18.')],
+    context:_Context=None):
+    """Which of two drafts gets more likes, and how sure that is.
+
+    Example: behaviour-sim compare drafts.csv --model m --ids 17,18"""
+    import pandas as pd
+    from behaviour_sim.likes.explain import _row
+    if len(two := [i.strip() for i in ids.split(',')]) != 2:
+        raise BadInput(f'--ids names two drafts, such as 17,18, not {ids!r}')
+    sim, drafts = _loaded(model), _read_posts(data)
+    a, b = (drafts.iloc[[_row(drafts, i)]] for i in two)
+    found = sim.compare(a, b, _read_posts(context)).iloc[0]
+    likes = [found[f'{sim.target}_{k}'] for k in 'ab']
+    table = pd.DataFrame({'id': two, sim.target: likes,
+        'gets more': [found['probability'], 1 - found['probability']]})
+    _print_table(table, found['verdict'].replace('the first', two[0]).replace('the second', two[1]))
+
+@app.command('rank')
+def _rank(data:_Data, model:_Model,
+    out:Annotated[Path, typer.Option('--out', help='Where the order goes: .csv, .xlsx or .parquet.')],
+    context:_Context=None):
+    """Drafts in order: rank, id, likes, lower, upper, case, beats_next (how likely it gets
+    more likes than the next).
+
+    Example: behaviour-sim rank drafts.csv --model m --out ranked.csv"""
+    from behaviour_sim.table_files import _write_table
+    _check_out(out, data, model, context)
+    table = _loaded(model).rank(_read_posts(data), _read_posts(context))
+    _write_table(table, out)
+    _echo(f"{out}: {len(table):,} drafts in order; the first is {table['id'].iloc[0]}")
