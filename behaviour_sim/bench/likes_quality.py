@@ -14,6 +14,7 @@ import numpy as np, pandas as pd
 from .peers import _PriorBaseline
 from ..core import BadInput, content_key, data_dir, write_json
 from ..data.tweets import read_tweets
+from ..features.table import _LAG
 from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.explain import pair_test
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
@@ -157,12 +158,14 @@ def _ablation(
 ) -> pd.DataFrame: # One row for each thing taken away, one column for each hold-out: RMSE of log1p_likes
     "What each source of knowledge is worth: the error with it taken away from known and judged tweets alike."
     gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''),
-        'upload lag': dict(upload_lag=np.nan)}
+        'upload lag': {_LAG: np.nan}}
     rows, fitted = {}, dict(simulators or {})
     for name, columns in gone.items():
         for k, (known, judged) in tests.items():
-            sim = _fitted(fitted, known.assign(**columns), preset, quiet=quiet)
-            rows.setdefault(name, {})[k] = sim.evaluate(judged.assign(**columns), quiet=quiet)['rmse_log1p']
+            known, judged = (t.drop(columns=[*columns], errors='ignore').join(pd.DataFrame(columns, t.index))
+                for t in (known, judged))
+            sim = _fitted(fitted, known, preset, quiet=quiet)
+            rows.setdefault(name, {})[k] = sim.evaluate(judged, quiet=quiet)['rmse_log1p']
     return pd.DataFrame(rows).T.rename_axis('taken away')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e7f37902

@@ -194,6 +194,14 @@ def _profiles_of(
         p = p.assign(created_at=_moments(born).dt.tz_localize(None))
     return p.set_axis(keys[p.index].to_numpy()).reindex(wanted)
 
+def _own_followers(
+    tweets:pd.DataFrame, # With `followers`, such as 12_345 or '1.2K'
+) -> np.ndarray: # (n,) float64, NaN where none is given
+    "The followers that come with tweets; `BadInput` names the row of what is no count."
+    counts, frame = [_as_count(x) for x in tweets['followers']], _TweetFrame('The tweets', tweets=tweets)
+    frame.refuse([n is None for n in counts], 'followers', '{} is no count.')
+    return np.array(counts, 'float64')
+
 # %% ../../nbs/2_data/26_drafts.ipynb #eee1f06c
 def _check_profiles(
     tweets:pd.DataFrame,   # Tweets

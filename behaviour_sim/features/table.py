@@ -20,7 +20,7 @@ from ..presets import _import_named, _import_path, _preset_of
 from .embeddings import Encoder, _as_encoder, embed
 from ..data.media import media_table
 from ..data.drafts import (_COUNTS, _as_challenge_texts,
-    _check_profiles, _emoji_counts, _profiles_of)
+    _check_profiles, _emoji_counts, _own_followers, _profiles_of)
 from ..data.values import _COUNTS as _COUNTED_LATER
 from ..keys import _log
 
@@ -66,6 +66,7 @@ def upload_lag(
 
 # %% ../../nbs/3_features/35_table.ipynb #4214bb9d
 _KINDS = dict(none=0, photo=1, gif=2, video=3, error=0)
+_LAG = ('upload_lag',) # the column of a lag that is given: no column of a user's table is called by a tuple
 _LAG_STEPS = np.array([-.003, .0008, .003, .05, 2, 48]) # hours: seven ways to make a tweet
 
 def media_features(
@@ -75,7 +76,7 @@ def media_features(
     "The facts of what is attached."
     m = media_table(tweets['media'], post_publication=post_publication)
     url = m['url'].astype(str)
-    lag = tweets['upload_lag'] if 'upload_lag' in tweets else upload_lag(url, tweets['date'])
+    lag = tweets[_LAG] if _LAG in tweets else upload_lag(url, tweets['date'])
     X = pd.DataFrame(dict(kind=m['kind'].map(_KINDS), count=m['count'], duration=np.log1p(m['duration']),
         width=m['width'], height=m['height'],
         bitrate=m['bitrate'], n_variants=m['n_variants'], png=url.str.contains('format=png', regex=False),
@@ -141,7 +142,7 @@ def profile_features(
     p = _profiles_of(tweets, profiles)
     X = {k: np.log1p(p[c]) for k, c in _COUNTS.items()}
     if 'followers' in tweets:
-        own = np.log1p(tweets['followers'].to_numpy('float64'))
+        own = np.log1p(_own_followers(tweets))
         X['followers'] = X['followers'].where(np.isnan(own), own)
     born = p['created_at'] if 'created_at' in p else pd.Series(pd.NaT, index=p.index)
     X['born'] = (born - _EPOCH).dt.total_seconds()/86400

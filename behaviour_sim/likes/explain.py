@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..core import BadInput, _require
-from ..features.table import feature_group, upload_lag
+from ..features.table import _LAG, feature_group, upload_lag
 from ..data.media import media_table
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _as_matrix
 from .evaluation import to_likes, to_log1p
@@ -126,7 +126,7 @@ def _edited(
     if date != before:
         out['date'] = date
         url = media_table(pd.Series([tweet.get('media', '')]))['url']
-        if 'media' not in out: out['upload_lag'] = float(upload_lag(url, pd.Series([before]))[0])
+        if 'media' not in out: out[_LAG] = float(upload_lag(url, pd.Series([before]))[0])
     return out
 
 def _moved(date, new, clock):
@@ -152,9 +152,8 @@ def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, qui
         new = [change.get(c, o) for change, o in zip(changes, old)]
         rows[c] = pd.Series(new, dtype=object) if c == 'date' else new # dates with and without zones
     t = normalise_tweets(rows)
-    if 'upload_lag' in t:
-        t['upload_lag'] = t['upload_lag'].fillna(pd.Series(upload_lag(media_table(t['media'])['url'],
-            t['date'])))
+    if _LAG in t:
+        t[_LAG] = t[_LAG].fillna(pd.Series(upload_lag(media_table(t['media'])['url'], t['date'])))
     return self.predict(t, context=_earlier(tweets, i, context, in_order),
         quiet=True)[[self.target, 'lower', 'upper']]
 
