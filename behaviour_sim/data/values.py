@@ -299,6 +299,15 @@ def _column_key(name) -> str: # Such as 'publicmetricslikecount' for 'public_met
     "A column's name without case, blanks and signs."
     return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', str(name)).casefold())
 
+# %% ../../nbs/2_data/27_values.ipynb #5d1ca022
+def _before_posting(
+    tweets:pd.DataFrame,         # Tweets
+    post_publication:bool=False, # Leave counts other than likes
+) -> pd.DataFrame: # A copy without likes and other counts
+    "What is known of tweets before they are posted."
+    counts = ['likes', *([] if post_publication else _COUNTS)]
+    return tweets.drop(columns=counts, errors='ignore').copy()
+
 # %% ../../nbs/2_data/27_values.ipynb #a6e5a9be
 _SOURCES = {name: [set(group.split()) for group in groups.split('|')] for name, groups in {
     'X content CSV': 'postid posttext|posttext postlink',
