@@ -107,3 +107,28 @@ def test_the_report_and_the_page_name_the_target(place, tweets, tmp_path):
         form = dict(company='x', content='Hello!', date='2024-01-01 10:00')
         assert desk.about()['counted'] == 'reposts' and 'ranked by the reposts' in desk.about()['how']
         assert desk.predict(form)['likes'] > 0 and len(desk.hours(form)) == 24 and desk.rewrite(form)[0]['likes'] > 0
+
+
+# --- Hours that nobody knows ---
+
+def test_where_all_is_at_midnight_the_hour_is_unknown(tweets, tmp_path):
+    "Only the day of a draft counts; what would name an hour says why it does not."
+    days = tweets.assign(date=tweets['date'].dt.normalize())
+    write_tweets(days[:120], tmp_path/'days.csv'); write_tweets(tweets[120:], tmp_path/'new.csv')
+    assert told('fit', 'days.csv', '--model', 'm', '--preset', 'tiny', cwd=tmp_path)[0] == 0
+    assert 'The hours are unknown' in (tmp_path/'m'/'MODEL_CARD.md').read_text()
+    sim, new = LikesSimulator.load(tmp_path/'m'), tweets[120:]
+    assert sim.facts()['hours'] == 'unknown'
+    p = sim.predict_log1p(new, context=tweets[100:120], quiet=True)
+    np.testing.assert_array_equal(sim.predict_log1p(days[120:], context=days[100:120], quiet=True), p)
+    assert sim.table.transform(new, quiet=True)[0].filter(like='media.lag').isna().all(axis=None)
+    ask = 'what-if', 'new.csv', '--model', 'm', '--id', new['id'].iloc[0], '--set'
+    code, out, err = told(*ask, 'weekday=2', cwd=tmp_path)
+    assert code == 0 and 'no hour can be called better' in out and 'Best hours' not in out
+    code, out, err = told(*ask, 'hour=9', cwd=tmp_path)
+    assert code == 2 and out == '' and 'hours are unknown' in err.splitlines()[-1]
+    with pytest.raises(BadInput, match='hours are unknown'): sim.best_time(new, new['id'].iloc[0])
+    with contextlib.closing(AppSession(sim)) as desk:
+        assert desk.hours(dict(company='x', date='2024-01-01 10:00')) == [] and 'no hour' in desk.about()['no_hours']
+    kept = sim.update(tweets[100:120], quiet=True).observed.posts
+    assert kept['trained'].all() # the same posts, whose hours another export knows

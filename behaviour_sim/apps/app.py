@@ -23,6 +23,7 @@ from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
 from ..data.drafts import _as_challenge, _handle, normalise_tweets
 from ..data.drafts import _link as _a_link
+from ..likes.explain import _NO_HOUR
 from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
 from ..features.captioning import caption
@@ -155,7 +156,7 @@ class AppSession:
 
 # %% ../../nbs/8_apps/82_app.ipynb #2c0fb19b
 @patch
-def about(self:AppSession) -> dict: # accounts, cases, counted, day, lead, how, note
+def about(self:AppSession) -> dict: # accounts, cases, counted, day, no_hours, lead, how, note
     "What the page says of the simulator."
     known, f = self.sim.new_company.context, self.sim.facts()
     names = known.groupby(['inferred company', 'username']).size().sort_values(ascending=False).reset_index()
@@ -163,7 +164,7 @@ def about(self:AppSession) -> dict: # accounts, cases, counted, day, lead, how, 
                f"{'invented ' if self.synthetic else ''}tweets of {f['companies']:,} brands, {f['first']} "
                f"to {f['last']}.")
     return dict(accounts=names.groupby('inferred company')['username'].agg(list).to_dict(),
-        cases=_CASES_TOLD, counted=self.sim.target, day=str(f['last']),
+        cases=_CASES_TOLD, counted=self.sim.target, day=str(f['last']), no_hours=_NO_HOUR + '.',
         lead='Type a draft; see what to expect of it before it is posted.',
         how='Edits of the words that are there'
         + (', and what a language model writes after reading the draft and old tweets of the brand'
@@ -193,8 +194,9 @@ def predict(self:AppSession, form:dict # See `_read_draft`
 @patch
 def hours(self:AppSession, form:dict # See `_read_draft`
          ) -> list: # hour, likes, lower, upper; the best first
-    "The draft at every hour of its day."
+    "The draft at every hour of its day; nothing where the hours of the training tweets are unknown."
     t = _read_draft(form, self.folder)
+    if not self.sim.table.hour_known: return []
     with self.lock: table = self.sim.best_time(t, 'draft', quiet=True)
     return table.rename(columns={self.sim.target: 'likes'}).to_dict('records')
 

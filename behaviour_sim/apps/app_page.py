@@ -40,8 +40,7 @@ itself"></label>
 <p class="soft" id="case"></p>
 <h2>What moved it</h2><div id="factors"></div>\
 <p class="soft">Each factor multiplies what an average tweet gets. Not a claim of cause.</p>
-<h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img"
-  aria-label="What is expected at every hour"></svg>\
+<h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Every hour"></svg>\
 <p class="soft" id="best"></p></section></div>
 <section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p>\
 <button id="rewrite" type="button">Rewrite the draft</button><ol id="drafts"></ol></section>
@@ -187,6 +186,7 @@ function factors(rows) {
 function hours(rows) {
   const s = $('hours'), top = Math.max(...rows.map(r => r.likes), 1e-9), now = +$('hour').value
   s.replaceChildren()
+  if (!rows.length) { $('best').textContent = about.no_hours; return }
   for (const r of rows) {
     const h = 100 * r.likes / top, kind = ['hour', r === rows[0] && 'best', \
 r.hour === now && 'now'].filter(Boolean).join(' ')

@@ -200,11 +200,13 @@ def _what_if(data:_Data, model:_Model, id:_Id, context:_Context=None, in_order:_
 
     Example: behaviour-sim what-if drafts.csv --model m --id 17 --set weekday=6 --set 'content=Win two \
 tickets!'"""
+    from behaviour_sim.likes.explain import _NO_HOUR
     edits = _edits(set or [])
     sim, tweets, past = _loaded(model), _read_posts(data), dict(context=_read_posts(context),
         in_order=in_order)
     table = sim.what_if(tweets, id, **past, **edits).rename_axis('tweet').reset_index()
     _print_table(table, f"Tweet {id}: what the model expects, not a claim of cause")
+    if not sim.table.hour_known: return _echo(_NO_HOUR)
     at_hours = {k: v for k, v in edits.items() if k != 'hour'}
     _print_table(sim.best_time(tweets, id, **past, **at_hours), 'Best hours first')
 

@@ -6,7 +6,7 @@
 __all__ = ['run_all']
 
 # %% ../../nbs/8_apps/80_report.ipynb #aa92d596
-import base64, io, re
+import base64, io
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -16,7 +16,7 @@ from ..corpus.synthetic import irreducible_rmse, sample_tweets
 from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
-from ..likes.evaluation import plot_predictions
+from ..likes.evaluation import _rename_counts, plot_predictions
 from ..likes.simulator import LikesSimulator
 from ..picture_files import open_picture
 from ..table_files import _write_table
@@ -25,6 +25,20 @@ from ..data.splits import _possible_splits
 from ..images.models import _image_row
 from ..images.simulator import ImageSimulator
 import behaviour_sim.likes.explain
+
+# %% ../../nbs/8_apps/80_report.ipynb #5d1ca041
+def _tweets_of(
+    data,       # Tweets, their file, or None
+    target:str, # The column of counts to predict
+    **corpus    # For `sample_tweets`
+) -> pd.DataFrame: # With the counts as `likes`, too: figures and prompts look there
+    "The tweets of a run, fifty or more; `BadInput` where they lack what is to be predicted."
+    if data is None and target != 'likes': raise BadInput('The embedded corpus has no counts but likes')
+    t = sample_tweets(**corpus) if data is None else data
+    if isinstance(data, (str, Path)): t = read_posts(data, need_likes=True, target=target)
+    if target not in t: raise BadInput(f'The tweets have no column {target}')
+    if len(t) < 50: raise BadInput(f'{len(t)} tweets are too few for four splits; fifty is the least')
+    return t.assign(likes=t[target])
 
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4454
 def _judge_splits(
@@ -66,7 +80,7 @@ def run_all(
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     out.mkdir(parents=True, exist_ok=True)
-    tweets = _tweets_of(data, n, seed, out, target)
+    tweets = _tweets_of(data, target, n=n, seed=seed, image_dir=out/'images', truth=True)
     splits, left_out = _possible_splits(tweets, seed)
     if 'random' not in splits: raise BadInput(left_out['random'])
     floor = irreducible_rmse(tweets) if data is None else None
@@ -84,21 +98,10 @@ def run_all(
     if home is None: home = Path(data).parent if isinstance(data, (str, Path)) else out
     test = _shown_pictures(test, Path(home))
     shares = final.shares(test, quiet=True)
-    shown = predictions.rename(columns={target: 'likes'})
-    page = _page(figures, tweets, test, shown, shares, drafts, pictures, note)
+    named = predictions.rename(columns={target: 'likes'})
+    page = _page(figures, tweets, test, named, shares, drafts, pictures, note)
     with write_atomic(out/'index.html') as f: f.write(page)
     return figures
-
-# %% ../../nbs/8_apps/80_report.ipynb #80a7e001
-def _tweets_of(data, n, seed, out, target):
-    "The tweets of a run, enough of them; `likes` holds the target, since figures and prompts look there."
-    if data is None and target != 'likes': raise BadInput('The embedded corpus has no counts but likes')
-    tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
-    if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True, target=target)
-    if target not in tweets: raise BadInput(f"The tweets have no column {target}")
-    if len(tweets) < 50:
-        raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
-    return tweets.assign(likes=tweets[target])
 
 # %% ../../nbs/8_apps/80_report.ipynb #b3d25a72
 def _write_some(
@@ -138,16 +141,6 @@ def _draw_some(
         'caption and text.')
 
 # %% ../../nbs/8_apps/80_report.ipynb #63d122d7
-def _rename_counts(
-    fig,        # A matplotlib figure about likes
-    target:str, # What they are called
-):
-    "Let the words of a figure name the counts that it is about."
-    from matplotlib.text import Text
-    for t in fig.findobj(Text):
-        words = t.get_text().replace('The most liked', 'The top').replace('Likes', target.capitalize())
-        t.set_text(re.sub(r'\blikes\b', target, words))
-
 def _figure(
     draw,        # Called with an Axes
     caption:str, # Under the figure
@@ -315,8 +308,8 @@ def _lead(
         f'<p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the '
         f'predictions are.</p>',
         _headline(figures),
-        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by '
-        f'a factor of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
+        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by a factor '
+        f'of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
         f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
         'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each '
         'tweet is predicted alone, the '

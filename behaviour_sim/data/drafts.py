@@ -146,6 +146,22 @@ def normalise_tweets(
     return frame.table if captions is None else _with_captions(frame.table, captions)
 
 
+# %% ../../nbs/2_data/26_drafts.ipynb #5d1ca012
+_days = lambda dates: pd.to_datetime(dates).dt.normalize()
+
+def _has_hours(
+    dates:pd.Series, # When tweets were posted
+) -> bool: # False where each is at midnight
+    "Whether dates have a time of day."
+    return not (pd.to_datetime(dates) == _days(dates)).all()
+
+_DAYS_ONLY = '\n**The hours are unknown**: all training tweets are at midnight, so that only the day counts.'
+
+def _unlike_most(hour_known:bool, target:str) -> dict: # 'hours' and 'target'
+    "What is told of a simulator only where it differs from most."
+    hours = {} if hour_known else dict(hours='unknown')
+    return hours if target == 'likes' else hours | dict(target=target)
+
 # %% ../../nbs/2_data/26_drafts.ipynb #901e9270
 def _captioned(
     tweets:pd.DataFrame,   # Tweets with `id`
@@ -225,8 +241,10 @@ def _learned_names(
     learned:pd.DataFrame,   # The posts that they come from
     seen:pd.DataFrame=None, # A context, the names of which are known too
     in_order:bool=False,    # The names of the tweets themselves are known, too
+    hour_known:bool=True,   # Keep the times of day
 ) -> pd.DataFrame: # The tweets with each name in one spelling
-    "Names as they were learned."
+    "Names as they were learned, and days alone where no more was learned."
+    if not hour_known: t = t.assign(date=_days(t['date']))
     tables = [o for o in (seen, t if in_order else None) if o is not None]
     for c in _NAMES:
         spelt = {account_key(n): n for n in known[c]}

@@ -296,6 +296,15 @@ _LINKS = ('postlink tweetpermalink postpermalink permalink tweeturl twitterurl u
     'servicelink').split()
 _ALIASES = {a for names in _COLUMN_NAMES.values() for a in names}
 
+# %% ../../nbs/2_data/27_values.ipynb #5d1ca022
+def _before_posting(
+    tweets:pd.DataFrame,         # Tweets
+    post_publication:bool=False, # Leave counts other than likes
+) -> pd.DataFrame: # A copy without likes and other counts
+    "What is known of tweets before they are posted."
+    counts = ['likes', *([] if post_publication else _COUNTS)]
+    return tweets.drop(columns=counts, errors='ignore').copy()
+
 # %% ../../nbs/2_data/27_values.ipynb #a6e5a9be
 _SOURCES = {name: [set(group.split()) for group in groups.split('|')] for name, groups in {
     'X content CSV': 'postid posttext|posttext postlink',

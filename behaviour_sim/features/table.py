@@ -19,9 +19,9 @@ from ..data.cleaning import _EPOCH, LIGHT_STEPS, clean_text, temporal_features
 from ..presets import _import_named, _import_path, _preset_of
 from .embeddings import Encoder, _as_encoder, embed
 from ..data.media import media_table
-from ..data.drafts import (_COUNTS, _as_challenge_texts,
-    _check_profiles, _emoji_counts, _own_followers, _profiles_of)
-from ..data.values import _COUNTS as _COUNTED_LATER
+from ..data.drafts import (_COUNTS, _as_challenge_texts, _check_profiles, _days,
+    _emoji_counts, _has_hours, _own_followers, _profiles_of)
+from ..data.values import _before_posting
 from ..keys import _log
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
@@ -188,15 +188,13 @@ class Compressor:
 def _own_features(
     f:Callable,          # Tweets without likes → DataFrame with their index
     tweets:pd.DataFrame, # Tweets
-    post_publication:bool=False, # Show it what else was counted after posting, such as reposts
+    post_publication:bool=False, # Show it what else was counted after posting
 ) -> pd.DataFrame: # (n, d) float32
     "The columns of the user's function, checked."
-    unseen = ['likes', *([] if post_publication else _COUNTED_LATER)]
-    X, what = f(tweets.drop(columns=unseen, errors='ignore').copy()), f'The feature {f.__name__}'
+    X, what = f(_before_posting(tweets, post_publication)), f'The feature {f.__name__}'
     if not isinstance(X, pd.DataFrame) or not X.index.equals(tweets.index):
         raise BadInput(f"{what} should give a DataFrame with the index of the tweets")
-    if bad := [c for c, t in X.dtypes.items() if not (pd.api.types.is_numeric_dtype(t)
-        or pd.api.types.is_bool_dtype(t))]:
+    if bad := [c for c, t in X.dtypes.items() if not pd.api.types.is_numeric_dtype(t)]:
         raise BadInput(f"{what} gives a column {bad[0]!r} that is not numeric")
     X = X.astype('float32').rename(columns=lambda c: c if str(c).split('.')[0] in _GROUPS else f'own.{c}')
     if np.isinf(X.to_numpy()).any(): raise BadInput(f"{what} gives an infinite value")
@@ -255,7 +253,7 @@ class TweetFeatures:
         extra:Sequence=(),           # Own features: functions from tweets to a DataFrame, or import paths
     ):
         self.models = _preset_of(preset)
-        self.preset, self.compressors = self.models.name, {}
+        self.preset, self.compressors, self.hour_known = self.models.name, {}, True
         self.post_publication, self.profiles, self.seed = post_publication, profiles, seed
         self.text_encoder, self.image_encoder = text_encoder, image_encoder
         self.extra = [_feature_of_path(f) for f in extra]
@@ -309,6 +307,7 @@ def transform(self:TweetFeatures,
     "The features of tweets, one row each, in their order."
     return self._table(tweets, self.embeddings(tweets, quiet))
 
+
 # %% ../../nbs/3_features/35_table.ipynb #e7c35001
 @patch
 def fit_transform(self:TweetFeatures,
@@ -322,6 +321,7 @@ def fit_transform(self:TweetFeatures,
 def _learn(self:TweetFeatures, tweets, quiet):
     "Fit, and hand back the embeddings."
     if self.profiles is not None: _check_profiles(tweets, self.profiles)
+    self.hour_known = _has_hours(tweets['date'])
     E = self.embeddings(tweets, quiet)
     self.compressors = {k: Compressor().fit(V, self.models.sizes[k], self.seed) for k, V in E.items()}
     return E
@@ -329,6 +329,7 @@ def _learn(self:TweetFeatures, tweets, quiet):
 @patch
 def _table(self:TweetFeatures, tweets, E):
     "The features of tweets with the embeddings `E`."
+    if not self.hour_known: tweets = tweets.assign(date=_days(tweets['date']), upload_lag=np.nan)
     facts = [time_features(tweets), media_features(tweets, self.post_publication), text_features(tweets),
         _name_facts(tweets)]
     if self.profiles is not None: facts.append(profile_features(tweets, self.profiles))
@@ -348,11 +349,12 @@ def _facts(self:TweetFeatures) -> dict: # What JSON can hold
     "The settings, for a model card; profiles and compressors are saved as files."
     return dict(preset=asdict(self.models), post_publication=self.post_publication, seed=self.seed,
         text_encoder=_encoder_facts(self.text_encoder), image_encoder=_encoder_facts(self.image_encoder),
-        extra=[_own_path(f) for f in self.extra])
+        hour_known=self.hour_known, extra=[_own_path(f) for f in self.extra])
 
 @patch(cls_method=True)
 def _of_facts(cls:TweetFeatures, facts:dict, profiles=None): # From `_facts`; a table of profiles
     "The settings again, before the compressors are put in."
-    encoders = {k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')}
-    return cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], **encoders,
-        extra=facts['extra'])
+    self = cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], extra=facts['extra'],
+        **{k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')})
+    self.hour_known = facts.get('hour_known', True)
+    return self

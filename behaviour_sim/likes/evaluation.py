@@ -368,3 +368,14 @@ def plot_predictions(
     ax.set(xlabel='predicted likes', ylabel='observed likes')
     ax.tick_params(axis='x', rotation=30)
     return ax
+
+# %% ../../nbs/4_likes/41_evaluation.ipynb #5d1ca032
+def _rename_counts(
+    fig,        # A matplotlib figure about likes
+    target:str, # What they are called
+):
+    "Let the words of a figure name the counts that it is about."
+    from matplotlib.text import Text
+    for t in fig.findobj(Text):
+        words = t.get_text().replace('The most liked', 'The top').replace('Likes', target.capitalize())
+        t.set_text(re.sub(r'\blikes\b', target, words))

@@ -111,6 +111,8 @@ def explain(self:LikesSimulator,
     return pd.concat([table, likes], ignore_index=True)
 
 # %% ../../nbs/4_likes/48_explain.ipynb #0d2ca22e
+_NO_HOUR = ('The training tweets are all dated at midnight: their hours are unknown, and no hour can be '
+    'called better than another')
 _EDITS = ('hour', 'weekday', 'date', 'content', 'media', 'username', 'inferred company', 'caption')
 
 def _edited(
@@ -157,6 +159,10 @@ def _if(self:LikesSimulator, tweets, i, edits, context=None, in_order=False, qui
     return self.predict(t, context=_earlier(tweets, i, context, in_order),
         quiet=True)[[self.target, 'lower', 'upper']]
 
+def _check_hours(sim:LikesSimulator):
+    "`BadInput` where the simulator knows of days only."
+    if sim.names is not None and not sim.table.hour_known: raise BadInput(_NO_HOUR)
+
 @patch
 def what_if(self:LikesSimulator,
     tweets:pd.DataFrame,       # Tweets, the one in question among them
@@ -167,6 +173,7 @@ def what_if(self:LikesSimulator,
     **edits                    # See `_edited`
 ) -> pd.DataFrame: # Rows 'as it is' and 'edited': likes, lower, upper, and the change as a factor
     "The prediction of one tweet as it is and after an edit."
+    if 'hour' in edits: _check_hours(self)
     table = self._if(tweets, _row(tweets, id), [{}, edits], context, in_order,
         quiet).set_axis(['as it is', 'edited'])
     return table.assign(change=(table[self.target] + 1)/(table[self.target].iloc[0] + 1))
@@ -181,7 +188,8 @@ def best_time(self:LikesSimulator,
     quiet:bool|None=None,      # No progress bar
     **edits                    # Other edits that apply at every hour, such as a weekday
 ) -> pd.DataFrame: # hour, likes, lower, upper: 24 rows, best first
-    "The prediction at every hour of the day."
+    "The prediction at every hour of the day; `BadInput` where the hours of the training tweets are unknown."
+    _check_hours(self)
     hours = range(24)
     table = self._if(tweets, _row(tweets, id), [dict(edits, hour=h) for h in hours], context, in_order, quiet)
     table.insert(0, 'hour', hours)

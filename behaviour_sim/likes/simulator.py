@@ -16,7 +16,8 @@ from ..core import BadInput
 from ..html import html_row
 from ..presets import _preset_of
 from ..features.table import TweetFeatures, Compressor
-from ..data.drafts import _NAMES, _learned_names, _matched, _tell_unseen, normalise_tweets
+from ..data.drafts import (_DAYS_ONLY, _NAMES, _learned_names, _matched, _tell_unseen,
+    _unlike_most, normalise_tweets)
 from ..keys import _id_keys, _log, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
 from .new_company import NewCompanyModel, _calibration_group, _pair_slopes, _prior_radii
@@ -66,7 +67,7 @@ def case(self:LikesSimulator, tweets:pd.DataFrame, # `username`, `inferred compa
 @patch
 def _named(self:LikesSimulator, t, seen=None, in_order=False):
     "Tweets with each name as it was learned; names of a context, and in order of the tweets, are known too."
-    return _learned_names(t, self.known, self.new_company.context, seen, in_order)
+    return _learned_names(t, self.known, self.new_company.context, seen, in_order, self.table.hour_known)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #984fa0b6
 @patch
@@ -218,8 +219,7 @@ def predict(self:LikesSimulator,
     context:pd.DataFrame=None,  # Posts already published
     in_order:bool=False,        # The rows will be posted one after the other
     quiet:bool|None=None,       # No progress bar
-# id, likes (or the target's name), lower, upper, case: a row for each tweet, with its index
-) -> pd.DataFrame:
+) -> pd.DataFrame: # id, likes (or the target), lower, upper, case: a row for each tweet, with its index
     "Predicted likes with a 90 % interval."
     t = normalise_tweets(tweets, captions, target=self.target)
     *ends, case = self._predict(t, context, in_order, quiet)
@@ -254,6 +254,16 @@ def evaluate(self:LikesSimulator,
     t, seen = self._read(t, context, in_order, quiet)
     return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines, self.target)
 
+# %% ../../nbs/4_likes/47_simulator.ipynb #5d1cd001
+@patch
+def facts(self:LikesSimulator) -> dict: # preset; once fitted: tweets, accounts, companies, first, last, views
+    "What a simulator has learned from."
+    if self.names is None: return dict(preset=self._preset_name)
+    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
+        companies=len(self.known['inferred company']),
+        first=self.new_company.context['date'].min().date(), last=self.last.date(),
+        views='used' if self.post_publication else 'not used',
+        **_unlike_most(self.table.hour_known, self.target))
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
 _CARD = """# Model card: {target} simulator
@@ -292,18 +302,17 @@ unless they are predicted `in_order`.
 """
 
 
+
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7c47001
 @patch
 def card(self:LikesSimulator) -> str: # Markdown
     "The model card."
-    t = self.new_company.context
     views = 'Nothing that exists only after posting is used.'
     if self.post_publication:
         views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
-    return _CARD.format(target=self.target, n=self.n, accounts=len(self.known['username']),
-        companies=len(self.known['inferred company']),
-        first=t['date'].min().date(), last=self.last.date(), preset=self._preset_name, seed=self.seed,
-        version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
+    if not self.table.hour_known: views += _DAYS_ONLY
+    return _CARD.format(**self.facts() | dict(target=self.target, n=self.n, seed=self.seed, views=views,
+        version=behaviour_sim.__version__, figures=self.figures, assumed=self._assumed()))
 
 @patch
 def _assumed(self:LikesSimulator) -> str:
@@ -351,16 +360,6 @@ def _preset_name(self:LikesSimulator):
     return self.preset if isinstance(self.preset, str) else _preset_of(self.preset).name
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #f6812cdb
-@patch
-def facts(self:LikesSimulator) -> dict: # preset; once fitted: tweets, accounts, companies, first, last, views
-    "What a simulator has learned from."
-    if self.names is None: return dict(preset=self._preset_name)
-    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
-        companies=len(self.known['inferred company']),
-        first=self.new_company.context['date'].min().date(), last=self.last.date(),
-        views='used' if self.post_publication else 'not used',
-        **{} if self.target == 'likes' else dict(target=self.target))
-
 @patch
 def __repr__(self:LikesSimulator):
     return f"LikesSimulator({', '.join(f'{k}={v}' for k, v in self.facts().items())})"

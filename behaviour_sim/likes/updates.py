@@ -220,8 +220,7 @@ def backtest(self:LikesSimulator,
     delay='2d',                 # How much older a post must be for its likes to be observable
     captions:pd.DataFrame=None, # id, caption
     quiet:bool|None=None,       # No progress bar
-# id, likes (or the target's name), lower, upper, observed (posts of its account); `attrs['evaluation']`
-) -> pd.DataFrame:
+) -> pd.DataFrame: # id, likes (or the target), lower, upper, observed; `attrs['evaluation']`
     "Predict each post from what was observable by then."
     if self.names is None: raise BadInput("This simulator is not fitted yet")
     t, wait = normalise_tweets(tweets, captions, need_likes=True, target=self.target), _wait(delay)
