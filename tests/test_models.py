@@ -7,8 +7,8 @@ from hypothesis import given, settings, strategies as st
 from sklearn.linear_model import Ridge
 
 from behaviour_sim.core import BadInput
-from behaviour_sim.likes.ensemble import BaggedModel, LossWeightedEnsemble, StackedEnsemble, out_of_fold, validation_loss_weights
-from behaviour_sim.likes.evaluation import Baselines, ConformalIntervals, compare_predictions, _conformal_radius, coverage_table, likes_metrics, _smearing, _spearman
+from behaviour_sim.likes.ensemble import BaggedModel, LossWeightedEnsemble, StackedEnsemble, compare_predictions, out_of_fold, validation_loss_weights
+from behaviour_sim.likes.evaluation import Baselines, ConformalIntervals, _conformal_radius, coverage_table, likes_metrics, _smearing, _spearman
 from behaviour_sim.likes.neighbours import _NEIGHBOUR_DEFAULT, REPORT_FAISS, NeighbourModel, drop_outliers, _loop_predict, row_percentile
 from behaviour_sim.likes.regressors import COMPUTED_LGB, COMPUTED_XGB, _LGB_DEFAULT, REPORT_XGB, _XGB_DEFAULT, ExternalRegressor, LightGBMModel, XGBoostModel, _fit_regressor, _make_regressor
 from behaviour_sim.model_directories import Regressor, _read_parts, _write_parts

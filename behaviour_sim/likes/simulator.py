@@ -333,7 +333,8 @@ def _pack(self:LikesSimulator, folder):
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.table.profiles is not None:
         files['profiles.parquet'] = _parquet_bytes(self.table.profiles, index=False)
-    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures target pair_slopes'.split()}
+    kept = 'names post_publication seed n smearing figures target pair_slopes'
+    facts = {k: getattr(self, k) for k in kept.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
         inner=save_parts(folder, parts)), files
