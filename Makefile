@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
 
 setup: $(READY)
 
@@ -71,6 +71,10 @@ docs: setup
 # Each bench keeps its tables in nbs/results; `make readme` shows them
 bench-quality: setup
 	$(BIN)/python -c "from behaviour_sim.bench.likes_quality import bench_likes; bench_likes('$(ONLY)')"
+
+# The report's models on the real rows, as printed, as computed, and with each choice changed
+bench-report: setup
+	$(BIN)/python -c "from behaviour_sim.bench.audit_table import _bench_report; _bench_report()"
 
 # The figures of generated text: trains the language model, then writes 2,000 tweets
 bench-content: setup

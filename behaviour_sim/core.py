@@ -7,7 +7,7 @@ __all__ = ['PALETTE', 'seed_everything', 'BadInput', 'pick_device', 'cache_dir',
            'content_key', 'sha256_file', 'progress', 'plot_style']
 
 # %% ../nbs/00_core.ipynb #f9c40117
-import contextlib, hashlib, importlib, json, os, random, sys
+import atexit, contextlib, functools, hashlib, importlib, json, logging, os, random, shutil, sys, tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,18 +53,25 @@ def pick_device() -> str: # 'cuda', 'mps' or 'cpu'
 
 # %% ../nbs/00_core.ipynb #27412de2
 def cache_dir(
-    *parts:str, # Folders below the cache
+    *parts:str,       # Folders below the cache
+    write:bool=False, # Only a folder that can be written to will do
 ) -> Path: # An existing folder
-    "A folder of the cache, made if needed; `BadInput` where it cannot be made."
+    "A folder of the cache, made if needed; of a temporary cache where that cannot be."
     own, base = os.environ.get('BEHAVIOUR_SIM_CACHE'), os.environ.get('XDG_CACHE_HOME', '')
-    # relative ones are ignored: XDG specification
-    if not os.path.isabs(base): base = os.path.expanduser('~/.cache')
-    path = Path(own or Path(base)/'behaviour_sim', *parts)
-    try: path.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise BadInput(f"{path}: the cache cannot be written there ({e.strerror}); set BEHAVIOUR_SIM_CACHE "
-                       f"to another folder") from e
+    if not os.path.isabs(base): base = os.path.expanduser('~/.cache') # relative ones are ignored: XDG
+    path = Path(root := Path(own or Path(base)/'behaviour_sim'), *parts)
+    with contextlib.suppress(OSError): path.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and (not write or os.access(path, os.W_OK)): return path
+    (path := Path(_temporary_cache(root), *parts)).mkdir(parents=True, exist_ok=True)
     return path
+
+@functools.cache
+def _temporary_cache(root:Path) -> str: # The cache that cannot be used; a folder that ends with the process
+    "Take the place of a cache, and say so once."
+    atexit.register(shutil.rmtree, folder := tempfile.mkdtemp(prefix='behaviour_sim-'), True)
+    log = logging.getLogger('behaviour_sim')
+    log.warning('%s cannot be written to: nothing is kept; BEHAVIOUR_SIM_CACHE names another cache', root)
+    return folder
 
 # %% ../nbs/00_core.ipynb #0aabc530
 def data_dir() -> Path|None: # The folder with the real rows, or None
@@ -118,11 +125,9 @@ def content_key(
     "The SHA-256 of the content of `parts`."
     h = hashlib.sha256()
     for p in parts:
+        b = p if isinstance(p, (bytes, str, np.ndarray)) else json.dumps(_to_json(p), sort_keys=True)
         if isinstance(p, np.ndarray): b = f'{p.dtype}{p.shape}'.encode() + np.ascontiguousarray(p).tobytes()
-        elif isinstance(p, bytes): b = p
-        else:
-            b = (p if isinstance(p, str) else json.dumps(_to_json(p), sort_keys=True)).encode('utf-8',
-                'surrogatepass')
+        if isinstance(b, str): b = b.encode('utf-8', 'surrogatepass')
         h.update(f'{type(p).__name__}{len(b)}:'.encode()); h.update(b)
     return h.hexdigest()
 
@@ -130,10 +135,7 @@ def sha256_file(
     path:str|Path, # The file
 ) -> str: # 64 hexadecimal digits
     "The SHA-256 of a file's bytes."
-    h = hashlib.sha256()
-    with open(path, 'rb') as f:
-        while chunk := f.read(1<<20): h.update(chunk)
-    return h.hexdigest()
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #de88cb12
 def progress(
@@ -155,9 +157,8 @@ def plot_style():
     "Set matplotlib to the project's style."
     import matplotlib as mpl
     mpl.rcParams.update({'axes.prop_cycle': mpl.cycler(color=list(PALETTE.values())),
-        'figure.figsize': (7, 3.2), 'figure.dpi': 80, 'savefig.dpi': 80,
-        'figure.constrained_layout.use': True, 'font.size': 10, 'legend.frameon': False,
-        'axes.titlesize': 11, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left',
-        'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
-        'grid.color': '#e6e6e6', 'grid.linewidth': .8, 'axes.edgecolor': '#888888',
-        'xtick.color': '#555555', 'ytick.color': '#555555', 'text.color': '#222222'})
+        'figure.constrained_layout.use': True, 'axes.titlelocation': 'left', 'axes.edgecolor': '#888888',
+        'figure.figsize': (7, 3.2), 'axes.titleweight': 'bold', 'axes.spines.right': False, 'savefig.dpi': 80,
+        'axes.spines.top': False, 'xtick.color': '#555555', 'ytick.color': '#555555', 'legend.frameon': False,
+        'grid.color': '#e6e6e6', 'text.color': '#222222', 'axes.axisbelow': True, 'axes.titlesize': 11,
+        'grid.linewidth': .8, 'axes.grid': True, 'figure.dpi': 80, 'font.size': 10})

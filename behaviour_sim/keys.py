@@ -91,6 +91,11 @@ def _id_keys(
     if pd.api.types.is_integer_dtype(ids.dtype) and not ids.hasnans: return ids.astype('str')
     return pd.Series([id_key(i) for i in ids], index=ids.index, dtype='str')
 
+# %% ../nbs/09_keys.ipynb #7a6957c4
+def _column_key(name) -> str: # Such as 'publicmetricslikecount' for 'public_metrics.like_count'
+    "A column's name without case, blanks and signs."
+    return re.sub(r'[\W_]+', '', normalize('NFKC', str(name)).casefold())
+
 # %% ../nbs/09_keys.ipynb #0d4b088b
 #: What exports call them, signs left out.
 _CALLED = dict(content='text tweet fulltext tweettext posttext',
@@ -103,9 +108,8 @@ def _looks_like(
     columns:Iterable, # Those that are there
 ) -> str|None: # One of them, or None
     "The column that may be meant."
-    plain = lambda c: re.sub(r'[\W_]+', '', str(c)).casefold()
-    names = plain(wanted), *_CALLED.get(wanted, '').split()
-    return next((str(c) for n in names for c in columns if plain(c) == n), None)
+    names = _column_key(wanted), *_CALLED.get(wanted, '').split()
+    return next((str(c) for n in names for c in columns if _column_key(c) == n), None)
 
 # %% ../nbs/09_keys.ipynb #ba1bdc5d
 def _meant(

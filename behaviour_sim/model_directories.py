@@ -6,17 +6,17 @@
 __all__ = ['Regressor', 'save_parts', 'load_parts']
 
 # %% ../nbs/04_model_directories.ipynb #a2079bb1
-import hashlib, json, shutil, uuid
+import hashlib, inspect, io, json, shutil, uuid
 from pathlib import Path
 
-import numpy as np
+import numpy as np, pandas as pd
 
 import behaviour_sim
 from .core import BadInput, content_key, _to_json, sha256_file, write_atomic, write_json
 from .presets import _import_named, _import_path, _load_plugins
 
 # %% ../nbs/04_model_directories.ipynb #9449d69f
-_FORMAT = 5 # of model directories; raise it when any class packs something else
+_FORMAT = 6 # of model directories; raise it when any class packs something else
 
 def _write_parts(
     folder:str|Path,  # The directory, made if needed
@@ -32,6 +32,20 @@ def _write_parts(
     card = dict(kind=kind, format=_FORMAT, version=behaviour_sim.__version__, facts=facts, files=sums)
     write_json(card | dict(key=content_key(*card.values())), folder/'model.json')
     return folder
+
+# %% ../nbs/04_model_directories.ipynb #4cbee8eb
+def _parquet_bytes(
+    table:pd.DataFrame, # Any table
+    **kwargs            # Of pandas' `to_parquet`, such as `index=False`
+) -> bytes: # A Parquet file
+    "A table as a file of a model."
+    return table.to_parquet(**kwargs)
+
+def _parquet_table(
+    data:bytes, # From `_parquet_bytes`
+) -> pd.DataFrame:
+    "The table again."
+    return pd.read_parquet(io.BytesIO(data))
 
 # %% ../nbs/04_model_directories.ipynb #04fa11e0
 def _no_constant(name): raise ValueError(f"{name} is no number")
@@ -78,11 +92,22 @@ def _read_parts(
 
 # %% ../nbs/04_model_directories.ipynb #0e566cd9
 class Regressor:
-    "The parent of every model: `save` and `load`."
+    "The parent of every model: its settings, `save` and `load`."
     kinds = {} # import path → class, of the classes that are defined in this process
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         Regressor.kinds[_import_path(cls)] = cls
+
+    def get_params(self, deep:bool=True) -> dict: # Name → value, of the parameters of `__init__`, as given
+        "The settings, as scikit-learn's `clone` wants them."
+        return {k: getattr(self, k) for k in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params): # As for `__init__`
+        "Change settings; they take effect with the next `fit`."
+        if unknown := set(params) - set(self.get_params()):
+            raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
+        for k, v in params.items(): setattr(self, k, v)
+        return self
 
     def save(self, folder:str|Path # The directory, made if needed
             ) -> Path:

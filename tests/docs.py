@@ -29,10 +29,10 @@ KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib
 FOLDERS = {
     "tutorials": ("Tutorials", "Whole tasks from beginning to end."),
     "pages": ("Results", "What was measured on real tweets, each figure with the command that makes it."),
-    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, and the keys by which names and ids are compared."),
+    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, how a table is read and written, and the keys by which names and ids are compared."),
     "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
     "2_data": ("Data", "Posts of any export are read, validated, cleaned, split and explored."),
-    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table."),
+    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table; habits that go with more likes."),
     "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
     "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets."),
     "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and becomes `ImageSimulator`, which draws new ones."),
@@ -291,20 +291,31 @@ def documented(page: str, places: dict[str, str]) -> list[tuple[str, str, str]]:
 
 
 SHOWN = re.compile(r"(?m)^show_doc\(([\w.]+)")
+SOURCE = '#| code-summary: "Exported source"'
 
 
 def in_order(cells: list[dict], lines: dict[str, int]) -> list[dict]:
-    "Cells, those that show several definitions of one source cell in the order of the source; nbdev turns it round."
+    "Cells, those that show several definitions of one source cell in the order of the source, and above it; nbdev turns it round."
     out, run = [], []
     for cell in [*cells, None]:
-        shown = SHOWN.search(text_of(cell)) if cell is not None and cell["cell_type"] == "code" else None
-        if shown:
-            run.append((lines.get(shown[1], 0), cell))
+        if cell is not None and cell["cell_type"] == "code" and (SHOWN.search(text_of(cell)) or SOURCE in text_of(cell)):
+            run.append(cell)
             continue
-        out += [c for _, c in sorted(run, key=lambda r: r[0])]
+        out += arranged(run, lines)
         run = []
         out += [cell] if cell is not None else []
     return out
+
+
+def arranged(run: list[dict], lines: dict[str, int]) -> list[dict]:
+    "Cells that show definitions, or source code, by line; a source cell follows the last definition in it."
+    shown = [SHOWN.search(text_of(c)) for c in run]
+    at, keys = {m[1]: lines.get(m[1], 0) for m in shown if m}, []
+    for cell, m in zip(run, shown):
+        inside = set(re.findall(r"(?m)^\s*(?:async )?(?:def|class) (\w+)", text_of(cell)))
+        before = keys[-1][0] if keys else 0
+        keys.append((at[m[1]], 0) if m else (max((l for n, l in at.items() if n.rpartition(".")[2] in inside), default=before), 1))
+    return [run[i] for i in sorted(range(len(run)), key=keys.__getitem__)]
 
 
 def without_headings(text: str) -> str:

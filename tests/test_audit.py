@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from behaviour_sim.bench.audit import _AS_COMPUTED, _REPAIRED, _TARGETS, Audit, _audit_table, _epsilon_to_log1p, _fold_rows, _log_epsilon, _positional_split, replace, _report_features, _smoothed_means
+from behaviour_sim.bench.audit import (_AS_COMPUTED, _REPAIRED, _TARGETS, Audit, _epsilon_to_log1p, _fold_rows, _log_epsilon,
+    _positional_split, replace, _report_features, _smoothed_means)
+from behaviour_sim.bench.audit_table import _audit_table
 from behaviour_sim.likes.regressors import _same_path
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
@@ -103,7 +105,7 @@ def test_shuffled_likes_leave_no_skill_to_the_baseline(tweets):
     assert abs(m['spearman']) < .2 and m['r2_log1p'] < .05
 
 def test_importing_is_light():
-    code = "import sys, behaviour_sim.bench.audit, behaviour_sim.bench.peers; print([m for m in ('torch', 'catboost', 'skrub', 'xgboost', 'faiss', 'matplotlib.pyplot') if m in sys.modules])"
+    code = "import sys, behaviour_sim.bench.audit_table, behaviour_sim.bench.peers; print([m for m in ('torch', 'catboost', 'skrub', 'xgboost', 'faiss', 'matplotlib.pyplot') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
 
 @real

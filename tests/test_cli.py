@@ -147,6 +147,20 @@ def test_predictions_keep_ids_and_order(place):
     assert (p['lower'] <= p['likes']).all() and (p['likes'] <= p['upper']).all()
 
 
+def test_two_drafts_are_compared_and_many_ranked(place):
+    code, out, err = told('compare', 'new.csv', '--model', 'm', '--ids', '321,322', cwd=place)
+    back = told('compare', 'new.csv', '--model', 'm', '--ids', '322, 321', cwd=place)[1]
+    shares = [dict(re.findall(r'│ (\d+) │ +[\d.,]+ │ +([\d.]+) │', o)) for o in (out, back)]
+    assert code == 0 and shares[0] == shares[1] and set(shares[0]) == {'321', '322'}, (out, back)
+    assert sum(map(float, shares[0].values())) == pytest.approx(1, abs=.002)
+    refused(told('compare', 'new.csv', '--model', 'm', '--ids', '321', cwd=place), '--ids', '321')
+    refused(told('compare', 'new.csv', '--model', 'm', '--ids', '321,nobody', cwd=place), 'nobody')
+    assert told('rank', 'new.csv', '--model', 'm', '--out', 'order.csv', cwd=place)[0] == 0
+    ranked, t = pd.read_csv(place/'order.csv'), pd.read_csv(place/'new.csv')
+    assert list(ranked) == ['rank', 'id', 'likes', 'lower', 'upper', 'case', 'beats_next'] and set(ranked['id']) == set(t['id'])
+    assert ranked['likes'].is_monotonic_decreasing and ranked['beats_next'][:-1].between(.5, 1).all()
+
+
 @pytest.mark.parametrize('missing', [['content'], ['media'], ['likes'], ['content', 'media', 'likes', 'caption']])
 def test_drafts_may_lack_columns(place, missing):
     t = pd.read_csv(place/'new.csv', keep_default_na=False).drop(columns=missing)
@@ -311,10 +325,73 @@ def test_a_home_that_cannot_be_written_names_the_variable(model):
     "Said with the name of the variable that helps, and helped by it and by XDG_CACHE_HOME."
     (model/'home').write_text('a file')
     without = dict(HOME=str(model/'home'), BEHAVIOUR_SIM_CACHE='', XDG_CACHE_HOME='')
-    fit = 'fit', 'known.csv', '--model', 'other', '--preset', 'tiny'
-    refused(call(*fit, cwd=model, **without), 'BEHAVIOUR_SIM_CACHE')
-    code, _, err = call(*fit, cwd=model, **{**without, 'XDG_CACHE_HOME': str(model/'xdg')})
+    predict = 'predict', 'known.csv', '--model', 'm', '--out', 'p.csv'
+    code, _, err = call(*predict, cwd=model, **without)
+    assert code == 0 and 'BEHAVIOUR_SIM_CACHE' in err and err.count('\n') == 1
+    code, _, err = call(*predict, cwd=model, **{**without, 'XDG_CACHE_HOME': str(model/'xdg')})
     assert (code, err) == (0, '') and any((model/'xdg'/'behaviour_sim').rglob('*.vectors'))
+
+
+#: In a process of its own: without the superuser's right to write anywhere, one command after the other, one model of the app
+WITHOUT_CACHE = """
+import ctypes, logging, os, sys, tempfile
+from pathlib import Path
+if os.geteuid() == 0 and sys.platform == 'linux': # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    head, data = (ctypes.c_uint32*2)(0x20080522, 0), (ctypes.c_uint32*6)()
+    assert not ctypes.CDLL(None).capget(head, data)
+    for i in (0, 1): data[i] &= ~6
+    assert not ctypes.CDLL(None).capset(head, data)
+from behaviour_sim.apps.cli import main
+out = sys.argv[1]
+for args in (['predict', 'pictured.csv', '--model', 'm', '--out', f'{out}.csv'], ['explain', 'new.csv', '--model', 'm', '--id', '321'], ['caption', 'pictures', '--out', f'{out}-said.csv', '--preset', 'tiny']):
+    try: main(args)
+    except SystemExit as e: assert not e.code, args
+from behaviour_sim.features.manifest import _made_once
+from behaviour_sim.core import cache_dir
+for _ in range(2): print((_made_once(cache_dir('app')/'demo', lambda folder: (folder/'f').write_text('made'))/'f').read_text())
+from behaviour_sim.text.simulator import ContentSimulator
+print(Path(ContentSimulator.load('writer').adapter).is_relative_to(tempfile.gettempdir()))
+"""
+
+
+@pytest.fixture(scope='module')
+def writer(place):
+    "A content simulator with an adapter, which is unpacked into the cache; pictures; and a table that names one."
+    from behaviour_sim.corpus.pictures import draw_picture
+    from behaviour_sim.text.simulator import ContentSimulator
+    ContentSimulator('tiny', 'tiny-bloom').fit(sample_tweets(120), minutes=None, steps=1, rows=20, quiet=True).save(place/'writer')
+    (place/'pictures').mkdir()
+    draw_picture('product', seed=1).save(place/'pictures'/'1.png')
+    pd.read_csv(place/'new.csv').assign(image_path='pictures/1.png').head(9).to_csv(place/'pictured.csv', index=False)
+    return place
+
+
+def kept(place, name, mode):
+    "A cache that is there, with all that the commands need or with nothing, and can be read but not written to."
+    folder = place/name
+    folder.mkdir()
+    if name == 'warm':
+        p = warm.run(WITHOUT_CACHE, 'first', cwd=place, env={**os.environ, 'BEHAVIOUR_SIM_CACHE': str(folder)})
+        assert p.returncode == 0, p.stderr
+    for d in (*[d for d in folder.rglob('*') if d.is_dir()], folder): d.chmod(mode)
+    return folder
+
+
+CACHES = {'below a file': lambda d: d/'known.csv'/'cache', 'no file system': lambda d: '/proc/nothing/cache', 'read-only and empty': lambda d: kept(d, 'cold', 0o500), 'read-only and full': lambda d: kept(d, 'warm', 0o500)}
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the superuser is held to what a folder permits by prctl')
+@pytest.mark.parametrize('name', CACHES)
+def test_without_a_cache_all_goes_on_with_one_warning(writer, name):
+    place = CACHES[name](writer)
+    before = snapshot(Path(place)) if Path(place).is_dir() else None
+    p = warm.run(WITHOUT_CACHE, name.replace(' ', '-'), cwd=writer, env={**os.environ, 'BEHAVIOUR_SIM_CACHE': str(place), 'TMPDIR': str(writer)})
+    assert p.returncode == 0 and p.stdout.endswith('made\nmade\nTrue\n'), p.stderr
+    assert p.stderr.count('BEHAVIOUR_SIM_CACHE') == 1 and 'Traceback' not in p.stderr, p.stderr
+    assert len(pd.read_csv(writer/f"{name.replace(' ', '-')}-said.csv")) == 1
+    assert (before is None or snapshot(Path(place)) == before) and not list(writer.glob('behaviour_sim-*'))
+    usual = warm.run(WITHOUT_CACHE.partition('for args')[0] + "main(['predict', 'pictured.csv', '--model', 'm', '--out', 'usual.csv'])", '', cwd=writer)
+    assert (writer/'usual.csv').read_bytes() == (writer/f"{name.replace(' ', '-')}.csv").read_bytes(), usual.stderr
 
 
 @pytest.mark.parametrize('odd', ['\x1b[31mred', '\x1b]0;title\x07', '\u202egpj.exe', 'a\x9bz', '\u2066x', '\r overwritten'])

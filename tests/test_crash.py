@@ -96,8 +96,8 @@ def test_files_have_the_mode_that_the_user_wants(tmp_path):
 def test_side_tables_have_the_limits_of_tweets(tmp_path, monkeypatch):
     "A workbook that unpacks to much more than it is, a parquet file that is larger than it looks, a cell of a million characters."
     import zipfile
-    from behaviour_sim.apps.terminal import _read_table
-    from behaviour_sim.data import tweets
+    from behaviour_sim import table_files
+    from behaviour_sim.table_files import _read_table
     table = pd.DataFrame(dict(id=['007', '8'], caption=['a dog', '']))
     def refused(name, words):
         with pytest.raises(BadInput, match=words) as e: _read_table(tmp_path/name, ('id', 'caption'))
@@ -113,8 +113,12 @@ def test_side_tables_have_the_limits_of_tweets(tmp_path, monkeypatch):
     (tmp_path/'long.csv').write_text('id,caption\n1,' + 'x'*1_000_001 + '\n')
     refused('long.csv', 'more than 1,000,000')
     (tmp_path/'empty.csv').write_text('id,caption\n'); refused('empty.csv', 'no row')
+    (tmp_path/'twice.csv').write_text('id,caption,caption\n1,a,b\n'); refused('twice.csv', 'two columns')
+    (tmp_path/'other.csv').write_text('id,text\n1,a\n'); refused('other.csv', "column 'caption' missing; found 'id', 'text'")
+    (tmp_path/'blanks.csv').write_text('id, caption ,Unnamed: 2\n1,a,0\n')
+    assert _read_table(tmp_path/'blanks.csv', ('id', 'caption')).columns.tolist() == ['id', 'caption']
     os.mkfifo(tmp_path/'pipe.csv'); refused('pipe.csv', 'not a regular file')
-    monkeypatch.setattr(tweets, '_MAX_FILE', 20_000)
+    monkeypatch.setattr(table_files, '_MAX_FILE', 20_000)
     pd.DataFrame(dict(id=range(9000), caption='x'*50)).to_parquet(tmp_path/'big.parquet')
     refused('big.parquet', 'larger than')
 

@@ -127,7 +127,7 @@ print(type(sim).__module__, sim.seed, *[im.tobytes().hex() for im in sim.imagine
 
 def test_training_goes_on_in_the_cache_after_a_stop(tweets, tmp_path, monkeypatch):
     "The same pictures and settings find the checkpoint again; the ranked pictures are those that are drawn."
-    monkeypatch.setattr('behaviour_sim.images.simulator.cache_dir', lambda *parts: tmp_path.joinpath(*parts))
+    monkeypatch.setattr('behaviour_sim.images.simulator.cache_dir', lambda *parts, **_: tmp_path.joinpath(*parts))
     sim = ImageSimulator(settings=SHORT).fit(tweets.head(12), quiet=True)
     written = (sim.folder/'checkpoint.safetensors').stat().st_mtime_ns
     again = ImageSimulator(settings=SHORT).fit(tweets.head(12), list(tweets['image_path'].head(12)), quiet=True)

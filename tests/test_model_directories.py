@@ -8,12 +8,14 @@ import zipfile
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from behaviour_sim.text.simulator import ContentSimulator
 from behaviour_sim.core import BadInput, content_key, sha256_file, write_json
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.model_directories import _FORMAT, Regressor
 from behaviour_sim.likes.simulator import LikesSimulator
+from behaviour_sim.images.simulator import ImageSimulator
 
 
 @pytest.fixture(scope='module')
@@ -149,3 +151,13 @@ def test_a_fact_that_was_changed_is_one_sentence(model):
         with pytest.raises(BadInput, match='was changed after it was saved'): ContentSimulator.load(model)
     card.write_text(whole)
     assert ContentSimulator.load(model).names
+
+
+@pytest.mark.parametrize('sim', [LikesSimulator('tiny', seed=3, regressors=['xgboost']), ContentSimulator('tiny', 'tiny-bloom', style='report'),
+    ImageSimulator('tiny', seed=3)], ids=lambda s: type(s).__name__)
+def test_settings_can_be_read_changed_and_cloned(sim):
+    "As scikit-learn does it, by the parent of every model."
+    again, given = clone(sim), sim.get_params()
+    assert again is not sim and again.get_params() == given and again.names is None
+    assert again.set_params(seed=9) is again and again.get_params() == given | dict(seed=9) and sim.get_params() == given
+    with pytest.raises(BadInput, match='no setting depth'): sim.set_params(depth=3)

@@ -125,6 +125,32 @@ def test_pictures_that_cannot_be_read_are_told(sim, one, caplog):
     with pytest.raises(BadInput, match=r"1 of 1 pictures cannot be read \(the first: 'no/such.jpg'\)"):
         sim.predict(one.assign(image_path='no/such.jpg'), quiet=True)
 
+def test_no_column_of_the_user_s_own_enters(sim, tweets):
+    "Not one that is called like a feature, like a column of a table inside, or like something that pandas has."
+    inner = [sim.known_account.background, sim.known_account.history.table, sim.known_account.oof_errors, sim.new_company.background, sim.new_company.context, sim._errors(tweets, np.log1p(tweets['likes'])), sim.errors.intervals.__dict__]
+    names = {*sim.names, *(c for t in inner for c in t), 'upload_lag', '_LAG', 'pred', 'lower', 'upper', 'case', 'factor', 'posts', 'whose', 'hours', 'observed', 'trained', 'index', 'values', 'size', 'T', 'name', 'level_0', '0', '\u202e', 'prompt', 'path'}
+    names = sorted(names - {*tweets, 'followers', 'image_path'})
+    rng = np.random.default_rng(0)
+    own = pd.DataFrame({c: rng.choice(['x', '7', ''], len(tweets)) if i % 3 else rng.normal(0, 1e6, len(tweets)) for i, c in enumerate(names)})
+    loud, new = tweets.join(own), slice(200, None)
+    assert len(names) > 150 and 'text.e0' in names and 'account.level' in names
+    def all_of(sim, t):
+        id = t['id'].iloc[0]
+        return [sim.predict(t, quiet=True), sim.predict(t, context=t, quiet=True), sim.predict(t, in_order=True, quiet=True), sim.explain(t, id, quiet=True), sim.what_if(t, id, quiet=True, hour=9), sim.best_time(t, id, in_order=True, quiet=True).head(3), sim.evaluate(t, quiet=True).table]
+    for one, two in zip(all_of(sim, tweets[new]), all_of(sim, loud[new])): pd.testing.assert_frame_equal(one, two, check_exact=True)
+    again = LikesSimulator('tiny').fit(loud, quiet=True)
+    np.testing.assert_array_equal(again.predict_log1p(loud, quiet=True), sim.predict_log1p(tweets, quiet=True))
+    assert again.names == sim.names
+
+
+@pytest.mark.parametrize('followers, why', [('many', "row 1, column 'followers': 'many' is no count"), (-5, 'is no count'), ('1.2K', 1200), ('12,345', 12_345), (7, 7)])
+def test_followers_are_a_count_or_refused(one, followers, why):
+    from behaviour_sim.features.table import profile_features
+    about = lambda: profile_features(one.assign(followers=[followers]), account_profiles())['profile.followers']
+    if not isinstance(why, str): return np.testing.assert_allclose(np.expm1(about()), why, rtol=1e-5)
+    with pytest.raises(BadInput, match=why): about()
+
+
 def test_an_account_that_nobody_knows_is_told(sim, one, caplog):
     new = draft('tea is ready', f'{user(one)}x', brand(one), '2021-03-04 10:00')
     with caplog.at_level(logging.WARNING, 'behaviour_sim'): p = sim.predict(new)

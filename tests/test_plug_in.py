@@ -13,6 +13,7 @@ from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import write_tweets
 from behaviour_sim.features.embeddings import ENCODERS, embed
 from behaviour_sim.features.table import TweetFeatures
+from behaviour_sim.likes.simulator import LikesSimulator
 from behaviour_sim.presets import PRESETS, Preset, _import_named, _preset_of, register_preset
 
 SHOP = '''
@@ -69,6 +70,14 @@ HEAD = 'from behaviour_sim.data.tweets import read_tweets\nt = read_tweets("twee
 SIMULATE = HEAD + 'from behaviour_sim.likes.simulator import LikesSimulator\n'
 PRINT = 'print(s.predict(t.tail(20), quiet=True)[["likes", "lower", "upper"]].to_json())'
 
+
+def test_fitting_reads_each_text_once():
+    "An encoder of the user's is not kept on disk: what it gives is computed once."
+    seen = []
+    class Counting:
+        def encode(self, texts): seen.extend(texts); return [[len(t), 1.] for t in texts]
+    LikesSimulator('tiny', text_encoder=Counting()).fit(sample_tweets(20), quiet=True)
+    assert seen and len(seen) == len(set(seen))
 
 def test_a_preset_of_ones_own_in_fit_save_and_load(place):
     "Three lines in a module; a process that has imported nothing else finds it by the variable alone."

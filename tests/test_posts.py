@@ -427,9 +427,12 @@ def test_every_command_reads_exports(tmp_path):
     assert code == 0 and all('never seen' in l for l in err.splitlines())
 
 
-def test_long_ids_of_predictions_are_text_in_a_workbook(tmp_path):
-    from behaviour_sim.apps.report import _write_table
+def test_long_ids_are_text_in_a_workbook(tmp_path):
+    from behaviour_sim.table_files import _write_table
     ids = [1294030472427835393, 1294030472427835394]
     _write_table(pd.DataFrame({'id': ids, 'likes': [1, 2]}), tmp_path/'p.xlsx')
     sheet = openpyxl.load_workbook(tmp_path/'p.xlsx').active
     assert [sheet[c].value for c in ('A2', 'A3', 'B2')] == [*map(str, ids), 1]
+    t = sample_tweets(2).assign(id=ids)
+    assert read_tweets(write_tweets(t, tmp_path/'t.xlsx'))['id'].tolist() == ids
+    assert openpyxl.load_workbook(tmp_path/'t.xlsx').active['A2'].data_type == 's', 'Excel would keep fifteen digits of a number'

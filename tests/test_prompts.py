@@ -7,6 +7,7 @@ from hypothesis import example, given, settings, strategies as st
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.text.prompts import *
+from behaviour_sim.text.prompts import _likes_bucket
 from behaviour_sim.text.prompts import _SPECIAL, _when_in_words
 
 PIECES = ['<|', '|>', '<', '>', '</s>', '<s>', 's', '/', '[', ']', 'INST', '[/INST]', '<<SYS>>', '<pad>', 'pad', '&lt;', '&gt;', '&amp;', 'amp;', '&#60;', '\u200b', '\u202e', '\x00', '\n', '\r',
@@ -98,13 +99,13 @@ def test_likes_and_captions_may_be_missing():
 def test_what_is_wrong_is_said():
     t = pd.DataFrame([ROW])
     for bad, says in [(lambda: build_prompts(t, 'x'), "no prompt 'x'"), (lambda: image_prompt(t, 'x'), "no prompt 'x'"), (lambda: build_prompts(t.drop(columns='date')), "'date'"), (lambda: build_prompts(t, examples=[[], []]), '2 lists'),
-                      (lambda: likes_bucket(-3), '0 or more'), (lambda: likes_bucket('many'), "not 'many'"), (lambda: report_prompt('a', 'b', 'c', likes=float('inf')), '0 or more')]:
+                      (lambda: _likes_bucket(-3), '0 or more'), (lambda: _likes_bucket('many'), "not 'many'"), (lambda: report_prompt('a', 'b', 'c', likes=float('inf')), '0 or more')]:
         with pytest.raises(BadInput, match=says): bad()
 
 def test_buckets_are_in_order_and_cover_everything():
-    words = [likes_bucket(n) for n in (0, 1, 10, 100, 1_000, 10_000, 100_000, 10**9)]
+    words = [_likes_bucket(n) for n in (0, 1, 10, 100, 1_000, 10_000, 100_000, 10**9)]
     assert len({*words}) == 7 and words[-1] == words[-2]
-    assert [likes_bucket(10**k-1) for k in range(1, 6)] == words[1:6]
+    assert [_likes_bucket(10**k-1) for k in range(1, 6)] == words[1:6]
 
 @given(st.datetimes(pd.Timestamp('1900-01-01').to_pydatetime(), pd.Timestamp('2199-12-31').to_pydatetime()))
 @settings(max_examples=100, deadline=None)

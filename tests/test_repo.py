@@ -79,8 +79,8 @@ def test_a_notebook_begins_and_ends_as_agreed(path):
 def test_a_notebook_is_of_a_readable_size(path):
     code = code_cells(path)
     assert len(cells(path)) <= 90
-    exported = sum(len(lines(s)) for s in code if is_exported(s))
-    assert exported <= (130 if path.stem == '00_core' else 350), f'{exported} exported lines'
+    exported = sum(len(s.split('\n')) for s in code if is_exported(s)) # directives and blank lines too
+    assert exported <= (145 if path.stem == '00_core' else 350), f'{exported} exported lines'
     longest = max(code, key=lambda s: len(lines(s)))
     assert len(lines(longest)) <= 45, f'a cell of {len(lines(longest))} lines: {lines(longest)[0][:60]}'
 
@@ -130,24 +130,13 @@ def test_no_public_name_is_too_general():
 
 # --- Code that reads itself ---
 
-#: Lines of over 110 characters that are still to be broken; the counts may only shrink.
-LONG_LINES = {
-    'bench.audit': 44, 'data.eda': 1, 'data.eda_checks': 1, 'data.tweets': 40, 'likes.evaluation': 1,
-    'likes.explain': 1, 'likes.history': 2, 'likes.known_account': 3, 'likes.neighbours': 3,
-    'likes.new_company': 4, 'likes.simulator': 16}
-
 def module_source(path): return (ROOT/PACKAGE/(module_of(path).replace('.', '/') + '.py')).read_text(encoding='utf-8')
 
 @named(NUMBERED)
 def test_lines_are_short(path):
     "Exported lines have at most 110 characters; the subtitle of a notebook is the first line of its module."
     long = [l for l in module_source(path).splitlines()[1:] if len(l) > 110 and not l.startswith(('# %%', '__all__'))]
-    assert len(long) <= LONG_LINES.get(module_of(path), 0), long[:3]
-
-def test_no_count_of_long_lines_is_out_of_date():
-    for path in NUMBERED:
-        long = sum(len(l) > 110 and not l.startswith(('# %%', '__all__')) for l in module_source(path).splitlines()[1:])
-        assert long == LONG_LINES.get(module_of(path), 0), f'{module_of(path)} has {long} long lines now: write that down'
+    assert not long
 
 @named(NUMBERED)
 def test_functions_are_short(path):
@@ -328,6 +317,32 @@ def test_pictures_are_opened_in_one_place():
         n.func.attr == 'open' and isinstance(n.func.value, ast.Name) and n.func.value.id in ('Image', 'Picture', 'PIL', 'PILImage'))
     found = {p.stem for p in MODULES for n in ast.walk(ast.parse(p.read_text(encoding='utf-8'))) if opens(n)}
     assert found == {'picture_files'}
+
+
+#: Who else calls a reader or writer of tables, and what for.
+TABLES_ELSEWHERE = {
+    'model_directories': {'read_parquet', 'to_parquet'}, # the tables of a model, read after their checksum
+    'data.post_files': {'reader'},                       # exports with any separator and any quoting
+    'apps.terminal': {'writer'},                         # text for planning programs, and in the shape of exports
+    'text.simulator': {'read_csv', 'to_csv'},            # a model's log of its training
+    'scale.ray_data': {'read_table', 'write_table'}}     # pieces of its own cache, as Arrow tables
+
+def table_calls(source):
+    "Which readers and writers of pandas, pyarrow, openpyxl and `csv` the source calls."
+    names = {f'{a}_{b}' for a in ('read', 'to', 'scan', 'write') for b in ('csv', 'parquet', 'excel', 'table')} | {'ParquetFile', 'load_workbook', 'Workbook'}
+    for n in ast.walk(ast.parse(source)):
+        if not isinstance(n, ast.Call) or not isinstance(n.func, ast.Attribute): continue
+        of, name = ast.unparse(n.func.value), n.func.attr
+        if name in names or of == 'csv' and name in ('reader', 'writer', 'DictReader', 'DictWriter'): yield name
+
+def test_the_rule_sees_a_table():
+    for bad in ('pd.read_csv(f)', 't.to_parquet(f)', 'pq.ParquetFile(f)', 'csv.reader(f)', 'openpyxl.load_workbook(f)'): assert list(table_calls(bad)), bad
+    for good in ('_read_table(f)', 'csv.field_size_limit(9)', 'file.reader()', '"pd.read_csv(f)"'): assert not list(table_calls(good)), good
+
+def test_tables_are_read_and_written_in_one_place():
+    "`table_files` holds the limits and the sentences; whoever else opens a table stands above, with a reason."
+    found = {module_of(p): calls for p in NUMBERED if (calls := {*table_calls(module_source(p))})}
+    assert found.pop('table_files') and found == TABLES_ELSEWHERE
 
 
 def test_readme_is_fresh():

@@ -12,7 +12,8 @@ import pytest
 
 from behaviour_sim.likes import new_company
 from behaviour_sim.corpus.synthetic import sample_tweets
-from behaviour_sim.likes.history import AccountHistory, _history_facts
+from behaviour_sim.likes.history import AccountHistory
+from behaviour_sim.likes.known_account import _history_facts
 from behaviour_sim.likes.simulator import LikesSimulator
 
 JOB = '''

@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
 from behaviour_sim.data.tweets import read_tweets
 from behaviour_sim.likes.simulator import LikesSimulator
-import behaviour_sim.likes.explain  # noqa: F401  (adds explain, what_if, best_time)
+import behaviour_sim.likes.updates  # noqa: F401  (adds explain, what_if, best_time, update, backtest)
 
 
 @pytest.fixture(scope='module')
@@ -130,6 +131,27 @@ def test_one_account_only(tweets):
     one = tweets.assign(username='solo', **{'inferred company': 'solo'}).iloc[:120]
     p = LikesSimulator('tiny').fit(one, quiet=True).predict(one.iloc[:5], quiet=True)
     assert np.isfinite(p['likes']).all()
+
+
+@pytest.mark.parametrize('likes', [0, 7, 500])
+def test_equal_likes_leave_an_interval(likes):
+    "Nothing scatters but the count; the likes themselves are what they were."
+    t = sample_tweets(110).assign(likes=float(likes))
+    s = LikesSimulator('light').fit(t[:100], quiet=True)
+    new = t[100:].reset_index(drop=True)
+    new.loc[:2, 'username'], new.loc[3:5, 'inferred company'] = 'nobody', 'a new one'
+    held = lambda p: (((p['lower'] < p['likes']) | (p['likes'] == 0)) & (p['likes'] < p['upper']) & p['likes'].between(.9*likes, 1.1*likes)).all()
+    assert held(s.predict(new, quiet=True)) and s.evaluate(new, quiet=True)['coverage_90'] == 1
+    assert held(s.backtest(new, quiet=True))
+    assert held(s.update(new, quiet=True).predict(new, quiet=True))
+
+
+def test_ordinary_intervals_are_those_of_the_errors(tweets, sim, monkeypatch):
+    "To the last bit: the noise of a count takes the place of an interval only where next to nothing is left of it."
+    from behaviour_sim.likes import simulator
+    p = sim.predict(tweets, quiet=True)
+    monkeypatch.setattr(simulator, '_with_counting_noise', lambda p: p)
+    pd.testing.assert_frame_equal(p, sim.predict(tweets, quiet=True), check_exact=True)
 
 
 def test_every_file_of_a_model_is_guarded(sim, tmp_path):

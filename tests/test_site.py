@@ -147,7 +147,7 @@ def made_tables(name: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("name,count", [("index", 2), ("pages/quality", 3), ("pages/speed", 1), ("pages/writing", 1), ("pages/pictures", 1)])
+@pytest.mark.parametrize("name,count", [("index", 2), ("pages/quality", 4), ("pages/speed", 2), ("pages/writing", 3), ("pages/pictures", 2)])
 def test_every_table_of_figures_is_made_from_results(name, count, monkeypatch):
     "None is typed; each is what `make bench-…` has kept, and the README shows the same."
     monkeypatch.chdir(ROOT / "nbs")
@@ -157,6 +157,35 @@ def test_every_table_of_figures_is_made_from_results(name, count, monkeypatch):
     assert [t for t in typed if "| folder |" not in t] == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if name == "index": assert all(now in readme for _, now in made)
+
+
+#: What may be typed: levels of confidence, chance, versions, what an error means, and a figure that a test compares
+ALLOWED = {"90 %", "95 %", "50 %", "0.1", "0.2", "0.7", "2.3", "78 %"}
+
+
+def typed_figures(text: str) -> list[str]:
+    "The figures of a Markdown text, without its code, the targets of its links, and names such as BLEU-4."
+    for gone in (r"(?ms)^```.*?^```$", r"`[^`]*`", r"\]\([^)]*\)"):
+        text = re.sub(gone, " ", text)
+    return re.findall(r"(?<![\w.,-])\d+(?:[.,]\d+)*(?:\s?%)?", text)
+
+
+@pytest.mark.parametrize("name", ["quality", "speed", "writing", "pictures"])
+def test_no_figure_is_typed_on_a_page_of_results(name):
+    assert not set(typed_figures(prose_of(ROOT / "nbs" / "pages" / f"{name}.ipynb"))) - ALLOWED
+
+
+def test_typed_figures_are_seen():
+    text = "SmolLM2-135M has BLEU-4 `1.5` ([two](2.ipynb)); 99.2 % of 10,000, 1.834, and 0.16.\n```sh\n7\n```"
+    assert typed_figures(text) == ["99.2 %", "10,000", "1.834", "0.16"]
+
+
+@pytest.mark.parametrize("name", ["index", "pages/quality"])
+def test_the_coverage_of_drafts_of_an_unseen_company_is_the_measured_one(name, monkeypatch):
+    from behaviour_sim.bench.likes_quality import _kept
+    monkeypatch.chdir(ROOT)
+    coverage = _kept("likes", "hold-outs").loc[("unseen company", "before posting"), "coverage_90"]
+    assert f"{100*coverage:.0f} % of the" in prose_of(ROOT / "nbs" / f"{name}.ipynb").replace("these", "the")
 
 
 @pytest.mark.parametrize("name", ["quality", "speed", "writing", "pictures"])
@@ -301,7 +330,7 @@ def test_the_api_page_lists_classes_with_their_methods(site):
     shown = html.unescape(re.sub(r"<[^>]+>", "", text))
     rank = re.search(r"ImageSimulator\.rank: Draw several.*?def rank\(\n.*?\n\)[^\n]*", shown, flags=re.S)[0]
     assert "self" not in rank and re.search(r"n:int=4, +# Pictures of each tweet", rank) and rank.count("\n") < 16
-    assert re.search(r"class Preset:\n +name:str +# As given", shown) and "LikesSimulator.get_params" in shown
+    assert re.search(r"class Preset:\n +name:str +# As given", shown) and "Regressor.get_params" in shown
     assert not re.search(r"(?m)^\s*[\w.]*\b_\w+:", re.sub(r"(?s)<pre.*?</pre>", "", text)), "a private name is listed"
 
 
@@ -310,9 +339,14 @@ def test_definitions_of_one_cell_stand_in_their_order(site):
     cell = lambda name: dict(cell_type="code", source=f"#| echo: false\nshow_doc({name})")
     text = dict(cell_type="markdown", source="text")
     assert docs.in_order([cell("b"), cell("a"), text, cell("c")], dict(a=1, b=5, c=3)) == [cell("a"), cell("b"), text, cell("c")]
-    page = (site / "4_likes/simulator.html").read_text()
-    at = [page.index(f'<h3 id="likessimulator.{n}"') for n in ("predict_log1p", "predict", "expected_likes")]
-    assert at == sorted(at)
+    source = dict(cell_type="code", source=f"{docs.SOURCE}\ndef a(): pass\ndef b(): pass")
+    other = dict(cell_type="code", source=f"{docs.SOURCE}\nC = 1")
+    run = [cell("b"), source, cell("a"), cell("c"), other, cell("d")]
+    assert docs.in_order(run, dict(a=1, b=5, c=7, d=9)) == [cell("a"), cell("b"), source, cell("c"), other, cell("d")]
+    for name in pages(site):
+        text = (site / name).read_text()
+        at = [int(n) for n in re.findall(r'\.py#L(\d+)"[^>]*>source</a>', text)]
+        assert at == sorted(at), name
 
 
 def test_a_model_card_is_no_heading_of_its_page(site):

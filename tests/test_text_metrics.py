@@ -7,7 +7,8 @@ from hypothesis import given, settings, strategies as st
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.text.metrics import *
-from behaviour_sim.text.metrics import _METRICS, _guard_formula, _read_texts, _text_faults, _without_guard, _words
+from behaviour_sim.html import _guard_formula, _without_guard
+from behaviour_sim.text.metrics import _METRICS, _read_texts, _text_faults, _words
 
 ANY = st.text(st.characters(), max_size=60) | st.text(st.sampled_from('ab <>hyperlinkmention|/s\n\u202e\ud800😀#@'), max_size=60)
 
@@ -216,7 +217,7 @@ def test_a_formula_gets_its_apostrophe_and_loses_it_on_reading(text):
     assert _guard_formula(text) == f"'{text}" and _without_guard(f"'{text}") == text
 
 def test_files_with_the_apostrophe_score_as_without(tmp_path):
-    from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.table_files import _write_table
     texts = ['@bob a fine day for kites', '=1+1 is two', '-5 +3', 'no sign at all']
     _write_table(frame(list('1234'), texts), tmp_path/'a.csv')
     assert '@bob a fine' in (raw := (tmp_path/'a.csv').read_text()) and "'@bob" not in raw and "'=1+1" in raw and "'-5 +3" in raw
@@ -231,7 +232,7 @@ def test_read_texts(tmp_path, suffix):
     assert _read_texts(path).equals(_read_texts(path)) and _read_texts(path).values.tolist() == t.values.tolist()
     assert score_files(_read_texts(path), _read_texts(path))['n'] == 3
 
-@pytest.mark.parametrize('raw, says', [(b'', 'empty'), (b'id,text\n1,a\n', "'content': this column is missing"), (b'id,content,content\n1,a,b\n', 'two columns'), (b'id,content\n1,\xff\n', 'UTF-8'), (b'id,content\n', 'no tweet'), (b'id,content\n1,a,b\n', '3 cells')])
+@pytest.mark.parametrize('raw, says', [(b'', 'empty'), (b'id,text\n1,a\n', "column 'content' missing; found 'id', 'text'"), (b'id,content,content\n1,a,b\n', 'two columns'), (b'id,content\n1,\xff\n', 'UTF-8'), (b'id,content\n', 'no row'), (b'id,content\n1,a,b\n', '3 cells')])
 def test_bad_files_of_texts(tmp_path, raw, says):
     path = tmp_path/'t.csv'; path.write_bytes(raw)
     with pytest.raises(BadInput, match=says): _read_texts(path)

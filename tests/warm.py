@@ -21,7 +21,7 @@ from pathlib import Path
 #: What the fork server imports. None of it starts a thread, which a forked process would lack, but Arrow's allocator, which expects that
 HEAVY = ['numpy', 'pandas', 'pyarrow.parquet', 'scipy.stats', 'sklearn.ensemble', 'sklearn.linear_model', 'sklearn.cluster', 'sklearn.decomposition',
     'sklearn.feature_extraction.text', 'sklearn.neighbors', 'lightgbm', 'xgboost', 'faiss', 'torch', 'transformers', 'safetensors.torch', 'peft',
-    'PIL.Image', 'httpx', 'matplotlib.pyplot', 'IPython.core.interactiveshell', 'matplotlib_inline.backend_inline', 'nbdev.test', 'typer', 'rich.console']
+    'PIL.Image', 'httpcore', 'matplotlib.pyplot', 'IPython.core.interactiveshell', 'matplotlib_inline.backend_inline', 'nbdev.test', 'typer', 'rich.console']
 
 context = multiprocessing.get_context('forkserver')
 context.set_forkserver_preload(HEAVY)

@@ -23,6 +23,7 @@ from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
 from ..data.drafts import _as_challenge, _handle, normalise_tweets
 from ..data.drafts import _link as _a_link
+from ..likes.explain import _NO_HOUR
 from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
 from ..features.captioning import caption
@@ -155,7 +156,7 @@ class AppSession:
 
 # %% ../../nbs/8_apps/82_app.ipynb #2c0fb19b
 @patch
-def about(self:AppSession) -> dict: # accounts, cases, day, lead, how, note
+def about(self:AppSession) -> dict: # accounts, cases, counted, day, no_hours, lead, how, note
     "What the page says of the simulator."
     known, f = self.sim.new_company.context, self.sim.facts()
     names = known.groupby(['inferred company', 'username']).size().sort_values(ascending=False).reset_index()
@@ -163,15 +164,22 @@ def about(self:AppSession) -> dict: # accounts, cases, day, lead, how, note
                f"{'invented ' if self.synthetic else ''}tweets of {f['companies']:,} brands, {f['first']} "
                f"to {f['last']}.")
     return dict(accounts=names.groupby('inferred company')['username'].agg(list).to_dict(),
-        cases=_CASES_TOLD, day=str(f['last']),
+        cases=_CASES_TOLD, counted=self.sim.target, day=str(f['last']), no_hours=_NO_HOUR + '.',
         lead='Type a draft; see what to expect of it before it is posted.',
         how='Edits of the words that are there'
         + (', and what a language model writes after reading the draft and old tweets of the brand'
-        if self.writer and self.writer.lm else '') + ', ranked by the likes that the simulator expects.',
+        if self.writer and self.writer.lm else '')
+        + f', ranked by the {self.sim.target} that the simulator expects.',
         note=f"{learned}{' They are synthetic: bring your own with --model.' if self.synthetic else ''} Its "
         f"word is an expectation, not a promise. Nothing that is typed here leaves this machine.")
 
 # %% ../../nbs/8_apps/82_app.ipynb #fd807e69
+@patch
+def expected(self:AppSession, t:pd.DataFrame # Tweets
+            ) -> pd.DataFrame: # id, likes, lower, upper, case
+    "Predictions under the name `likes`, whatever they count: `about` tells the page."
+    return self.sim.predict(t, quiet=True).rename(columns={self.sim.target: 'likes'})
+
 @patch
 def predict(self:AppSession, form:dict # See `_read_draft`
            ) -> dict: # likes, lower, upper (90 %), case, factors
@@ -179,16 +187,18 @@ def predict(self:AppSession, form:dict # See `_read_draft`
     t = _read_draft(form, self.folder)
     with self.lock:
         why = self.sim.explain(t, 'draft', quiet=True).iloc[:-1] # the last row is the prediction
-        return dict(self.sim.predict(t, quiet=True).iloc[0][['likes', 'lower', 'upper']],
+        return dict(self.expected(t).iloc[0][['likes', 'lower', 'upper']],
             case=self.sim.case(normalise_tweets(t))[0],
             factors=why[why['group'] != 'base'][['group', 'factor']].to_dict('records'))
 
 @patch
 def hours(self:AppSession, form:dict # See `_read_draft`
          ) -> list: # hour, likes, lower, upper; the best first
-    "The draft at every hour of its day."
+    "The draft at every hour of its day; nothing where the hours of the training tweets are unknown."
     t = _read_draft(form, self.folder)
-    with self.lock: return self.sim.best_time(t, 'draft', quiet=True).to_dict('records')
+    if not self.sim.table.hour_known: return []
+    with self.lock: table = self.sim.best_time(t, 'draft', quiet=True)
+    return table.rename(columns={self.sim.target: 'likes'}).to_dict('records')
 
 @patch
 def keep(self:AppSession, data:bytes # A file
@@ -230,15 +240,14 @@ def rewrite(self:AppSession, form:dict # See `_read_draft`
     "Other versions of a draft, ranked by the likes to expect."
     t = _read_draft(form, self.folder)
     with self.lock:
-        now = self.sim.predict(t, quiet=True).iloc[0]
+        now = self.expected(t).iloc[0]
         typed = form.get('content', '').strip()
         made = {_restored(text, typed): 'written by a language model'
             for text in self.written(t, now['upper']) if not is_degenerate([text])[0]}
         made |= {text: how for how, text in _own_words(typed).items()}
         made.pop(typed, None)
         if not made: return []
-        p = self.sim.predict(pd.concat([t.assign(content=_as_challenge(x)) for x in made], ignore_index=True),
-            quiet=True)
+        p = self.expected(pd.concat([t.assign(content=_as_challenge(x)) for x in made], ignore_index=True))
         table = p.assign(content=list(made), how=list(made.values()),
             change=(p['likes'] + 1)/(now['likes'] + 1)).drop(columns='id')
         return table.sort_values('likes', ascending=False, kind='stable').to_dict('records')

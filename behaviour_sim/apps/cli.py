@@ -13,9 +13,10 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .commands import app, _Captions, _Data, _Images, _Model, _Preset, _loaded
+from behaviour_sim.apps.commands import (app, _Captions, _Data, _Images, _Model, _Preset, _Target,
+    _loaded)
 from .terminal import (_CALLERS, _check_out, _check_place, _check_style, _echo,
-    _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _read_table, _save_model,
+    _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _save_model,
     _tell_log, _write_anything, _write_plan)
 
 
@@ -32,6 +33,7 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
 
     Example: behaviour-sim fit-content tweets.csv --model writer"""
     from behaviour_sim.text.simulator import ContentSimulator, _settings_of_preset
+    from behaviour_sim.table_files import _read_table
     _check_place(model, 'ContentSimulator')
     tweets, extra = _read_posts(data), _read_table(captions, ('id', 'caption'))
     sim, limits = _settings_of_preset(preset, lm, seed)
@@ -50,8 +52,8 @@ def _generate(data:_Data, model:_Model,
     """Write tweets: id, content, one row for each row of DATA, in its order. Texts in DATA are not looked at.
 
     Example: behaviour-sim generate plan.csv --model writer --out drafts.csv"""
-    from behaviour_sim.apps.report import _write_table
     from behaviour_sim.text.simulator import ContentSimulator
+    from behaviour_sim.table_files import _read_table, _write_table
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     _check_out(out, data, model, captions); _check_style(format, out)
     sim, tweets = ContentSimulator.load(model), _read_posts(data)
@@ -92,8 +94,8 @@ def _download(data:_Data,
 
     Example: behaviour-sim download tweets.csv --out pictures"""
     import pandas as pd
-    from behaviour_sim.apps.report import _write_table
     from behaviour_sim.features.download import download as fetch
+    from behaviour_sim.table_files import _write_table
     _check_out(out/'results.csv', data)
     table = fetch(_read_posts(data), out)
     _write_table(table, out/'results.csv')
@@ -110,8 +112,8 @@ def _caption(
     """Say what pictures show: id, caption, one row for each picture.
 
     Example: behaviour-sim caption pictures --out captions.csv"""
-    from behaviour_sim.apps.report import _write_table
     from behaviour_sim.features.captioning import caption_folder
+    from behaviour_sim.table_files import _write_table
     _check_out(out)
     _write_table(table := caption_folder(images, preset), out)
     _echo(f"{out}: {len(table):,} captions")
@@ -171,8 +173,8 @@ def _imagine_pictures(data:_Data, model:_Model,
     Example: behaviour-sim imagine drafts.csv --model painter --out drawn"""
     import pandas as pd
     from behaviour_sim.core import _require, progress, write_atomic
-    from behaviour_sim.apps.report import _write_table
     from behaviour_sim.images.simulator import ImageSimulator
+    from behaviour_sim.table_files import _write_table
     _require('diffusers', 'image')
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
@@ -220,7 +222,7 @@ def _run(data:Annotated[Optional[Path],
     preset:_Preset='laptop',
     n:Annotated[int, typer.Option(min=100, help='Tweets of the embedded corpus.')]=2000,
     seed:Annotated[int, typer.Option(help='Seed.')]=42,
-    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6):
+    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6, target:_Target='likes'):
     """The whole job: four splits, baselines, a model, predictions and an HTML report.
 
     Example: behaviour-sim run --out run"""
@@ -228,10 +230,11 @@ def _run(data:Annotated[Optional[Path],
     for name in ('predictions.csv', 'generated.csv', 'metrics.json', 'index.html', 'model'):
         _check_out(out/name, data)
     home = data.parent if data else None
-    figures = run_all(_read_posts(data, need_likes=True), out, preset, n, seed, drawn=pictures, home=home)
+    posts = _read_posts(data, need_likes=True, target=target)
+    figures = run_all(posts, out, preset, n, seed, drawn=pictures, home=home, target=target)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(),
-        'RMSE of log1p(likes)' + (', synthetic tweets' if figures['synthetic'] else ''))
+        f'RMSE of log1p({target})' + (', synthetic tweets' if figures['synthetic'] else ''))
     for name, why in figures['left_out'].items(): _echo(f"Without the split {name.replace('_', ' ')}: {why}")
     _echo(f"The report is {out/'index.html'}")
 

@@ -6,7 +6,6 @@
 __all__ = ['app']
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c12a9ba3
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -14,7 +13,7 @@ import typer
 
 from ..core import BadInput, write_json
 from .terminal import (_check_out, _check_place, _column_pairs, _echo, _edits, _print_table,
-    _read_posts, _read_table, _save_model, _with_pictures, _write_posts)
+    _read_posts, _save_model, _with_pictures, _write_posts)
 
 
 # %% ../../nbs/8_apps/84_commands.ipynb #7a2ee8a0
@@ -28,6 +27,8 @@ _Model = Annotated[Path, typer.Option('--model', help='Directory of the model.')
 _Captions = Annotated[Optional[Path],
     typer.Option('--captions', help='Table with id, caption: what the pictures show.')]
 _Preset = Annotated[str, typer.Option('--preset', help='Models: tiny, laptop, paper or light.')]
+_Target = Annotated[str, typer.Option('--target',
+    help='The column of counts to predict: likes, reposts, replies, bookmarks, impressions, engagements.')]
 _Images = Annotated[Optional[Path],
     typer.Option('--images', help='Folder of pictures: named by id, or made by download.')]
 _Engine = Annotated[str, typer.Option('--engine', help='Where vectors are computed: local or ray.')]
@@ -82,6 +83,7 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     post_publication:Annotated[bool,
     typer.Option('--post-publication',
     help='Also use what exists only after posting: a video\'s views.')]=False,
+    target:_Target='likes',
     preset:_Preset='laptop', engine:_Engine='local', address:_Address=None,
     seed:Annotated[int, typer.Option(help='Random seed.')]=42):
     """Train the likes simulator.
@@ -89,15 +91,16 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     Example: behaviour-sim fit tweets.csv --model m"""
     from behaviour_sim.scale.ray_data import _engine as computed_by
     from behaviour_sim.likes.simulator import LikesSimulator
+    from behaviour_sim.table_files import _read_table
     _check_place(model, 'LikesSimulator')
-    tweets = _with_pictures(_read_posts(data, need_likes=True), images)
+    tweets = _with_pictures(_read_posts(data, need_likes=True, target=target), images)
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles,
         ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address):
-        sim = LikesSimulator(preset, post_publication, seed).fit(tweets, *extra)
+        sim = LikesSimulator(preset, post_publication, seed, target=target).fit(tweets, *extra)
     _save_model(sim, model)
     used = ''.join(f', {n:,} with {what}' for what, n in sim.matched.items())
-    _echo(f"{model}: fitted on {len(tweets):,} "
+    _echo(f"{model}: fitted on {'' if target == 'likes' else f'the {target} of '}{len(tweets):,} "
           f"tweets{used}{', with views (known only after posting)' if post_publication else ''}")
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c38d11f9
@@ -113,10 +116,11 @@ def _predict(data:_Data, model:_Model,
     captions:_Captions=None, context:_Context=None, in_order:_InOrder=False, engine:_Engine='local',
     address:_Address=None):
     """Predict likes: id, likes, lower, upper (90 % interval), case, one row for each tweet in the same order.
+    A model that was fitted with --target has that column in place of likes.
 
     Example: behaviour-sim predict drafts.csv --model m --out predictions.csv"""
-    from behaviour_sim.apps.report import _write_table
     from behaviour_sim.scale.ray_data import _engine as computed_by
+    from behaviour_sim.table_files import _read_table, _write_table
     _check_out(out, data, model, captions, context)
     sim, tweets, past = _loaded(model), _read_posts(data), _read_posts(context)
     shown = _read_table(captions, ('id', 'caption'))
@@ -132,8 +136,10 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Contex
     """Evaluate against observed likes, beside three baselines that need no model.
 
     Example: behaviour-sim evaluate held_out.csv --model m --json metrics.json"""
+    from behaviour_sim.table_files import _read_table
     _check_out(json, data, model, captions, context)
-    sim, tweets, past = _loaded(model), _read_posts(data, need_likes=True), _read_posts(context)
+    sim, past = _loaded(model), _read_posts(context)
+    tweets = _read_posts(data, need_likes=True, target=sim.target)
     result = sim.evaluate(tweets, captions=_read_table(captions, ('id', 'caption')), context=past,
         in_order=in_order)
     if json: write_json(result, json)
@@ -141,7 +147,8 @@ def _evaluate(data:_Data, model:_Model, captions:_Captions=None, context:_Contex
     views = ('with views (known only after posting)' if sim.post_publication
         else 'no post-publication features')
     _print_table(result.table.reset_index(),
-        f"{len(tweets):,} tweets, {seen}; errors of log1p(likes), rmse_likes of likes; {views}")
+        f"{len(tweets):,} tweets, {seen}; errors of log1p({sim.target}), "
+        f"rmse_{sim.target} of {sim.target}; {views}")
 
 # %% ../../nbs/8_apps/84_commands.ipynb #c1490002
 @app.command('update')
@@ -149,8 +156,9 @@ def _update(data:_Data, model:_Model, captions:_Captions=None):
     """Take the observed likes of posts into account, without training anew. The same post twice counts once.
 
     Example: behaviour-sim update observed.csv --model m"""
-    tweets, shown = _read_posts(data, need_likes=True), _read_table(captions, ('id', 'caption'))
-    sim = _loaded(model).update(tweets, captions=shown)
+    from behaviour_sim.table_files import _read_table
+    sim, shown = _loaded(model), _read_table(captions, ('id', 'caption'))
+    sim.update(tweets := _read_posts(data, need_likes=True, target=sim.target), captions=shown)
     sim.save_observed(model)
     _echo(f"{model}: {len(tweets):,} posts taken into account, {len(sim.observed.posts):,} in all")
 
@@ -162,16 +170,18 @@ def _backtest(data:_Data, model:_Model,
     """Predict each row from what was observable by then: id, likes, lower, upper; and evaluate.
 
     Example: behaviour-sim backtest held_out.csv --model m --out predictions.csv"""
-    from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.table_files import _read_table, _write_table
     _check_out(out, data, model, captions)
-    sim, tweets = _loaded(model), _read_posts(data, need_likes=True)
+    sim = _loaded(model)
+    tweets = _read_posts(data, need_likes=True, target=sim.target)
     table = sim.backtest(tweets, f'{delay_hours}h', _read_table(captions, ('id', 'caption')))
     if early := int((sim.case(tweets, fitted=True) == 'known').sum()):
         _echo(f"{early:,} rows are of known accounts and not later than the training tweets: "
               "the simulator has learned from posts of their future", err=True)
-    _write_table(table[['id', 'likes', 'lower', 'upper']], out)
+    _write_table(table[['id', sim.target, 'lower', 'upper']], out)
     _print_table(table.attrs['evaluation'].table.reset_index(),
-        f"{len(table):,} tweets, each from posts {delay_hours:g} or more hours older; errors of log1p(likes)")
+        f"{len(table):,} tweets, each from posts {delay_hours:g} or more hours older; "
+        f"errors of log1p({sim.target})")
 
 # %% ../../nbs/8_apps/84_commands.ipynb #a1dd59bb
 @app.command('explain')
@@ -190,10 +200,46 @@ def _what_if(data:_Data, model:_Model, id:_Id, context:_Context=None, in_order:_
 
     Example: behaviour-sim what-if drafts.csv --model m --id 17 --set weekday=6 --set 'content=Win two \
 tickets!'"""
+    from behaviour_sim.likes.explain import _NO_HOUR
     edits = _edits(set or [])
     sim, tweets, past = _loaded(model), _read_posts(data), dict(context=_read_posts(context),
         in_order=in_order)
     table = sim.what_if(tweets, id, **past, **edits).rename_axis('tweet').reset_index()
     _print_table(table, f"Tweet {id}: what the model expects, not a claim of cause")
+    if not sim.table.hour_known: return _echo(_NO_HOUR)
     at_hours = {k: v for k, v in edits.items() if k != 'hour'}
     _print_table(sim.best_time(tweets, id, **past, **at_hours), 'Best hours first')
+
+# %% ../../nbs/8_apps/84_commands.ipynb #84c0de01
+@app.command('compare')
+def _compare(data:_Data, model:_Model,
+    ids:Annotated[str, typer.Option('--ids', help='Ids of the two drafts, such as 17,18.')],
+    context:_Context=None):
+    """Which of two drafts gets more likes, and how sure that is.
+
+    Example: behaviour-sim compare drafts.csv --model m --ids 17,18"""
+    import pandas as pd
+    from behaviour_sim.likes.explain import _row
+    if len(two := [i.strip() for i in ids.split(',')]) != 2:
+        raise BadInput(f'--ids names two drafts, such as 17,18, not {ids!r}')
+    sim, drafts = _loaded(model), _read_posts(data)
+    a, b = (drafts.iloc[[_row(drafts, i)]] for i in two)
+    found = sim.compare(a, b, _read_posts(context)).iloc[0]
+    likes = [found[f'{sim.target}_{k}'] for k in 'ab']
+    table = pd.DataFrame({'id': two, sim.target: likes,
+        'gets more': [found['probability'], 1 - found['probability']]})
+    _print_table(table, found['verdict'].replace('the first', two[0]).replace('the second', two[1]))
+
+@app.command('rank')
+def _rank(data:_Data, model:_Model,
+    out:Annotated[Path, typer.Option('--out', help='Where the order goes: .csv, .xlsx or .parquet.')],
+    context:_Context=None):
+    """Drafts in order: rank, id, likes, lower, upper, case, beats_next (how likely it gets
+    more likes than the next).
+
+    Example: behaviour-sim rank drafts.csv --model m --out ranked.csv"""
+    from behaviour_sim.table_files import _write_table
+    _check_out(out, data, model, context)
+    table = _loaded(model).rank(_read_posts(data), _read_posts(context))
+    _write_table(table, out)
+    _echo(f"{out}: {len(table):,} drafts in order; the first is {table['id'].iloc[0]}")

@@ -16,15 +16,29 @@ from ..corpus.synthetic import irreducible_rmse, sample_tweets
 from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
-from ..likes.evaluation import plot_predictions
+from ..likes.evaluation import _rename_counts, plot_predictions
 from ..likes.simulator import LikesSimulator
 from ..picture_files import open_picture
-from ..text.metrics import _guard_formula
+from ..table_files import _write_table
 from ..text.simulator import _language_model_of, _settings_of_preset
 from ..data.splits import _possible_splits
 from ..images.models import _image_row
 from ..images.simulator import ImageSimulator
 import behaviour_sim.likes.explain
+
+# %% ../../nbs/8_apps/80_report.ipynb #5d1ca041
+def _tweets_of(
+    data,       # Tweets, their file, or None
+    target:str, # The column of counts to predict
+    **corpus    # For `sample_tweets`
+) -> pd.DataFrame: # With the counts as `likes`, too: figures and prompts look there
+    "The tweets of a run, fifty or more; `BadInput` where they lack what is to be predicted."
+    if data is None and target != 'likes': raise BadInput('The embedded corpus has no counts but likes')
+    t = sample_tweets(**corpus) if data is None else data
+    if isinstance(data, (str, Path)): t = read_posts(data, need_likes=True, target=target)
+    if target not in t: raise BadInput(f'The tweets have no column {target}')
+    if len(t) < 50: raise BadInput(f'{len(t)} tweets are too few for four splits; fifty is the least')
+    return t.assign(likes=t[target])
 
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4454
 def _judge_splits(
@@ -32,6 +46,7 @@ def _judge_splits(
     splits:dict,         # Name → split, from `_possible_splits`
     preset:str,          # Encoders
     seed:int,            # Random seed
+    target:str,          # The counts that are predicted
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # split → figures; the simulator, the training and the test tweets of the random split
     "Fit and evaluate a simulator on each split."
@@ -39,7 +54,7 @@ def _judge_splits(
     for name, split in progress(splits.items(), 'splits', quiet=quiet):
         split.check_leakage(tweets)
         known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
-        sim = LikesSimulator(preset, seed=seed).fit(known, quiet=True)
+        sim = LikesSimulator(preset, seed=seed, target=target).fit(known, quiet=True)
         e = sim.evaluate(judged, quiet=True)
         baselines = {k: b['rmse_log1p'] for k, b in e['baselines'].items()}
         rows[name] = dict(n=len(judged), simulator=e['rmse_log1p'], **baselines, spearman=e['spearman'],
@@ -58,22 +73,20 @@ def run_all(
     steps:int=12,         # Updates of the language model that writes them
     drawn:int=6,          # Pictures to draw; 0: none
     home:Path|None=None,  # Only pictures below it are shown; None: the folder of the file, else `out`
+    target:str='likes',   # The column of counts to predict
     quiet:bool|None=None, # No progress bar
-) -> dict: # synthetic, n, irreducible, splits: name → figures, left_out: name → why
+) -> dict: # synthetic, n, irreducible, target, splits: name → figures, left_out: name → why
     "Split, fit, evaluate, save, and report."
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     out.mkdir(parents=True, exist_ok=True)
-    tweets = sample_tweets(n, seed, image_dir=out/'images', truth=True) if data is None else data
-    if isinstance(data, (str, Path)): tweets = read_posts(data, need_likes=True)
-    if len(tweets) < 50:
-        raise BadInput(f"{len(tweets)} tweets are too few for four splits; fifty is the least")
+    tweets = _tweets_of(data, target, n=n, seed=seed, image_dir=out/'images', truth=True)
     splits, left_out = _possible_splits(tweets, seed)
     if 'random' not in splits: raise BadInput(left_out['random'])
     floor = irreducible_rmse(tweets) if data is None else None
-    rows, final, train, test = _judge_splits(tweets, splits, preset, seed, quiet)
+    rows, final, train, test = _judge_splits(tweets, splits, preset, seed, target, quiet)
     figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed,
-        splits=rows, left_out=left_out)
+        target=target, splits=rows, left_out=left_out)
     predictions = final.predict(test, quiet=True)
     drafts = _write_some(final, train, test.head(written), steps, quiet) if written else None
     drawing = preset, train, test.head(drawn), out/'images', seed
@@ -85,7 +98,8 @@ def run_all(
     if home is None: home = Path(data).parent if isinstance(data, (str, Path)) else out
     test = _shown_pictures(test, Path(home))
     shares = final.shares(test, quiet=True)
-    page = _page(figures, tweets, test, predictions, shares, drafts, pictures, note)
+    named = predictions.rename(columns={target: 'likes'})
+    page = _page(figures, tweets, test, named, shares, drafts, pictures, note)
     with write_atomic(out/'index.html') as f: f.write(page)
     return figures
 
@@ -126,30 +140,13 @@ def _draw_some(
     return paths, (f'{model} was adapted for a moment to these brands and drew them from account, likes, '
         'caption and text.')
 
-# %% ../../nbs/8_apps/80_report.ipynb #8bade010
-def _write_table(
-    table,    # Table to write
-    out:Path, # .csv, .xlsx or .parquet
-):
-    "Write a table, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
-    words = table.select_dtypes(include=['object', 'string']).columns
-    table = table.assign(**{c: table[c].astype(str).map(_guard_formula) for c in words})
-    if out.suffix.lower() == '.xlsx': # Excel keeps fifteen digits of a number
-        long = [c for c in table.select_dtypes('integer') if (table[c].abs() >= 10**15).any()]
-        table = table.astype({c: 'str' for c in long})
-    writers = {'.csv': lambda f: f.write(table.to_csv(index=False).encode()),
-        '.xlsx': lambda f: table.to_excel(f, index=False),
-        '.parquet': lambda f: f.write(table.to_parquet(index=False))}
-    if (suffix := out.suffix.lower()) not in writers:
-        raise BadInput(f"{out}: {suffix or 'no suffix'} cannot be written; use .csv, .xlsx or .parquet")
-    with write_atomic(out, 'wb') as f: writers[suffix](f)
-
 # %% ../../nbs/8_apps/80_report.ipynb #63d122d7
 def _figure(
     draw,        # Called with an Axes
     caption:str, # Under the figure
     alt:str,     # What it shows, in words
     size=(6.4, 3.1), # Inches
+    target:str='likes', # What its labels call likes
 ) -> str: # HTML
     "A figure as SVG in HTML."
     import matplotlib.pyplot as plt
@@ -157,6 +154,7 @@ def _figure(
     with plt.rc_context({'svg.hashsalt': 'behaviour_sim', 'svg.fonttype': 'path'}):
         fig, ax = plt.subplots(figsize=size)
         draw(ax)
+        if target != 'likes': _rename_counts(fig, target)
         f = io.BytesIO()
         fig.savefig(f, format='svg', metadata=dict(Date=None), transparent=False)
         plt.close(fig)
@@ -190,6 +188,7 @@ def _shown_pictures(
 def _tweet_card(
     t:pd.Series, # A tweet
     p:pd.Series, # likes, lower, upper
+    target:str='likes', # What the likes are called
 ) -> str: # HTML
     "One tweet with its prediction."
     when = pd.to_datetime(t['date']).strftime('%a %d %b %Y, %H:%M')
@@ -197,7 +196,7 @@ def _tweet_card(
     return f'''<article class="tweet">{_thumbnail(t.get('image_path'))}<div>\
 <p class="who">@{safe_html(t['username'])} \
 <span>{when}</span></p>
-<p>{safe_html(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> likes; \
+<p>{safe_html(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> {safe_html(target)}; \
 predicted {p['likes']:,.0f}, between {p['lower']:,.0f} and {p['upper']:,.0f}
 <span class="{inside}">{inside}</span></p></div></article>'''
 
@@ -237,13 +236,14 @@ def _written_beside(
     test:pd.DataFrame,   # Real tweets
     drafts:pd.DataFrame, # id, content, source, with the same index
     k:int=6,             # Shown
+    target:str='likes',  # What the likes are called
 ) -> str: # HTML
     "What was written for some tweets, beside what the brand posted."
     some = drafts[drafts['content'].str.len() > 0].head(k)
     rows = ''.join(f"<tr><td>@{safe_html(test.loc[i, 'username'])}</td><td>"
                    f"{safe_html(test.loc[i, 'content'])}</td><td>{safe_html(d['content'])}</td></tr>" for i,
                    d in some.iterrows())
-    return f'''<h2>Written</h2><p>Company, account, time, medium and likes were given, \
+    return f'''<h2>Written</h2><p>Company, account, time, medium and {safe_html(target)} were given, \
 the text was not. {_SOURCES.get(drafts['source'].iloc[0], '')}</p>
 <div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th scope="col">posted</th>\
 <th scope="col">written</th></tr></thead><tbody>{rows}</tbody></table></div>'''
@@ -266,6 +266,7 @@ def _drawn_beside(
              f'scope="col">drawn</th></tr></thead><tbody>{rows}</tbody></table></div>')
     return f'<h2>Drawn</h2><p>{safe_html(note)}</p>{table if paths else ""}'
 
+
 # %% ../../nbs/8_apps/80_report.ipynb #15b4c02a
 def _headline(
     figures:dict, # From `run_all`
@@ -281,11 +282,13 @@ def _extremes(
     test:pd.DataFrame,        # Test tweets
     predictions:pd.DataFrame, # Predictions of the test tweets
     k:int=4,                  # Tweets of each kind
+    target:str='likes',       # What the likes are called
 ) -> tuple: # HTML of the best and of the worst
     "The tweets with the smallest and the largest error among those with at least ten likes."
     error = np.abs(np.log1p(test['likes'])
         - np.log1p(predictions['likes'])).where(test['likes'] >= 10).dropna().sort_values(kind='stable')
-    show = lambda index: ''.join(_tweet_card(test.loc[i], predictions.loc[i]) for i in index)
+    show = lambda index: ''.join(_tweet_card(test.loc[i], predictions.loc[i], target)
+        for i in index)
     return show(error.index[:k]), show(error.index[::-1][:k])
 
 # %% ../../nbs/8_apps/80_report.ipynb #7a17f2f0
@@ -293,6 +296,7 @@ def _lead(
     figures:dict, # From `run_all`
 ) -> list: # HTML
     "The head of the page and what was measured."
+    counts = figures.get('target', 'likes')
     what = 'synthetic tweets of invented brands' if figures['synthetic'] else 'tweets'
     ways = ('one way', 'two ways', 'three ways', 'four ways')[len(figures['splits'])-1]
     left_out = [f'<p>Without {safe_html(k.replace("_", " "))}: {safe_html(v)}</p>'
@@ -307,8 +311,8 @@ def _lead(
         f'<p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the '
         f'predictions are.</p>',
         _headline(figures),
-        '<p>Each card is a root mean squared error of log1p(likes): 0.7 is off by a factor of two, 2.3 by a '
-        f'factor of ten.{floor} Nothing that exists only after posting was used.</p>',
+        f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by a factor '
+        f'of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
         f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
         'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each '
         'tweet is predicted alone, the '
@@ -317,6 +321,7 @@ def _lead(
 
 def _shares_figure(
     shares:pd.DataFrame, # (n, groups) Shapley shares, log1p_likes
+    target:str='likes',  # What the likes are called
 ) -> str: # HTML
     "The mean absolute share of each group."
     size = shares.drop(columns='base').abs().mean().sort_values()
@@ -324,7 +329,7 @@ def _shares_figure(
         ax.barh(size.index, size, color=PALETTE['blue']); ax.grid(axis='y', visible=False)
         ax.set(title='What the predictions listen to', xlabel='mean |share| of log1p(likes)')
     return _figure(bars, 'Mean absolute Shapley share of each group; not a claim of cause.',
-        'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2))
+        'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2), target)
 
 # %% ../../nbs/8_apps/80_report.ipynb #7a17f2f1
 def _page(
@@ -337,19 +342,22 @@ def _page(
     pictures=(), note='',     # From `_draw_some`
 ) -> str: # HTML
     "The report as one self-contained page."
-    best, worst = _extremes(test, predictions)
+    counts = figures.get('target', 'likes')
+    best, worst = _extremes(test, predictions, target=counts)
     p = np.log1p(predictions['likes'])
     scatter = lambda ax: plot_predictions(test['likes'], p, ax=ax)
     week = lambda ax: plot_week(likes_by(tweets, ['weekday', 'hour']), ax=ax)
     tail = lambda ax: plot_likes_tail(likes_tail(tweets), ax=ax)
     parts = [*_lead(figures), '<h2>Predicted and observed</h2>',
         _figure(scatter, 'Tweets of the random split that were held back.',
-            'Scatter of predicted against observed likes, both on a log scale'),
-        '<h2>What moves a prediction</h2>', _shares_figure(shares), '<h2>The tweets</h2>',
-        _figure(tail, 'How many tweets reach how many likes.', 'The long tail of likes on two log axes'),
-        _figure(week, 'Likes by weekday and hour, beside what the account usually gets.',
-            'Heat map of weekday and hour'),
+            f'Scatter of predicted against observed {counts}, both on a log scale', target=counts),
+        '<h2>What moves a prediction</h2>', _shares_figure(shares, counts), '<h2>The tweets</h2>',
+        _figure(tail, f'How many tweets reach how many {counts}.',
+            f'The long tail of {counts} on two log axes', target=counts),
+        _figure(week, f'{counts.capitalize()} by weekday and hour, beside what the account usually gets.',
+            'Heat map of weekday and hour', target=counts),
         '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst,
-        '' if drafts is None else _written_beside(test, drafts), _drawn_beside(test, pictures, note),
+        '' if drafts is None else _written_beside(test, drafts, target=counts),
+        _drawn_beside(test, pictures, note),
         '</main></body></html>']
     return '\n'.join(parts)

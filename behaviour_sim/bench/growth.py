@@ -140,11 +140,15 @@ def plot_growth(
 ): # Two matplotlib axes
     "Time and memory against rows, on log axes, with the exponents."
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
     plot_style()
     axes = plt.subplots(1, 2, figsize=(7, 2.8), dpi=70)[1]
     for ax, c, said, colour in zip(axes, ('seconds', 'gib'), ('time', 'memory'), ('blue', 'orange')):
         ax.loglog(table['n'], table[c], 'o-', color=PALETTE[colour])
         ax.loglog(table['n'], table[c].iloc[0]*table['n']/table['n'].iloc[0], '--', color='#999999', lw=1)
-        ax.set(xlabel='tweets', ylabel=dict(seconds='seconds', gib='GiB')[c],
+        ax.set_xticks(table['n'], [f'{n/1000:g}' for n in table['n']])
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter('{x:g}'))
+        for axis in (ax.xaxis, ax.yaxis): axis.set_minor_locator(NullLocator())
+        ax.set(xlabel='thousand tweets (log axis)', ylabel=dict(seconds='seconds', gib='GiB')[c],
             title=f"{said}: exponent {_exponent(table['n'], table[c]):.2f}")
     return axes

@@ -101,7 +101,7 @@ def bench_images(
     candidates:int=4, # Pictures of each tweet
     preset:str='laptop', # Encoders of the two judges
 ):
-    "Print the tables of `make bench-images`."
+    "Make the tables of `make bench-images`, and keep them."
     keep = lambda title, table: _keep('images', title, table, 'make bench-images')
     with tempfile.TemporaryDirectory() as d:
         tweets = sample_tweets(n, image_dir=Path(d)/'images')

@@ -14,9 +14,11 @@ import numpy as np, pandas as pd
 from .peers import _PriorBaseline
 from ..core import BadInput, content_key, data_dir, write_json
 from ..data.tweets import read_tweets
+from ..features.table import _LAG
 from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.explain import pair_test
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
+from ..table_files import _read_table
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #b94436e3
 def _holdouts(
@@ -26,7 +28,7 @@ def _holdouts(
     folder = folder or data_dir()
     if folder is None: raise BadInput("The real tweets are not here; set BEHAVIOUR_SIM_DATA to their folder")
     train = read_tweets(folder/'behaviour_simulation_train.csv', need_likes=True)
-    captions = pd.read_csv(folder/'train_captions.csv', keep_default_na=False)
+    captions = _read_table(folder/'train_captions.csv', ('id', 'caption'))
     train = normalise_tweets(train, captions)
     held = train.sample(2000, random_state=0).index
     judged = {'unseen time': 'content_simulation_test_time.csv',
@@ -156,12 +158,14 @@ def _ablation(
 ) -> pd.DataFrame: # One row for each thing taken away, one column for each hold-out: RMSE of log1p_likes
     "What each source of knowledge is worth: the error with it taken away from known and judged tweets alike."
     gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''),
-        'upload lag': dict(upload_lag=np.nan)}
+        'upload lag': {_LAG: np.nan}}
     rows, fitted = {}, dict(simulators or {})
     for name, columns in gone.items():
         for k, (known, judged) in tests.items():
-            sim = _fitted(fitted, known.assign(**columns), preset, quiet=quiet)
-            rows.setdefault(name, {})[k] = sim.evaluate(judged.assign(**columns), quiet=quiet)['rmse_log1p']
+            known, judged = (t.drop(columns=[*columns], errors='ignore').join(pd.DataFrame(columns, t.index))
+                for t in (known, judged))
+            sim = _fitted(fitted, known, preset, quiet=quiet)
+            rows.setdefault(name, {})[k] = sim.evaluate(judged, quiet=quiet)['rmse_log1p']
     return pd.DataFrame(rows).T.rename_axis('taken away')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e7f37902
@@ -249,6 +253,13 @@ class _Figures(string.Formatter):
     def format_field(self, value, spec):
         return '–' if value is None or value != value else super().format_field(value, spec)
 
+def _made_by(
+    table:pd.DataFrame, # From `_kept`
+) -> str: # Such as '`make bench-quality`, commit 0123456'
+    "The command and the commit of a table; + where files differed from the commit."
+    command, commit = table.attrs['command'], table.attrs['commit']
+    return f"`{command}`, commit {commit:.7}{'+'*commit.endswith('+')}"
+
 def _markdown_table(
     table:pd.DataFrame, # One row a line; names of rows are in its index
     columns:dict,       # Heading → template, such as '{rmse:.3f}'; '{name}' is the row's own
@@ -257,59 +268,61 @@ def _markdown_table(
     "A table for people."
     rows = [[_Figures().format(t, name=name, **row) for t in columns.values()]
         for name, row in zip(table.index, table.to_dict('records'))]
-    lines = [list(columns), ['---'] + ['--:']*(len(columns) - 1), *rows]
+    sides = ['--:' if ':' in t else '---' for t in columns.values()] # figures stand right
+    lines = [list(columns), sides, *rows]
     text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-    made = '\n\n*`{command}`, commit {commit:.7}.*'.format(**table.attrs) if below and table.attrs else ''
-    return text + made
+    return text + (f'\n\n*{_made_by(table)}.*' if below and table.attrs else '')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #c9360b31
 def _holdouts_markdown() -> str: # Markdown
     "The README's table of quality, the figures of version 0.1 beside today's."
     now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
     table = now.xs('before posting', level='input')
-    for name, input in dict(before='before posting', views='with views').items():
-        table = table.join(old.xs(input, level='input').add_prefix(f'{name}_'))
+    for name, kept, input in (('views', now, 'with views'), ('old', old, 'before posting')):
+        table = table.join(kept.xs(input, level='input').add_prefix(f'{name}_'))
     table.attrs = now.attrs
     return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
         'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f} ({lightgbm_spearman:.2f})',
         '**alone**': '**{rmse_log1p:.2f}** ({spearman:.2f})',
         'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
-        '0.1': '{before_rmse_log1p:.2f} ({before_spearman:.2f})',
-        '0.1, with `views`': '{views_rmse_log1p:.2f} ({views_spearman:.2f})'})
+        'and `views`': '{views_in_order_rmse_log1p:.2f} ({views_in_order_spearman:.2f})',
+        '0.1': '{old_rmse_log1p:.2f} ({old_spearman:.2f})'})
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2ad0cdbf
 def _peers_markdown() -> str: # Markdown
     "The table of peers, each with both columns."
     error = lambda k: f'{{rmse_{k}:.2f}} / {{in_order_rmse_{k}:.2f}}'
-    return _markdown_table(_kept('likes', 'peers'), {'': '{name}', 'random': error('random'),
+    names = dict(prior_baseline='LightGBM, thirty lines', catboost='CatBoost with its text features',
+        skrub="skrub's `TableVectorizer` and boosting", LikesSimulator='`LikesSimulator`')
+    return _markdown_table(_kept('likes', 'peers').rename(names), {'': '{name}', 'random': error('random'),
         'unseen time': error('unseen_time'), 'unseen company': error('unseen_company'),
         'fit': '{fit_seconds:.0f} s', 'peak memory': '{peak_mb:,.0f} MB'})
 
-def _parts_markdown() -> str: # Markdown
-    "Intervals, pairs, and the two parts of the error."
-    now = _kept('likes', 'hold-outs')
-    table = now.xs('before posting', level='input')
-    table.attrs = now.attrs
-    return _markdown_table(table, {'hold-out': '{name}', 'error, 95 %': '{rmse_low:.2f} to {rmse_high:.2f}',
-        'coverage, alone': '{coverage_90:.1%}',
-        'with earlier posts': '{in_order_coverage_90:.1%}', 'width': '{width:.1f}',
-        'interval score': '{interval_score:.1f}', 'between accounts': '{between:.2f}',
-        'within accounts': '{within:.2f}', 'each account alike': '{rmse_by_account:.2f}',
-        'right pairs': '{right:.0%}'})
+def _parts_markdown(
+    intervals:bool=False, # The table of intervals, not that of errors
+) -> str: # Markdown
+    "Of each tweet alone: intervals, or the error, its two parts, and pairs."
+    table = _kept('likes', 'hold-outs')
+    table.index = [', '.join([k, '`views`'][:1 + (input == 'with views')]) for k, input in table.index]
+    columns = ({'hold-out': '{name}', 'error': '{rmse_log1p:.2f}',
+        'lowest (95 %)': '{rmse_low:.2f}', 'highest': '{rmse_high:.2f}',
+        'each alike': '{rmse_by_account:.2f}', 'between': '{between:.2f}', 'within': '{within:.2f}',
+        'right pairs': '{right:.0%}', 'pairs': '{pairs:,.0f}'}, {'hold-out': '{name}',
+        'coverage': '{coverage_90:.1%}', 'with earlier posts': '{in_order_coverage_90:.1%}',
+        'width': '{width:.1f}', 'interval score': '{interval_score:.1f}'})
+    return _markdown_table(table, columns[intervals])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
 def bench_likes(
-    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'report', 'peers', with commas; '': all
+    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'peers', with commas; '': all
 ):
     "Make the tables of the README from the real rows, and keep them."
-    from behaviour_sim.bench.audit import _audit_table
     from behaviour_sim.bench.peers import _peers_table
     tests, sims = _holdouts(), {}
     jobs = {'hold-outs': lambda: quality_table(tests, sims),
         'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
             for k, (known, judged) in tests.items()}, names=['hold-out']),
-        'ablation': lambda: _ablation(tests, simulators=sims),
-        'report': lambda: _audit_table(data_dir()), 'peers': lambda: _peers_table(data_dir())}
+        'ablation': lambda: _ablation(tests, simulators=sims), 'peers': lambda: _peers_table(data_dir())}
     wanted = [k.strip() for k in only.split(',') if k.strip()] or list(jobs)
     if unknown := set(wanted) - set(jobs): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
     for k in wanted: _keep('likes', k, jobs[k](), 'make bench-quality')

@@ -16,8 +16,11 @@ from .audit import _smoothed_means
 from ..data.cleaning import temporal_features
 from ..core import BadInput, data_dir, _require, write_json
 from ..data.tweets import read_tweets
+from ..keys import _id_keys
 from ..likes.evaluation import Baselines, likes_metrics, to_log1p
 from ..data.media import media_table
+from ..model_directories import _parquet_bytes, _parquet_table
+from ..table_files import _read_table
 
 # %% ../../nbs/9_bench/91_peers.ipynb #fe62250e
 def _raw_table(
@@ -150,15 +153,16 @@ def _run_peer(
 ):
     "Fit and predict; write NAME.npy and NAME.in_order.npy for every test file, and cost.json."
     folder, start = Path(folder), time.perf_counter()
-    model = _peer_class(where)().fit(pd.read_parquet(folder/'train.parquet'))
+    model = _peer_class(where)().fit(_parquet_table((folder/'train.parquet').read_bytes()))
     predict, fitted = getattr(model, 'predict_log1p', model.predict), time.perf_counter()
     for f in sorted(folder.glob('test_*.parquet')):
-        np.save(f.with_suffix('.npy'), np.asarray(predict(pd.read_parquet(f)), float))
+        np.save(f.with_suffix('.npy'), np.asarray(predict(_parquet_table(f.read_bytes())), float))
     cost = dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted,
         peak_mb=_peak_memory())
     earlier = dict(in_order=True) if 'in_order' in inspect.signature(predict).parameters else {}
     for f in sorted(folder.glob('test_*.parquet')):
-        p = np.load(f.with_suffix('.npy')) if not earlier else predict(pd.read_parquet(f), **earlier)
+        p = np.load(f.with_suffix('.npy'))
+        if earlier: p = predict(_parquet_table(f.read_bytes()), **earlier)
         np.save(f.with_suffix('.in_order.npy'), np.asarray(p, float))
     write_json(cost, folder/'cost.json')
 
@@ -171,10 +175,11 @@ def _measure_peer(
 ) -> tuple: # Name → (n,) log1p_likes, alone and with earlier posts; fit_seconds, predict_seconds, peak_mb
     "Fit and predict in a process of its own, without showing it a test file's likes."
     with tempfile.TemporaryDirectory() as d:
-        train.reset_index(drop=True).to_parquet(Path(d, 'train.parquet'))
+        def hand_over(name, t):
+            Path(d, f'{name}.parquet').write_bytes(_parquet_bytes(t.reset_index(drop=True)))
+        hand_over('train', train)
         for n, t in tests.items():
-            t.drop(columns='likes',
-                errors='ignore').reset_index(drop=True).to_parquet(Path(d, f'test_{n}.parquet'))
+            hand_over(f'test_{n}', t.drop(columns='likes', errors='ignore'))
         here = str(Path(importlib.util.find_spec('behaviour_sim').origin).parents[1])
         path = os.pathsep.join([here, os.environ.get('PYTHONPATH', '')])
         env = dict(os.environ, PYTHONPATH=path, PYTHONWARNINGS='ignore')
@@ -222,8 +227,8 @@ def _real_rows(
         raise BadInput("The challenge's rows are not here: set BEHAVIOUR_SIM_DATA to their folder")
     read = lambda name: read_tweets(Path(folder)/f'{name}.csv', need_likes=True).reset_index(drop=True)
     tweets = read('behaviour_simulation_train')
-    captions = pd.read_csv(Path(folder)/'train_captions.csv').set_index('id')['caption']
-    tweets['caption'] = tweets['id'].map(captions).fillna('')
+    captions = _read_table(Path(folder)/'train_captions.csv', ('id', 'caption'))
+    tweets['caption'] = _id_keys(tweets['id']).map(captions.set_index('id')['caption']).fillna('')
     held = tweets.sample(2000, random_state=0)
     return tweets.drop(held.index), dict(random=held, unseen_time=read('content_simulation_test_time'),
         unseen_company=read('content_simulation_test_company'))

@@ -15,6 +15,7 @@ from ..core import BadInput, data_dir
 from ..data.cleaning import temporal_features
 from ..data.tweets import read_tweets
 from ..presets import _preset_of
+from ..table_files import _read_table
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import normalise_tweets
 from .likes_quality import _holdouts, _keep, _kept, _markdown_table, _mean_gain, _two_judges
@@ -141,13 +142,13 @@ def _outputs_of_team83(
     folder:Path, # With `team83_bloom_outputs.csv`
 ) -> list: # Texts
     "The report's own outputs, raw."
-    return pd.read_csv(folder/'team83_bloom_outputs.csv', keep_default_na=False)['generated'].tolist()
+    return _read_table(folder/'team83_bloom_outputs.csv', ('generated',))['generated'].tolist()
 
 def bench_text(
     minutes:float=20, # Minutes of fine-tuning for each hold-out, at most
     n:int=2000,       # Tweets to be written
 ):
-    "Print the tables of `make bench-content` from the real rows."
+    "Make the tables of `make bench-content` from the real rows, and keep them."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
     scores, start = {}, time.perf_counter()
     for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out

@@ -16,8 +16,9 @@ import numpy as np, pandas as pd, polars as pl
 from ..core import BadInput
 from ..keys import (_as_count, _bare_name, _closest, _each, _id_keys, _log, _meant, _moments,
     _one_spelling, _read_date, _spellings, account_key, id_key)
-from .cleaning import _A_URL, _emoji_run, _on_column, _texts
-from .tweets import _OPTIONAL_TEXT, TweetFile
+from .cleaning import _A_URL, _emoji_run, _texts
+from .tweets import _OPTIONAL_TEXT, _REQUIRED, TWEET_COLUMNS, TweetFile
+
 
 # %% ../../nbs/2_data/26_drafts.ipynb #607c89d0
 _entity = re.compile(r'&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});')
@@ -78,20 +79,22 @@ def _emoji_counts(
 # %% ../../nbs/2_data/26_drafts.ipynb #29964540
 class _TweetFrame(TweetFile):
     "A table of tweets on its way to a checked one."
-    def fault(self, why, tweet=None, row=None, column=None):
+    target = 'likes' # The name of the column that stands as `likes`
+    def fault(self, why, number=None, row=None, column=None):
         "One sentence that says where and why."
-        where = self.name, tweet and f'row {tweet}', column and f'column {str(column)[:40]!r}'
+        if column == 'likes': column, why = self.target, why.replace('likes', self.target)
+        where = self.name, number and f'row {number}', column and f'column {str(column)[:40]!r}'
         return BadInput(f"{', '.join(filter(None, where))}: {why}")
 
     def check_names(self):
         "Needed columns: none missing, no optional one under another name."
-        names = list(self.tweets)
-        if missing := [c for c in _NEEDED if c not in names]:
+        names = list(self.table)
+        missing = [c for c in _REQUIRED if c not in names]
+        if self.need_likes and 'likes' not in names: missing.append(self.target)
+        if missing:
             raise BadInput(f"{self.name} have no column {', '.join(missing)}{_meant(missing, names)}")
-        if not len(self.tweets): raise BadInput('There is no tweet')
+        if not len(self.table): raise BadInput('There is no tweet')
         self.refuse_lookalikes(names)
-
-_NEEDED = 'id', 'date', 'username', 'inferred company'
 
 # %% ../../nbs/2_data/26_drafts.ipynb #006139de
 def _date_text(x):
@@ -114,19 +117,50 @@ def _frame_text(
     if 'image_path' in t: t['image_path'] = t['image_path'].where(t['image_path'].notna(), '')
     return t
 
+# %% ../../nbs/2_data/26_drafts.ipynb #5d1ca002
+def _with_target(
+    tweets:pd.DataFrame,   # Tweets
+    target:str,            # The column of counts that is predicted, such as 'reposts'
+    needed:bool=False,     # Refuse a table without it
+) -> pd.DataFrame: # The same with the counts of the target as `likes`
+    "The likes of the table give way to the counts that are predicted."
+    if target in {*TWEET_COLUMNS, *_OPTIONAL_TEXT} - {'likes'}:
+        raise BadInput(f"{target} is no count that can be predicted; name a column such as reposts")
+    if target == 'likes' or target not in tweets and not needed: return tweets
+    return tweets.drop(columns='likes', errors='ignore').rename(columns={target: 'likes'})
+
 # %% ../../nbs/2_data/26_drafts.ipynb #eaef9afc
 def normalise_tweets(
     tweets:pd.DataFrame,        # Tweets from any source, in the columns of `read_tweets`
     captions:pd.DataFrame=None, # id, caption
-    need_likes:bool=False,      # Refuse a table with a gap in the likes
+    need_likes:bool=False,      # Refuse a table without likes, or with a gap in them
+    target:str='likes',         # The column of counts that becomes `likes`
 ) -> pd.DataFrame: # A copy with plain row numbers, naive UTC dates and text in every text column
     "Tweets in the form the simulators want, after the checks of a file; `BadInput` names row and column."
-    frame = _TweetFrame('The tweets', need_likes, tweets=tweets)
+    frame = _TweetFrame('The tweets', need_likes, table=_with_target(tweets, target, need_likes))
+    frame.target = target
     frame.check_names()
-    frame.tweets = _frame_text(tweets)
-    frame.refuse(_id_keys(frame.tweets['id']) == '', 'id')
-    for step in ('cells', 'dates', 'likes', 'accounts'): frame.tweets = getattr(frame, f'check_{step}')()
-    return frame.tweets if captions is None else _with_captions(frame.tweets, captions)
+    frame.table = _frame_text(frame.table)
+    frame.refuse(_id_keys(frame.table['id']) == '', 'id')
+    for step in ('cells', 'dates', 'likes', 'accounts'): frame.table = getattr(frame, f'check_{step}')()
+    return frame.table if captions is None else _with_captions(frame.table, captions)
+
+
+# %% ../../nbs/2_data/26_drafts.ipynb #5d1ca012
+_days = lambda dates: pd.to_datetime(dates).dt.normalize()
+
+def _has_hours(
+    dates:pd.Series, # When tweets were posted
+) -> bool: # False where each is at midnight
+    "Whether dates have a time of day."
+    return not (pd.to_datetime(dates) == _days(dates)).all()
+
+_DAYS_ONLY = '\n**The hours are unknown**: all training tweets are at midnight, so that only the day counts.'
+
+def _unlike_most(hour_known:bool, target:str) -> dict: # 'hours' and 'target'
+    "What is told of a simulator only where it differs from most."
+    hours = {} if hour_known else dict(hours='unknown')
+    return hours if target == 'likes' else hours | dict(target=target)
 
 # %% ../../nbs/2_data/26_drafts.ipynb #901e9270
 def _captioned(
@@ -166,7 +200,7 @@ def _profiles_of(
     keys = _each(profiles['username'].reset_index(drop=True), account_key)
     wanted = _each(tweets['username'], account_key)
     p = profiles.reset_index(drop=True)[keys.isin(set(wanted)).to_numpy() & ~keys.duplicated().to_numpy()]
-    frame = _TweetFrame('The profiles', tweets=profiles.reset_index(drop=True))
+    frame = _TweetFrame('The profiles', table=profiles.reset_index(drop=True))
     for c in _COUNTS.values():
         counts = [_as_count(x) for x in profiles[c]]
         frame.refuse([n is None for n in counts], c, '{} is no count.')
@@ -175,6 +209,14 @@ def _profiles_of(
         born = _texts(p['created_at'].map(_date_text)).str.strip()
         p = p.assign(created_at=_moments(born).dt.tz_localize(None))
     return p.set_axis(keys[p.index].to_numpy()).reindex(wanted)
+
+def _own_followers(
+    tweets:pd.DataFrame, # With `followers`, such as 12_345 or '1.2K'
+) -> np.ndarray: # (n,) float64, NaN where none is given
+    "The followers that come with tweets; `BadInput` names the row of what is no count."
+    counts, frame = [_as_count(x) for x in tweets['followers']], _TweetFrame('The tweets', tweets=tweets)
+    frame.refuse([n is None for n in counts], 'followers', '{} is no count.')
+    return np.array(counts, 'float64')
 
 # %% ../../nbs/2_data/26_drafts.ipynb #eee1f06c
 def _check_profiles(
@@ -199,8 +241,10 @@ def _learned_names(
     learned:pd.DataFrame,   # The posts that they come from
     seen:pd.DataFrame=None, # A context, the names of which are known too
     in_order:bool=False,    # The names of the tweets themselves are known, too
+    hour_known:bool=True,   # Keep the times of day
 ) -> pd.DataFrame: # The tweets with each name in one spelling
-    "Names as they were learned."
+    "Names as they were learned, and days alone where no more was learned."
+    if not hour_known: t = t.assign(date=_days(t['date']))
     tables = [o for o in (seen, t if in_order else None) if o is not None]
     for c in _NAMES:
         spelt = {account_key(n): n for n in known[c]}

@@ -190,8 +190,8 @@ def _beside_report(tweets:pd.DataFrame, # In the challenge's columns
 
 # %% ../../nbs/2_data/24_eda.ipynb #02ee9b45
 def likes_tail(tweets:pd.DataFrame, # With `likes`
-) -> pd.DataFrame: # low, high (not included), tweets, share; of the tweets with at least `low` likes: tweets_above, likes_above (shares); lognormal
-    "How many tweets have 0, 1, 2–3, 4–7, … likes, and how much the ones from there on hold."
+) -> pd.DataFrame: # low, high (not included), tweets, share, tweets_above, likes_above, lognormal
+    "How many tweets have 0, 1, 2–3, 4–7, … likes; `above`: the share of tweets and likes from `low` on."
     y = np.sort(_likes_of(tweets).dropna())
     edges = np.r_[0, 2.**np.arange(int(np.log2(max(y.max(initial=1), 1)))+2)]
     n, held = np.histogram(y, edges)[0], np.histogram(y, edges, weights=y)[0]

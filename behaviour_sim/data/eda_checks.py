@@ -159,8 +159,8 @@ _EDA = {'beside the report': (_beside_report, None), 'long tail': (likes_tail, p
     'missing values': (missing_values, _plot_shares), 'duplicates': (duplicated_tweets, _plot_shares),
     'drift': (monthly_drift, plot_drift)} # name: (table, plot or None)
 
-def plot_eda(tweets:pd.DataFrame
-    |None=None, # In the challenge's columns, with `likes`; None: 20,000 tweets of the embedded synthetic corpus
+def plot_eda(
+    tweets:pd.DataFrame=None, # With `likes`; None: 20,000 tweets of the embedded synthetic corpus
 ) -> dict: # name of the question: table
     "All tables of this notebook."
     if tweets is None: tweets = sample_tweets(20_000)

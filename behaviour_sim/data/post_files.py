@@ -13,16 +13,15 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import BadInput, cache_dir, content_key, write_atomic
-from .tweets import (TweetFile, _CSV_FAULTS, _MAX_CELL, _MAX_FILE, _MAX_RATIO,
-    _MAX_UNPACKED, _TOO_LONG, _shown)
-from .values import _ALIASES, _column_key, _is_missing, _post_type
+from .tweets import TweetFile
+from .values import _ALIASES, _is_missing
+from ..html import _shown
+from ..keys import _column_key
+from ..table_files import (_MAX_CELL, _MAX_FILE, _MAX_RATIO, _MAX_UNPACKED, _csv_reason,
+    _is_blank, _is_unnamed, _too_big)
 
 # %% ../../nbs/2_data/28_post_files.ipynb #a8aaf50d
 _DAMAGED = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError)
-
-def _too_big(packed:int, unpacked:int): # Bytes
-    "Whether compressed data is refused for what it unpacks to."
-    return unpacked > _MAX_UNPACKED or unpacked > max(50_000_000, _MAX_RATIO*packed)
 
 def _gunzip(file:TweetFile, data:bytes) -> bytes:
     "The content of a gzip archive, of a limited size."
@@ -36,17 +35,11 @@ def _content(
     file:TweetFile, # Its name may be '-', standard input
 ) -> bytes: # Unpacked where it was a gzip archive
     "The bytes of a file that is there and is not empty."
-    path = Path(file.path)
-    try:
-        if file.name == '-': data = sys.stdin.buffer.read(_MAX_FILE + 1)
-        elif not path.is_file():
-            raise file.fault('this is not a regular file.' if path.exists() else 'there is no such file.')
-        else: data = b'' if (large := path.stat().st_size > _MAX_FILE) else path.read_bytes()
+    try: data = sys.stdin.buffer.read(_MAX_FILE + 1) if file.name == '-' else file.load()
     except OSError as e: raise file.fault(f'the file cannot be read ({e.strerror}).') from e
-    if file.name == '-': large = len(data) > _MAX_FILE
-    if large: raise file.fault(f'the file is larger than {_MAX_FILE>>30} GB.')
+    if len(data) > _MAX_FILE: raise file.fault('the file is larger than 2 GB.')
     if data[:2] == b'\x1f\x8b': data = _gunzip(file, data)
-    if not data.strip(b'\xef\xbb\xbf \t\r\n'): raise file.fault('the file is empty.')
+    if _is_blank(data): raise file.fault('the file is empty.')
     return data
 
 # %% ../../nbs/2_data/28_post_files.ipynb #ebb7a134
@@ -97,11 +90,9 @@ def _csv_records(file:TweetFile, text:str, sep:str) -> list:
             try:
                 records.extend(csv.reader(io.StringIO(text, newline=''), delimiter=sep, strict=True, **way))
                 return records
-            except csv.Error as e: fault = fault or (str(e), len(records) + 1)
+            except csv.Error as e: fault = fault or (_csv_reason(e), len(records) + 1)
     finally: csv.field_size_limit(limit)
-    known = _CSV_FAULTS | {'field limit': _TOO_LONG}
-    why = next((v for k, v in known.items() if k in fault[0]), f'not readable as CSV ({_shown(fault[0])}).')
-    raise file.fault(why, row=fault[1])
+    raise file.fault(fault[0], row=fault[1])
 
 # %% ../../nbs/2_data/28_post_files.ipynb #be0a60f4
 def _framed(
@@ -126,7 +117,7 @@ def _framed(
         body.append(list(row[:len(header)]) + ['']*short); index.append(n)
     if not body: raise file.fault('there is a header but no post.')
     table = pd.DataFrame(body, columns=range(len(header)), index=index, dtype=object)
-    keep = [i for i, c in enumerate(header) if c and not re.fullmatch(r'Unnamed: \d+|__index_level_\d+__', c)]
+    keep = [i for i, c in enumerate(header) if not _is_unnamed(c)]
     twice = [header[i] for i in keep if header[i] in header[:i]]
     if named := [c for c in twice if _column_key(c) in _ALIASES]:
         raise file.fault('there are two columns of this name.', row=first + at, column=named[0])
@@ -149,16 +140,11 @@ def _read_delimited(file:TweetFile, text:str, more=()) -> pd.DataFrame:
 # %% ../../nbs/2_data/28_post_files.ipynb #4b76497d
 def _read_workbook(file:TweetFile, data:bytes, more=()) -> pd.DataFrame:
     "The cells of the sheet that looks most like posts."
-    import openpyxl
     file.data = data
     try:
-        file.check_zip()
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            sheets = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True).worksheets
-            best, rows = (-1, 0), []
+        with warnings.catch_warnings(action='ignore'):
+            sheets, best = file.sheets(), (-1, 0)
             for sheet in sheets:
-                sheet.reset_dimensions() # a workbook may lie about its size
                 head = _header_at(list(islice(sheet.iter_rows(values_only=True), 10)), more)
                 if head[0] > best[0]: best, chosen = head, sheet
             rows = list(chosen.iter_rows(values_only=True))
@@ -171,17 +157,11 @@ def _read_workbook(file:TweetFile, data:bytes, more=()) -> pd.DataFrame:
 
 def _read_parquet_cells(file:TweetFile, data:bytes) -> pd.DataFrame:
     "The columns of a Parquet file, those of structs taken apart."
-    import pyarrow as pa, pyarrow.parquet as pq
-    try:
-        stored, batches, size = pq.ParquetFile(io.BytesIO(data)), [], 0
-        for b in stored.iter_batches(batch_size=2048, use_threads=False):
-            batches.append(b); size += b.nbytes
-            if size > _MAX_FILE: break
-        columns = {} if size > _MAX_FILE else {c: v.to_pylist() for c, v in zip(stored.schema_arrow.names,
-            pa.Table.from_batches(batches, stored.schema_arrow).columns)}
+    file.data = data
+    try: records = file.load_parquet().to_pylist()
+    except BadInput: raise
     except Exception as e: raise file.fault('the parquet file is damaged or cut short.') from e
-    if size > _MAX_FILE: raise file.fault('the table is larger than 2 GB.')
-    records = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    finally: file.data = b''
     return _framed_records(file, records)
 
 # %% ../../nbs/2_data/28_post_files.ipynb #b85ed3b1
@@ -291,7 +271,7 @@ def _kept_picture(file, z, name): # The archive, a member
     info = z.getinfo(name)
     if info.file_size > 20_000_000: return ''
     key = content_key(str(Path(file.path).resolve()), name, info.CRC)
-    path = cache_dir('archives')/f'{key[:32]}{Path(name).suffix.lower()}'
+    path = cache_dir('archives', write=True)/f'{key[:32]}{Path(name).suffix.lower()}'
     if not path.is_file():
         with write_atomic(path, 'wb') as f: f.write(_unpacked(file, z, name))
     return str(path)
@@ -342,7 +322,7 @@ def _cells(file:TweetFile, data:bytes, more=()) -> pd.DataFrame:
 def _opened(
     path,    # A file, a folder, or '-' for standard input
     more=(), # Names of columns that the caller gave
-) -> TweetFile: # `tweets` are its cells
+) -> TweetFile: # `table` holds its cells
     "A file of posts with its cells, the program that wrote it where that is known, and notes."
     file = TweetFile(path)
     file.notes, file.source, file.owner = [], None, ''
@@ -350,5 +330,5 @@ def _opened(
     archive = root.is_dir()
     if not archive and root.is_file() and zipfile.is_zipfile(root):
         with zipfile.ZipFile(root) as z: archive = '[Content_Types].xml' not in z.namelist()
-    file.tweets = _archive(file, more) if archive else _cells(file, _content(file), more)
+    file.table = _archive(file, more) if archive else _cells(file, _content(file), more)
     return file

@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 import numpy as np, pandas as pd
 
 from ..core import BadInput
-from .media import _facts, _listed, parse_media
-from .tweets import TweetFile, _shown
+from .media import _facts, _listed
+from ..html import _shown
+from ..keys import _column_key
 
 # %% ../../nbs/2_data/27_values.ipynb #28c3650c
 _NOTHING = {'', 'nan', 'none', 'null', 'n/a', 'na', '-', '–', '—', '<na>', 'nat'}
@@ -295,9 +296,14 @@ _LINKS = ('postlink tweetpermalink postpermalink permalink tweeturl twitterurl u
     'servicelink').split()
 _ALIASES = {a for names in _COLUMN_NAMES.values() for a in names}
 
-def _column_key(name) -> str: # Such as 'publicmetricslikecount' for 'public_metrics.like_count'
-    "A column's name without case, blanks and signs."
-    return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', str(name)).casefold())
+# %% ../../nbs/2_data/27_values.ipynb #5d1ca022
+def _before_posting(
+    tweets:pd.DataFrame,         # Tweets
+    post_publication:bool=False, # Leave counts other than likes
+) -> pd.DataFrame: # A copy without likes and other counts
+    "What is known of tweets before they are posted."
+    counts = ['likes', *([] if post_publication else _COUNTS)]
+    return tweets.drop(columns=counts, errors='ignore').copy()
 
 # %% ../../nbs/2_data/27_values.ipynb #a6e5a9be
 _SOURCES = {name: [set(group.split()) for group in groups.split('|')] for name, groups in {
@@ -341,7 +347,7 @@ def _choose_columns(
     columns:dict=None, # Canonical name → name in the file, for what cannot be recognised
 ) -> dict: # Canonical name → name in the file
     "Which column of a file holds what."
-    names, chosen = list(file.tweets), {}
+    names, chosen = list(file.table), {}
     keys = {}
     for n in names: keys.setdefault(_column_key(n), n)
     for target, name in (columns or {}).items():
@@ -354,6 +360,6 @@ def _choose_columns(
     for target, aliases in _COLUMN_NAMES.items():
         here = [keys[a] for a in aliases if a in keys and keys[a] not in chosen.values()]
         if target in chosen or not here: continue
-        full = (c for c in here if not all(map(_is_blank, file.tweets[c])))
+        full = (c for c in here if not all(map(_is_blank, file.table[c])))
         chosen[target] = next(full, here[0])
     return chosen

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import BadInput, content_key, sha256_file, write_atomic
+from ..core import BadInput, cache_dir, content_key, sha256_file, write_atomic
 
 # %% ../../nbs/3_features/31_manifest.ipynb #6216dd27
 _COLUMNS = ('url', 'status', 'path', 'bytes', 'width', 'height', 'attempts', 'reason')
@@ -115,7 +115,11 @@ def _made_once(
 ) -> Path: # The folder, complete
     "A folder that one process makes, once; the others wait. A damaged one is made again."
     if _is_intact(out): return out
-    with _lock_folder(out.parent, wait=True):
+    try: lock = _lock_folder(out.parent, wait=True)
+    except OSError:
+        if (other := cache_dir(out.parent.name, write=True)/out.name) == out: raise
+        return _made_once(other, make)
+    with lock:
         if _is_intact(out): return out # made while this one waited
         new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent))
         try:

@@ -19,8 +19,9 @@ from ..data.cleaning import _EPOCH, LIGHT_STEPS, clean_text, temporal_features
 from ..presets import _import_named, _import_path, _preset_of
 from .embeddings import Encoder, _as_encoder, embed
 from ..data.media import media_table
-from ..data.drafts import (_COUNTS, _as_challenge_texts,
-    _check_profiles, _emoji_counts, _profiles_of)
+from ..data.drafts import (_COUNTS, _as_challenge_texts, _check_profiles, _days,
+    _emoji_counts, _has_hours, _own_followers, _profiles_of)
+from ..data.values import _before_posting
 from ..keys import _log
 
 # %% ../../nbs/3_features/35_table.ipynb #11daf235
@@ -65,6 +66,7 @@ def upload_lag(
 
 # %% ../../nbs/3_features/35_table.ipynb #4214bb9d
 _KINDS = dict(none=0, photo=1, gif=2, video=3, error=0)
+_LAG = ('upload_lag',) # the column of a lag that is given: no column of a user's table is called by a tuple
 _LAG_STEPS = np.array([-.003, .0008, .003, .05, 2, 48]) # hours: seven ways to make a tweet
 
 def media_features(
@@ -74,7 +76,7 @@ def media_features(
     "The facts of what is attached."
     m = media_table(tweets['media'], post_publication=post_publication)
     url = m['url'].astype(str)
-    lag = tweets['upload_lag'] if 'upload_lag' in tweets else upload_lag(url, tweets['date'])
+    lag = tweets[_LAG] if _LAG in tweets else upload_lag(url, tweets['date'])
     X = pd.DataFrame(dict(kind=m['kind'].map(_KINDS), count=m['count'], duration=np.log1p(m['duration']),
         width=m['width'], height=m['height'],
         bitrate=m['bitrate'], n_variants=m['n_variants'], png=url.str.contains('format=png', regex=False),
@@ -140,7 +142,7 @@ def profile_features(
     p = _profiles_of(tweets, profiles)
     X = {k: np.log1p(p[c]) for k, c in _COUNTS.items()}
     if 'followers' in tweets:
-        own = np.log1p(tweets['followers'].to_numpy('float64'))
+        own = np.log1p(_own_followers(tweets))
         X['followers'] = X['followers'].where(np.isnan(own), own)
     born = p['created_at'] if 'created_at' in p else pd.Series(pd.NaT, index=p.index)
     X['born'] = (born - _EPOCH).dt.total_seconds()/86400
@@ -182,58 +184,17 @@ class Compressor:
         return pd.DataFrame(Z, index=index,
             columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)
 
-# %% ../../nbs/3_features/35_table.ipynb #a115dda2
-def _sum_of_earlier(
-    values:np.ndarray,  # (n, d) facts of the tweets
-    groups:Sequence,    # (n,) account or company of each tweet
-    dates:Sequence,     # (n,) when each is posted
-    context:tuple=None, # The same three of other tweets, which count as earlier ones where they are earlier
-    in_order:bool=True, # The tweets count as earlier ones of each other; False: only the context does
-) -> np.ndarray: # (n, d) float64
-    "Sums over the strictly earlier tweets of the same group, whatever the order of the rows."
-    own, n = values if in_order else np.zeros_like(values), len(values)
-    parts = [(own, groups, dates), *([context] if context else [])]
-    A = np.vstack([p[0] for p in parts])
-    code = pd.factorize(np.concatenate([np.asarray(p[1], object) for p in parts]))[0]
-    when = np.concatenate([np.asarray(p[2], 'datetime64[s]').astype('int64') for p in parts])
-    order = np.lexsort((when, code))
-    c, w = code[order], when[order]
-    new = np.r_[True, c[1:] != c[:-1]] if len(c) else np.zeros(0, bool)
-    # of those at the same second
-    first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0))
-    # of the group
-    start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))
-    S, out = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)]), np.empty_like(A)
-    out[order] = S[first] - S[start]
-    return out[:n]
-
-def _running_mean(
-    facts:pd.DataFrame, # (n, d) facts of the tweets
-    groups:Sequence,    # (n,) account or company of each tweet
-    dates:Sequence,     # (n,) when each is posted
-    context:tuple=None, # The same three of other tweets
-    in_order:bool=True, # As for `_sum_of_earlier`
-) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
-    "The mean of each fact over a tweet and its group's strictly earlier tweets."
-    def with_earlier(of):
-        own = of(facts.to_numpy('float64'))
-        seen = context and (of(context[0].to_numpy('float64')), *context[1:])
-        return _sum_of_earlier(own, groups, dates, seen, in_order) + own
-    total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
-    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean.astype('float32').round(4)
-
 # %% ../../nbs/3_features/35_table.ipynb #065d484f
 def _own_features(
     f:Callable,          # Tweets without likes → DataFrame with their index
     tweets:pd.DataFrame, # Tweets
+    post_publication:bool=False, # Show it what else was counted after posting
 ) -> pd.DataFrame: # (n, d) float32
     "The columns of the user's function, checked."
-    X, what = f(tweets.drop(columns='likes', errors='ignore').copy()), f'The feature {f.__name__}'
+    X, what = f(_before_posting(tweets, post_publication)), f'The feature {f.__name__}'
     if not isinstance(X, pd.DataFrame) or not X.index.equals(tweets.index):
         raise BadInput(f"{what} should give a DataFrame with the index of the tweets")
-    if bad := [c for c, t in X.dtypes.items() if not (pd.api.types.is_numeric_dtype(t)
-        or pd.api.types.is_bool_dtype(t))]:
+    if bad := [c for c, t in X.dtypes.items() if not pd.api.types.is_numeric_dtype(t)]:
         raise BadInput(f"{what} gives a column {bad[0]!r} that is not numeric")
     X = X.astype('float32').rename(columns=lambda c: c if str(c).split('.')[0] in _GROUPS else f'own.{c}')
     if np.isinf(X.to_numpy()).any(): raise BadInput(f"{what} gives an infinite value")
@@ -258,10 +219,9 @@ def _encoder_facts(
     if isinstance(encoder, Encoder): return encoder.name
     if not hasattr(encoder, 'get_params') and getattr(encoder, '__dict__', {}):
         raise BadInput(f"The encoder {type(encoder).__name__} has settings that cannot be saved: give it "
-                       f"get_params(), "
-                       "or register it in a plug-in and use its name")
-    return dict(path=_own_path(type(encoder)), params=encoder.get_params() if hasattr(encoder, 'get_params')
-        else {})
+                       "get_params(), or register it in a plug-in and use its name")
+    params = encoder.get_params() if hasattr(encoder, 'get_params') else {}
+    return dict(path=_own_path(type(encoder)), params=params)
 
 def _encoder_of_facts(facts):
     "The encoder that `_encoder_facts` describes."
@@ -293,7 +253,7 @@ class TweetFeatures:
         extra:Sequence=(),           # Own features: functions from tweets to a DataFrame, or import paths
     ):
         self.models = _preset_of(preset)
-        self.preset, self.compressors = self.models.name, {}
+        self.preset, self.compressors, self.hour_known = self.models.name, {}, True
         self.post_publication, self.profiles, self.seed = post_publication, profiles, seed
         self.text_encoder, self.image_encoder = text_encoder, image_encoder
         self.extra = [_feature_of_path(f) for f in extra]
@@ -336,9 +296,7 @@ def fit(self:TweetFeatures,
     quiet:bool|None=None, # No progress bar
 ):
     "Learn the compression of each kind of embedding; `BadInput` where no profile belongs to a tweet."
-    if self.profiles is not None: _check_profiles(tweets, self.profiles)
-    E = self.embeddings(tweets, quiet)
-    self.compressors = {k: Compressor().fit(V, self.models.sizes[k], self.seed) for k, V in E.items()}
+    self._learn(tweets, quiet)
     return self
 
 @patch
@@ -347,16 +305,40 @@ def transform(self:TweetFeatures,
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # The (n, d) float32 table, and the (n, e) sentence embeddings of the text
     "The features of tweets, one row each, in their order."
+    return self._table(tweets, self.embeddings(tweets, quiet))
+
+
+# %% ../../nbs/3_features/35_table.ipynb #e7c35001
+@patch
+def fit_transform(self:TweetFeatures,
+    tweets:pd.DataFrame,  # Tweets; likes are not looked at
+    quiet:bool|None=None, # No progress bar
+) -> tuple: # As of `transform`
+    "Learn the compression and give the features; nothing is embedded twice."
+    return self._table(tweets, self._learn(tweets, quiet))
+
+@patch
+def _learn(self:TweetFeatures, tweets, quiet):
+    "Fit, and hand back the embeddings."
+    if self.profiles is not None: _check_profiles(tweets, self.profiles)
+    self.hour_known = _has_hours(tweets['date'])
+    E = self.embeddings(tweets, quiet)
+    self.compressors = {k: Compressor().fit(V, self.models.sizes[k], self.seed) for k, V in E.items()}
+    return E
+
+@patch
+def _table(self:TweetFeatures, tweets, E):
+    "The features of tweets with the embeddings `E`."
+    if not self.hour_known: tweets = tweets.assign(date=_days(tweets['date']), upload_lag=np.nan)
     facts = [time_features(tweets), media_features(tweets, self.post_publication), text_features(tweets),
         _name_facts(tweets)]
     if self.profiles is not None: facts.append(profile_features(tweets, self.profiles))
     elif 'followers' in tweets: _log.warning('followers are not used: the model was fitted without profiles')
-    E, n = self.embeddings(tweets, quiet), len(tweets)
     if 'image.e' in E: _check_pictures(tweets['image_path'], E['image.e'])
-    missing = lambda c: np.zeros((n, len(c.mean)), 'f4')
+    missing = lambda c: np.zeros((len(tweets), len(c.mean)), 'f4')
     facts += [c.transform(E[k] if k in E else missing(c), k, tweets.index) for k,
         c in self.compressors.items()]
-    X = pd.concat(facts + [_own_features(f, tweets) for f in self.extra], axis=1)
+    X = pd.concat(facts + [_own_features(f, tweets, self.post_publication) for f in self.extra], axis=1)
     if (twice := X.columns[X.columns.duplicated()]).size:
         raise BadInput(f"Two features have the name {twice[0]!r}")
     return X, E['text.e']
@@ -367,21 +349,12 @@ def _facts(self:TweetFeatures) -> dict: # What JSON can hold
     "The settings, for a model card; profiles and compressors are saved as files."
     return dict(preset=asdict(self.models), post_publication=self.post_publication, seed=self.seed,
         text_encoder=_encoder_facts(self.text_encoder), image_encoder=_encoder_facts(self.image_encoder),
-        extra=[_own_path(f) for f in self.extra])
+        hour_known=self.hour_known, extra=[_own_path(f) for f in self.extra])
 
 @patch(cls_method=True)
 def _of_facts(cls:TweetFeatures, facts:dict, profiles=None): # From `_facts`; a table of profiles
     "The settings again, before the compressors are put in."
-    encoders = {k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')}
-    return cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], **encoders,
-        extra=facts['extra'])
-
-# %% ../../nbs/3_features/35_table.ipynb #6ee61d2a
-def _hide_text(
-    X:pd.DataFrame, # Features
-) -> pd.DataFrame: # The same, as if nothing had been written
-    "Hide what the text says."
-    cols = [c for c in X if c.startswith('text.')]
-    X = X.copy(); X[cols] = np.nan
-    if 'text.present' in X: X['text.present'] = np.float32(0)
-    return X
+    self = cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], extra=facts['extra'],
+        **{k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')})
+    self.hour_known = facts.get('hour_known', True)
+    return self

@@ -18,6 +18,7 @@ from ..keys import _id_keys
 from ..presets import _registered
 from ..features.manifest import _made_once
 from ..picture_files import _centre_crop, open_picture
+from ..table_files import _read_table
 from ..text.language_models import _corpus_tokenizer, _one_thread, _own_seed, _quiet_libraries
 from ..data.media import media_table
 from ..corpus.pictures import _COLOURS, SCENES, _caption_of, draw_picture
@@ -44,9 +45,7 @@ def _fetched(
 ) -> dict: # Address → file name
     "What was downloaded into a folder."
     if folder is None or not (file := folder/'results.csv').is_file(): return {}
-    t = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if missing := {'url', 'status', 'path'} - set(t):
-        raise BadInput(f"{file}: the column {', '.join(sorted(missing))} is missing")
+    t = _read_table(file, ('url', 'status', 'path'))
     return {u: p for u, s, p in zip(t['url'], t['status'], t['path']) if s == 'ok'}
 
 def find_images(

@@ -41,17 +41,6 @@ class ImageSimulator(Regressor):
         store_attr()
         self.names, self.folder, self.history = None, None, None
 
-    def get_params(self, deep:bool=True) -> dict: # Name → value, as given
-        "The settings, as scikit-learn's `clone` wants them."
-        return {k: getattr(self, k) for k in ('preset', 'settings', 'seed')}
-
-    def set_params(self, **params): # See `__init__`
-        "Change settings; they take effect with the next `fit`."
-        if unknown := set(params) - set(self.get_params()):
-            raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
-        for k, v in params.items(): setattr(self, k, v)
-        return self
-
     def __repr__(self):
         of = '' if self.names is None else f', pictures={self.n}, updates={self.steps}'
         return f"ImageSimulator({(self.settings or _settings_of(self.preset)).preset}{of})"
@@ -85,7 +74,7 @@ def fit(self:ImageSimulator,
     known, held = map(part, _held_out(pictures, self.seed))
     if out is None:
         keys = [_Examples(*p, s.style).key() for p in (known, held) if p[1]]
-        out = cache_dir('image-adapters', content_key(repr(s), *keys)[:32])
+        out = cache_dir('image-adapters', content_key(repr(s), *keys)[:32], write=True)
     self.history = fit_image_lora(*known, s, out, valid=held if held[1] else None, quiet=quiet)
     return self._opened(Path(out))
 

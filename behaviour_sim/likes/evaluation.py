@@ -7,6 +7,8 @@ __all__ = ['to_log1p', 'to_likes', 'likes_metrics', 'Baselines', 'evaluation_tab
            'ConformalIntervals', 'coverage_table', 'plot_coverage', 'plot_predictions']
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #e5d1d011
+import re
+
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.stats import rankdata
@@ -133,7 +135,8 @@ def evaluation_table(
     "The figures of several models side by side."
     table = pd.DataFrame.from_dict(results, orient='index').rename_axis('model')
     table = table.astype({c: float for c in table.columns if c != 'n'})
-    return table.round({c: 1 if c == 'rmse_likes' else 3 for c in table.columns if c != 'n'})
+    in_counts = lambda c: re.fullmatch('rmse_(?!log1p)[^_]+', c)
+    return table.round({c: 1 if in_counts(c) else 3 for c in table.columns if c != 'n'})
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #e7a0ab41
 class Evaluation(dict):
@@ -149,12 +152,14 @@ def _evaluation(
     tweets:pd.DataFrame,  # Tweets with likes
     p:pd.DataFrame,       # Their pred, lower, upper (log1p_likes) and factor (smearing)
     baselines:Baselines,  # Fitted
+    target:str='likes',   # What the likes are counts of: the name that `rmse_likes` gets
 ) -> Evaluation:
     "The metrics of predictions, beside those of the baselines."
     mean = _mean_likes(p['pred'], p['factor'].to_numpy())
     out = likes_metrics(tweets['likes'], p['pred'], p['lower'], p['upper'], pred_likes=mean)
     out['rmse_likes_expm1'] = likes_metrics(tweets['likes'], p['pred'])['rmse_likes']
-    return Evaluation(out, baselines={k: likes_metrics(tweets['likes'], b)
+    named = lambda metrics: {k.replace('likes', target): v for k, v in metrics.items()}
+    return Evaluation(named(out), baselines={k: named(likes_metrics(tweets['likes'], b))
         for k, b in baselines.predict(tweets).items()})
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #863f8126
@@ -206,7 +211,7 @@ class ConformalIntervals(Regressor):
 # %% ../../nbs/4_likes/41_evaluation.ipynb #ab255876
 @patch
 def fit(self:ConformalIntervals,
-    residuals,       # (n,) y − prediction; or the pair (lower − y, y − upper) of (n,) arrays for quantile predictions
+    residuals,       # (n,) y − prediction; or (lower − y, y − upper), each (n,), of quantile predictions
     groups=None,     # (n,) labels
     scale=None,      # (n,) positive size of error to expect
     units=None,      # (n,) what comes in random order, such as brands; None: the rows themselves
@@ -286,6 +291,18 @@ def _unpack(cls:ConformalIntervals, facts, files, folder):
     self.__dict__.update(facts, radius=inf(facts['radius']), **radii)
     return self
 
+# %% ../../nbs/4_likes/41_evaluation.ipynb #9d220a02
+def _with_counting_noise(
+    p:pd.DataFrame, # pred, lower, upper in log1p_likes
+) -> pd.DataFrame: # The same; where the interval is next to a point, `lower` and `upper` are those of a count
+    "Intervals that are no points: 90 % of a Poisson count where less than a quarter of that was left."
+    pred = np.maximum(p['pred'].to_numpy('float64'), 0)
+    root = np.sqrt(np.expm1(np.clip(pred, 0, 300)) + 3/8)
+    low, high = [np.log1p(np.maximum(np.maximum(root + s*1.645/2, 0)**2 - 3/8, 0)) for s in (-1, 1)]
+    narrow = p['upper'].to_numpy() - pred < (high - pred)/4
+    return p.assign(lower=np.where(narrow, np.minimum(low, p['lower']), p['lower']),
+        upper=np.where(narrow, high, p['upper']))
+
 # %% ../../nbs/4_likes/41_evaluation.ipynb #64c254c3
 def coverage_table(
     likes,   # (n,) observed likes
@@ -351,3 +368,14 @@ def plot_predictions(
     ax.set(xlabel='predicted likes', ylabel='observed likes')
     ax.tick_params(axis='x', rotation=30)
     return ax
+
+# %% ../../nbs/4_likes/41_evaluation.ipynb #5d1ca032
+def _rename_counts(
+    fig,        # A matplotlib figure about likes
+    target:str, # What they are called
+):
+    "Let the words of a figure name the counts that it is about."
+    from matplotlib.text import Text
+    for t in fig.findobj(Text):
+        words = t.get_text().replace('The most liked', 'The top').replace('Likes', target.capitalize())
+        t.set_text(re.sub(r'\blikes\b', target, words))

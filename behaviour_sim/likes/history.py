@@ -79,39 +79,47 @@ def _text_likeness(
     return np.exp(6*(unit(Ea) @ unit(Eb).T - 1)) * there(Ea)[:, None] * there(Eb)[None]
 
 # %% ../../nbs/4_likes/44_history.ipynb #31569651
+def _loss_of_company(
+    v:np.ndarray, # (k,) variance of each part
+    P:np.ndarray, # (k, n, n) covariance of each part at variance 1
+    r:np.ndarray, # (n,) log1p_likes less their mean
+    ahead:bool,   # Marginal likelihood, not leave-one-out
+) -> tuple: # The negative log likelihood, but for a constant, and its (k,) slope by the log variances
+    "How badly the variances fit the tweets of a company."
+    A = np.linalg.inv(np.tensordot(v, P, 1))
+    a, d = A @ r, np.diag(A)
+    if ahead: return (r @ a - np.linalg.slogdet(A)[1])/2, v*((P*A).sum((1, 2)) - P @ a @ a)/2
+    by_part = -a*(P @ a @ A)/d + (a**2/d**2 + 1/d)*((A @ P)*A).sum(2)/2
+    return (a**2/d - np.log(d)).sum()/2, v*by_part.sum(1)
+
 def fit_variances(
-    table:pd.DataFrame,      # Known tweets with `y`
-    E:np.ndarray=None,       # (n, d) their sentence embeddings
+    table:pd.DataFrame,       # Known tweets with `y`
+    E:np.ndarray=None,        # (n, d) their sentence embeddings
     start:Mapping=_VARIANCES, # Where to begin
-    steps:int=30,            # Steps of Adam
-    most:int=250,            # Tweets of a company that take part
-    seed:int=42,             # Of the choice of those
-    ahead:bool=False,        # Each tweet from those before it (marginal likelihood), not from all others
-) -> tuple: # The variances, and the loss at each step
+    steps:int=30,             # Steps of L-BFGS, at most
+    most:int=250,             # Tweets of a company that take part
+    seed:int=42,              # Of the choice of those
+    ahead:bool=False,         # Each tweet from those before it (marginal likelihood), not from all others
+    spread:float=np.inf,      # How far a log variance may lie from the start's: standard deviation of a prior
+) -> tuple: # The variances, and the loss at each evaluation
     "Find the variances with the highest leave-one-out likelihood, or marginal likelihood."
-    import torch
-    names, rng = list(start), np.random.default_rng(seed)
-    theta = torch.tensor(np.log(list(start.values())), dtype=torch.float32, requires_grad=True)
-    optimiser, losses, systems = torch.optim.Adam([theta], lr=.12), [], []
+    from scipy.optimize import minimize
+    names, rng, systems, losses = list(start), np.random.default_rng(seed), [], []
     for j in table.groupby('company').indices.values():
         if len(j) < 2: continue
         j = rng.choice(j, most, replace=False) if len(j) > most else j
         h, Ej = table.iloc[j], None if E is None else E[j]
         parts = [_covariance(h, h, {k: float(k == name) for k in names}, Ej, Ej)
             if name != 'noise' else np.eye(len(j)) for name in names]
-        systems.append((torch.tensor(np.stack(parts), dtype=torch.float32),
-            torch.tensor(h['y'].to_numpy() - table['y'].mean(), dtype=torch.float32)))
-    for _ in range(steps):
-        optimiser.zero_grad()
-        total = 0.
-        for P, r in systems:
-            K = (theta.exp()[:, None, None]*P).sum(0)
-            A = torch.linalg.inv(K)
-            alone = lambda: (((A @ r)**2/A.diagonal()) - A.diagonal().log()).sum()
-            loss = .5*(r @ A @ r + torch.logdet(K) if ahead else alone())
-            loss.backward(); total += loss.item()
-        optimiser.step(); losses.append(total/sum(len(r) for _, r in systems))
-    return dict(zip(names, theta.exp().tolist())), losses
+        systems.append((np.stack(parts), h['y'].to_numpy() - table['y'].mean()))
+    x0, n = np.log(list(start.values())), sum(len(r) for _, r in systems)
+    def loss(x):
+        each = [_loss_of_company(np.exp(x), P, r, ahead) for P, r in systems]
+        losses.append(sum(l for l, _ in each)/n)
+        z = (x - x0)/spread
+        return losses[-1] + z @ z/2/n, sum(g for _, g in each)/n + z/spread/n
+    x = minimize(loss, x0, jac=True, method='L-BFGS-B', options=dict(maxiter=steps)).x if n else x0
+    return dict(zip(names, np.exp(x).tolist())), losses
 
 # %% ../../nbs/4_likes/44_history.ipynb #f8d56121
 class AccountHistory:
@@ -129,12 +137,13 @@ class AccountHistory:
         if not np.isfinite(table['y']).all(): raise BadInput("Every known tweet needs its likes")
         latest = table.groupby('company')['day'].rank(ascending=False, method='first').to_numpy() <= self.most
         self.kept = np.flatnonzero(latest)
-        self.table, self.E = table.iloc[self.kept].reset_index(drop=True), None if E is None else np.asarray(E, 'float32')[self.kept]
+        self.table = table.iloc[self.kept].reset_index(drop=True)
+        self.E = None if E is None else np.asarray(E, 'float32')[self.kept]
         self.places, self.mean = self.table.groupby('company').indices, float(self.table['y'].mean())
         return self
 
     def _pairs(self, q, Eq):
-        "Company by company, with and without text: rows of `q` in parts, rows of the history, is there a text?"
+        "By company, with and without text: rows of `q` in parts, rows of the history, is there a text?"
         spoken = np.zeros(len(q), bool) if Eq is None or self.E is None else np.abs(Eq).sum(1) > 0
         for (company, s), i in q.groupby(['company', pd.Series(spoken, index=q.index)]).indices.items():
             if company not in self.places: continue
@@ -182,48 +191,6 @@ def leave_one_out(self:AccountHistory,
             mean[j[w]] += (r[j] - (A @ r[j])/np.diag(A))[w]
             var[j[w]] = np.maximum(1/np.diag(A) - va['noise'], 1e-6)[w]
     return mean, var
-
-# %% ../../nbs/4_likes/44_history.ipynb #34b5a0f6
-def _nearest(
-    days:np.ndarray, # (n,) days to look from
-    known:np.ndarray, # (m,) days to look for, m ≥ 1
-) -> np.ndarray: # (n,) positions in `known`; the first of those equally near
-    "The nearest day, without comparing all pairs."
-    order = np.argsort(known, kind='stable')
-    s = known[order]
-    after = np.searchsorted(s, days).clip(max=len(s) - 1)
-    before = np.searchsorted(s, s[np.maximum(np.searchsorted(s, days) - 1, 0)]) # the first of its day
-    far = lambda at: np.abs(s[at] - days)
-    a, b = order[after], order[before]
-    return np.where((far(before) < far(after)) | (far(before) == far(after)) & (b < a), b, a)
-
-# %% ../../nbs/4_likes/44_history.ipynb #ea50d8ca
-def _history_facts(
-    q:pd.DataFrame,     # Tweets to describe, from `history_features`
-    known:pd.DataFrame, # Known tweets with `y`, the described ones not among them
-) -> pd.DataFrame: # (n, 12) float32, NaN where nothing is known
-    "Summaries of the known log1p_likes of each tweet's account and company."
-    q = q.reset_index(drop=True)
-    r, a = known['y'], known.groupby('account')['y']
-    A = pd.DataFrame(dict(n=np.log1p(a.size()), mean=a.mean(), sd=a.std(), low=a.quantile(.1),
-        high=a.quantile(.9), last=known.groupby('account')['day'].max()))
-    c = known.groupby('company')
-    C = pd.DataFrame(dict(company_n=np.log1p(c.size()), company_mean=c['y'].mean(),
-        company_sd=c['y'].std(), company_accounts=c['account'].nunique()))
-    out = pd.concat([A.reindex(q['account']).reset_index(drop=True),
-        C.reindex(q['company']).reset_index(drop=True)], axis=1)
-    out['since_last'] = q['day'] - out.pop('last')
-    out[['n', 'company_n']] = out[['n', 'company_n']].fillna(0)
-    near = np.full((len(q), 2), np.nan)
-    places = known.groupby('account').indices
-    for name, i in q.groupby('account').indices.items():
-        if name not in places: continue
-        j = places[name]
-        day, days = q['day'].to_numpy()[i], known['day'].to_numpy()[j]
-        k = _nearest(day, days)
-        near[i] = np.c_[r.to_numpy()[j][k], np.abs(day - days[k])]
-    out['nearest'], out['nearest_days'] = near.T
-    return out.astype('float32').add_prefix('account.')
 
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00002
 def _from_leading(
@@ -345,11 +312,11 @@ def _scaled_guess(self:ErrorHistory, known, q, case, text, days=None, E=(None, N
 @patch
 def _revealed(self:ErrorHistory, known, E, case, text):
     "The errors that are left of posts after the first ones of their account, and of those two days later."
-    rank, parts = known.groupby('account')['day'].rank(method='first').to_numpy(), []
-    known = known.assign(rank=rank)
-    for k in (None, *self.counts):
-        j = np.arange(len(known)) if k is None else np.flatnonzero(rank > k)
-        q, way = known.iloc[j].assign(rank=k or 0), dict(days=0, order='rank') if k else dict(days=2)
+    known = known.assign(rank=known.groupby('account')['day'].rank(method='first').to_numpy())
+    after, parts = [np.flatnonzero(known['rank'] > k) for k in self.counts], []
+    after = np.concatenate(after), np.repeat(self.counts, [len(j) for j in after])
+    for (j, rank), way in (((np.arange(len(known)), 0), dict(days=2)), (after, dict(days=0, order='rank'))):
+        q = known.iloc[j].assign(rank=rank)
         g = self._scaled_guess(known, q, case, text, E=(E, None if E is None else E[j]), **way)
         unit = q['company'].where(g['account_n'].to_numpy() == 0, q['account'])
         g = g.assign(error=q['y'].to_numpy() - g['shift'], unit=unit.to_numpy())

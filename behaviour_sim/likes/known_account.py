@@ -6,7 +6,6 @@
 __all__ = ['NewAccountModel', 'KnownAccountModel']
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #47cef24d
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -16,11 +15,54 @@ from safetensors.numpy import load, save
 
 from ..core import progress
 from ..data.splits import group_folds
-from ..features.table import _hide_text
-from .history import AccountHistory, _history_facts, history_features
+from .history import AccountHistory, history_features
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor
-from ..model_directories import load_parts, save_parts
-from .new_company import _NEW_COMPANY_PARAMS, ContentPrior, _some_rows, posting_habits
+from ..model_directories import _parquet_bytes, _parquet_table, load_parts, save_parts
+from .new_company import ContentPrior, posting_habits
+from .new_company import _NEW_COMPANY_PARAMS, _hide_text, _some_rows
+
+
+# %% ../../nbs/4_likes/46_known_account.ipynb #34b5a0f6
+def _nearest(
+    days:np.ndarray, # (n,) days to look from
+    known:np.ndarray, # (m,) days to look for, m ≥ 1
+) -> np.ndarray: # (n,) positions in `known`; the first of those equally near
+    "The nearest day, without comparing all pairs."
+    order = np.argsort(known, kind='stable')
+    s = known[order]
+    after = np.searchsorted(s, days).clip(max=len(s) - 1)
+    before = np.searchsorted(s, s[np.maximum(np.searchsorted(s, days) - 1, 0)]) # the first of its day
+    far = lambda at: np.abs(s[at] - days)
+    a, b = order[after], order[before]
+    return np.where((far(before) < far(after)) | (far(before) == far(after)) & (b < a), b, a)
+
+# %% ../../nbs/4_likes/46_known_account.ipynb #ea50d8ca
+def _history_facts(
+    q:pd.DataFrame,     # Tweets to describe, from `history_features`
+    known:pd.DataFrame, # Known tweets with `y`, the described ones not among them
+) -> pd.DataFrame: # (n, 12) float32, NaN where nothing is known
+    "Summaries of the known log1p_likes of each tweet's account and company."
+    q = q.reset_index(drop=True)
+    r, a = known['y'], known.groupby('account')['y']
+    A = pd.DataFrame(dict(n=np.log1p(a.size()), mean=a.mean(), sd=a.std(), low=a.quantile(.1),
+        high=a.quantile(.9), last=known.groupby('account')['day'].max()))
+    c = known.groupby('company')
+    C = pd.DataFrame(dict(company_n=np.log1p(c.size()), company_mean=c['y'].mean(),
+        company_sd=c['y'].std(), company_accounts=c['account'].nunique()))
+    out = pd.concat([A.reindex(q['account']).reset_index(drop=True),
+        C.reindex(q['company']).reset_index(drop=True)], axis=1)
+    out['since_last'] = q['day'] - out.pop('last')
+    out[['n', 'company_n']] = out[['n', 'company_n']].fillna(0)
+    near = np.full((len(q), 2), np.nan)
+    places = known.groupby('account').indices
+    for name, i in q.groupby('account').indices.items():
+        if name not in places: continue
+        j = places[name]
+        day, days = q['day'].to_numpy()[i], known['day'].to_numpy()[j]
+        k = _nearest(day, days)
+        near[i] = np.c_[r.to_numpy()[j][k], np.abs(day - days[k])]
+    out['nearest'], out['nearest_days'] = near.T
+    return out.astype('float32').add_prefix('account.')
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #48a5f8dc
 def _design_matrix(
@@ -115,7 +157,7 @@ class _HistoryModel(Regressor):
 @patch
 def predict(self:_HistoryModel, Z:pd.DataFrame # From `design_matrix`
            ) -> tuple: # (n,) log1p_likes and (n,) scale of the error to expect
-    "What the history says, corrected by the trees; the history alone where there was nothing to grow trees on."
+    "What the history says, corrected by the trees where there was something to grow them on."
     trees = [m.predict(Z[self.names]) for m in self.models]
     more = np.mean(trees, axis=0, dtype='float64') if trees else 0.
     return Z['account.level'].to_numpy('float64') + more, _scale_of_errors(Z)
@@ -124,14 +166,14 @@ def predict(self:_HistoryModel, Z:pd.DataFrame # From `design_matrix`
 def _pack(self:_HistoryModel, folder):
     parts = {f'model_{i}': m for i, m in enumerate(self.models)}
     facts = dict(names=self.names, settings=self.settings, parts=list(parts), inner=save_parts(folder, parts))
-    return facts, {'background.parquet': self.background.to_parquet(index=False)}
+    return facts, {'background.parquet': _parquet_bytes(self.background, index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:_HistoryModel, facts, files, folder):
     self = cls(**facts['settings'])
     self.names, self.models = facts['names'], list(load_parts(folder, facts['parts'],
         facts['inner']).values())
-    self.background = pd.read_parquet(io.BytesIO(files['background.parquet']))
+    self.background = _parquet_table(files['background.parquet'])
     return self
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #cdd8c7bd
@@ -181,8 +223,9 @@ def grow(self:NewAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) erro
     return error
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #09b2b11c
-#: Shallow trees on the error that is left, of two kinds; both found by `optuna` (30 trials) inside the challenge's training rows,
-#: in cross-validation by tweets in the situation *among* and by companies in the situation *later*.
+#: Shallow trees on the error that is left, of two kinds; both found by `optuna` (30 trials) inside the
+#: challenge's training rows, in cross-validation by tweets in the situation *among* and by companies in
+#: the situation *later*.
 _LGB_CORRECTION = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=34,
     min_child_samples=28, feature_fraction=.35,
     bagging_fraction=.82, bagging_freq=1, lambda_l2=2.5, max_bin=127, extra_trees=True), rounds=300,
@@ -291,7 +334,7 @@ def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
 @patch
 def _pack(self:KnownAccountModel, folder):
     facts, files = super(KnownAccountModel, self)._pack(folder)
-    files |= {'history.parquet': self.history.table.to_parquet(),
+    files |= {'history.parquet': _parquet_bytes(self.history.table),
         'texts.safetensors': save({'E': np.ascontiguousarray(self.history.E, 'float32')})}
     return dict(facts, variances=self.history.variances), files
 
@@ -299,5 +342,6 @@ def _pack(self:KnownAccountModel, folder):
 def _unpack(cls:KnownAccountModel, facts, files, folder):
     self = super(KnownAccountModel, cls)._unpack(facts, files, folder)
     E = load(files['texts.safetensors'])['E'].astype('float32')
-    self.history = (AccountHistory(facts['variances']).fit(pd.read_parquet(io.BytesIO(files['history.parquet'])), E))
+    table = _parquet_table(files['history.parquet'])
+    self.history = AccountHistory(facts['variances']).fit(table, E)
     return self

@@ -65,7 +65,8 @@ def _neighbour_mean(
     return np.where(total > 0, (w * np.where(kept, values, 0)).sum(1) / np.where(total > 0, total, 1), empty)
 
 # %% ../../nbs/4_likes/42_neighbours.ipynb #3dde874a
-#: The report's regressor: an inverted file of 40 cells, one searched, 15 neighbours, plain mean after the outlier rule.
+#: The report's regressor: an inverted file of 40 cells, one searched, 15 neighbours, plain mean after the
+#: outlier rule.
 REPORT_FAISS = dict(index='ivf', metric='l2', k=15, weighting='uniform', outliers=True, nlist=40, nprobe=1)
 #: The project's default: exhaustive or HNSW by size, cosine, distance-weighted, k by leave-one-out.
 _NEIGHBOUR_DEFAULT = dict(index='auto', metric='cosine', k=None, weighting='distance', outliers=False)
@@ -133,7 +134,7 @@ def _search_by_cell(
     ix,           # An inverted file of plain vectors
     V:np.ndarray, # (n, d) float32 queries
     k:int,        # Neighbours
-) -> tuple: # (n, k) float32 distances as faiss gives them, infinite where a cell has fewer, and (n, k) positions, there -1
+) -> tuple: # (n, k) float32 distances of faiss and (n, k) positions; infinite and -1 where a cell has fewer
     "Search the nearest cell of every query, a cell at a time."
     faiss = _require('faiss', 'cpu')
     worst = -np.inf if ix.metric_type == faiss.METRIC_INNER_PRODUCT else np.inf
@@ -167,7 +168,7 @@ class NeighbourModel(Regressor):
         outliers:bool=False,      # The report's outlier rule
         nlist:int=40,             # Cells of an inverted file
         nprobe:int=1,             # Cells searched
-        standardise:bool=False,   # Divide each column by its spread: for tables whose columns have different units
+        standardise:bool=False,   # Divide each column by its spread: for columns of different units
         seed:int=42,              # Seed of the inverted file and of the rows that choose k
         n_threads:int=None,       # Threads of the search; None: by the size of the tables
     ):

@@ -6,7 +6,6 @@
 __all__ = ['posting_habits', 'ContentPrior', 'NewCompanyModel']
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #47cef24d
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,50 @@ from fastcore.basics import patch
 
 from ..core import progress
 from ..data.splits import group_folds
-from ..features.table import TweetFeatures, _hide_text, _running_mean, _sum_of_earlier
+from ..features.table import TweetFeatures
+from ..model_directories import _parquet_bytes, _parquet_table
 from .regressors import LightGBMModel, Regressor, _fit_regressor
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #a115dda2
+def _sum_of_earlier(
+    values:np.ndarray,  # (n, d) facts of the tweets
+    groups:Sequence,    # (n,) account or company of each tweet
+    dates:Sequence,     # (n,) when each is posted
+    context:tuple=None, # The same three of other tweets, which count as earlier ones where they are earlier
+    in_order:bool=True, # The tweets count as earlier ones of each other; False: only the context does
+) -> np.ndarray: # (n, d) float64
+    "Sums over the strictly earlier tweets of the same group, whatever the order of the rows."
+    own, n = values if in_order else np.zeros_like(values), len(values)
+    parts = [(own, groups, dates), *([context] if context else [])]
+    A = np.vstack([p[0] for p in parts])
+    code = pd.factorize(np.concatenate([np.asarray(p[1], object) for p in parts]))[0]
+    when = np.concatenate([np.asarray(p[2], 'datetime64[s]').astype('int64') for p in parts])
+    order = np.lexsort((when, code))
+    c, w = code[order], when[order]
+    new = np.r_[True, c[1:] != c[:-1]] if len(c) else np.zeros(0, bool)
+    # of those at the same second
+    first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0))
+    # of the group
+    start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))
+    S, out = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)]), np.empty_like(A)
+    out[order] = S[first] - S[start]
+    return out[:n]
+
+def _running_mean(
+    facts:pd.DataFrame, # (n, d) facts of the tweets
+    groups:Sequence,    # (n,) account or company of each tweet
+    dates:Sequence,     # (n,) when each is posted
+    context:tuple=None, # The same three of other tweets
+    in_order:bool=True, # As for `_sum_of_earlier`
+) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
+    "The mean of each fact over a tweet and its group's strictly earlier tweets."
+    def with_earlier(of):
+        own = of(facts.to_numpy('float64'))
+        seen = context and (of(context[0].to_numpy('float64')), *context[1:])
+        return _sum_of_earlier(own, groups, dates, seen, in_order) + own
+    total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean.astype('float32').round(4)
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #2d4268b9
 _HABIT_COLUMNS = ('time.', 'media.', 'text.')
@@ -34,7 +75,7 @@ def posting_habits(
     X:pd.DataFrame,             # (n, d) features
     tweets:pd.DataFrame,        # `username`, `inferred company`, `date`
     context:pd.DataFrame=None,  # Published posts: those three columns, and the habit columns
-    in_order:bool=True,         # The tweets are posted one after the other: earlier rows count as earlier posts
+    in_order:bool=True,         # Posted one after the other: earlier rows count as earlier posts
 ) -> pd.DataFrame: # (n, d + 2h) float32
     "The features, and their means over the account's and the company's posts so far."
     cols, parts = _habit_columns(X), [X]
@@ -54,7 +95,7 @@ _NEW_COMPANY_PARAMS = dict(params=dict(objective='regression', learning_rate=.03
 # %% ../../nbs/4_likes/45_new_company.ipynb #ba5fd6a6
 @dataclass
 class ContentPrior:
-    "Predictions of log1p_likes from the tweet and its account's posts, no likes of the account or company known."
+    "Predictions of log1p_likes from the tweet and its account's posts, without likes of account or company."
     with_text:np.ndarray    # (n,) log1p_likes
     without_text:np.ndarray # (n,) log1p_likes, the text hidden
 
@@ -73,7 +114,7 @@ class NewCompanyModel(Regressor):
         preset:dict=_NEW_COMPANY_PARAMS, # Parameters of the trees
         k:int=5,                         # Folds of companies, at most
         seed:int=42,                     # Random seed of the folds and the trees
-        regressor=None,                  # Takes the place of the trees: anything with scikit-learn's fit and predict
+        regressor=None,                  # In place of the trees: anything with scikit-learn's fit and predict
     ):
         self.preset, self.k, self.seed, self.regressor = preset, k, seed, regressor
         self.models, self.models_alone, self.names = [], [], None
@@ -86,6 +127,16 @@ class NewCompanyModel(Regressor):
         if len(tweets) < 2: return np.zeros(len(tweets), int)
         groups = tweets[self.fold_by] if columns else pd.Series(range(len(tweets)))
         return group_folds(groups, min(self.k, groups.nunique()), self.seed)
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #6ee61d2a
+def _hide_text(
+    X:pd.DataFrame, # Features
+) -> pd.DataFrame: # The same, as if nothing had been written
+    "Hide what the text says."
+    cols = [c for c in X if c.startswith('text.')]
+    X = X.copy(); X[cols] = np.nan
+    if 'text.present' in X: X['text.present'] = np.float32(0)
+    return X
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #13e25a7d
 _MOST_ROWS = 60_000 # tweets that trees are grown on; more would cost memory and hours and teach them little
@@ -108,7 +159,7 @@ def fit(self:NewCompanyModel,
     y:np.ndarray,           # (n,) log1p_likes
     quiet:bool|None=None,   # No progress bar
 ):
-    "Fit the models of every fold; keep their predictions for what they have not seen as `prior` and `prior_alone`."
+    "Fit the models of every fold; `prior` and `prior_alone` are their out-of-fold predictions."
     about = tweets[['username', 'inferred company', 'date']]
     self.context = pd.concat([about, X[_habit_columns(X)]], axis=1).reset_index(drop=True)
     fold, silent = self.folds(tweets), _hide_text(X)
@@ -212,14 +263,103 @@ def _pack(self:NewCompanyModel, folder):
         for i, m in enumerate(getattr(self, kind)): m.save(folder/f'{kind}_{i}')
     facts = {k: getattr(self, k) for k in 'names fold_by fold_of seed'.split()}
     return dict(facts, k=len(self.models)), {
-        'context.parquet': self.context.to_parquet(),
-        'background.parquet': self.background.to_parquet(index=False)}
+        'context.parquet': _parquet_bytes(self.context),
+        'background.parquet': _parquet_bytes(self.background, index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:NewCompanyModel, facts, files, folder):
     self = cls(k=facts['k'], seed=facts['seed'])
     for k in 'names fold_by fold_of'.split(): setattr(self, k, facts[k])
-    for k in ('context', 'background'): setattr(self, k, pd.read_parquet(io.BytesIO(files[f'{k}.parquet'])))
+    for k in ('context', 'background'): setattr(self, k, _parquet_table(files[f'{k}.parquet']))
     for kind in ('models', 'models_alone'):
         setattr(self, kind, [Regressor.load(folder/f'{kind}_{i}') for i in range(facts['k'])])
     return self
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #4d2d3a44
+def _calibration_group(
+    case:np.ndarray,       # (n,) of `_CASES`
+    text:np.ndarray,       # (n,) bool: is there a text?
+    alone:np.ndarray=None, # (n,) bool: a new company without earlier posts?
+) -> np.ndarray: # (n,) such as 'known', 'known, no text' and 'new_company, alone'
+    "The group whose errors an interval is calibrated on."
+    group = np.asarray(case).astype(object)
+    if alone is not None: group = np.where((group == 'new_company') & alone, group + ', alone', group)
+    return np.where(text, group, group + ', no text').astype(str)
+
+#: Radii of 90 % in units of the error scale: `LikesSimulator().fit(tweets).intervals.radii`, rounded, of the
+#: challenge's training rows.
+_PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4,
+    'new_account': 1.1, 'new_account, no text': 1.3,
+    'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4,
+    'new_company, alone, no text': 3.6}
+
+def _prior_radii(
+    brands:int, # In the training tweets
+) -> dict: # Group → radius, in units of the error scale
+    "The radii to assume where too few brands are known to measure them, wider for new companies."
+    return {g: float(r*np.sqrt(1 + 1/brands) if 'company' in g else r) for g, r in _PRIOR_RADII.items()}
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #c0de0002
+def _near_pairs(
+    account,         # (n,)
+    days,            # (n,) when each post was made
+    within:float=7,  # Days between the two, at most
+    most:int=2000,   # Pairs of an account, at most
+    seed:int=42,     # Random seed of the choice where there are more
+) -> np.ndarray: # (m, 2) positions, the earlier post first
+    "Pairs of posts of one account that are near in time."
+    rng, days, pairs = np.random.default_rng(seed), np.asarray(days, float), [np.zeros((0, 2), 'int64')]
+    for i in pd.Series(range(len(days))).groupby(np.asarray(account)).indices.values():
+        i = i[np.argsort(days[i], kind='stable')]
+        count = np.searchsorted(days[i], days[i] + within, side='right') - np.arange(len(i)) - 1
+        first = np.repeat(np.arange(len(i)), count)
+        step = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
+        kept = np.sort(rng.permutation(len(first))[:most])
+        pairs.append(i[np.c_[first, first + 1 + step][kept]])
+    return np.concatenate(pairs).astype('int64')
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #c0de0004
+#: Slopes of a logistic curve: what `_pair_slopes` finds on the challenge's training rows, rounded.
+_PRIOR_SLOPES = dict(
+    same_account=dict(known=2., later=2., new_account=1.9, new_company=.9),
+    other_account=dict(known=2.2, later=2.2, new_account=1.6, new_company=.8))
+
+def _slope(
+    z:np.ndarray,      # (m,) differences of predictions, in units of the error to expect
+    better:np.ndarray, # (m,) bool: did the first of the two get more likes?
+    weight:np.ndarray, # (m,) of each pair
+    prior:float,       # The slope to assume without pairs; few pairs stay near it
+) -> float:
+    "The slope of a logistic curve through one half."
+    from scipy.optimize import minimize_scalar
+    sign = np.where(better, 1, -1)
+    loss = lambda b: weight @ np.logaddexp(0, -np.exp(b)*z*sign) + 2*(b - np.log(prior))**2
+    return float(np.exp(minimize_scalar(loss, bounds=(-4, 3), method='bounded').x))
+
+# %% ../../nbs/4_likes/45_new_company.ipynb #c0de0007
+def _pair_slopes(
+    errors:pd.DataFrame, # Out of fold: case, text, alone, gap, row, error, scale
+    tweets:pd.DataFrame, # Training tweets: `username`, `date`
+    y:np.ndarray,        # (n,) log1p_likes
+    seed:int=42,         # Random seed of the pairs
+) -> dict: # 'same_account' and 'other_account' → case → slope
+    "How fast the probability that one of two posts gets more rises with the difference of their predictions."
+    account, days = tweets['username'].to_numpy(), (tweets['date'] - pd.Timestamp(0))/pd.Timedelta(days=1)
+    days, rng, out = days.to_numpy(), np.random.default_rng(seed), {}
+    for kind, priors in _PRIOR_SLOPES.items():
+        same = kind == 'same_account'
+        for case, prior in priors.items():
+            of_case = errors[errors['case'] == ('later' if same and case == 'known' else case)]
+            parts = [pd.DataFrame(dict(z=[], better=[], account=[]))]
+            for _, g in of_case.groupby(['text', 'alone']):
+                row, scale = g['row'].to_numpy(), g['scale'].to_numpy(float)
+                pairs = _near_pairs(account[row], days[row], seed=seed) if same else \
+                    rng.integers(0, len(row), (min(20*len(row), 20_000), 2))
+                i, j = pairs[(account[row[pairs[:, 0]]] == account[row[pairs[:, 1]]]) == same].T
+                pred, d = y[row] - g['error'].to_numpy(float), y[row[i]] - y[row[j]]
+                z = (pred[i] - pred[j])/np.hypot(scale[i], scale[j])
+                parts.append(pd.DataFrame(dict(z=z, better=d > 0, account=account[row[i]]))[d != 0])
+            p = pd.concat([q for q in parts if len(q)] or parts)
+            weight = 1/np.sqrt(p['account'].map(p['account'].value_counts()).to_numpy(float))
+            out.setdefault(kind, {})[case] = _slope(p['z'].to_numpy(float), p['better'] == 1, weight, prior)
+    return out

@@ -6,7 +6,6 @@
 __all__ = ['LikesSimulator']
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #42d602ff
-import io
 from collections.abc import Sequence
 
 import numpy as np, pandas as pd
@@ -17,14 +16,15 @@ from ..core import BadInput
 from ..html import html_row
 from ..presets import _preset_of
 from ..features.table import TweetFeatures, Compressor
-from ..data.drafts import _NAMES, _learned_names, _matched, _tell_unseen, normalise_tweets
-from ..keys import _id_keys, _log, _meant, _one_spelling, _spellings
+from ..data.drafts import (_DAYS_ONLY, _NAMES, _learned_names, _matched, _tell_unseen,
+    _unlike_most, normalise_tweets)
+from ..keys import _id_keys, _log, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
-from .new_company import NewCompanyModel
-from ..model_directories import Regressor, load_parts, save_parts
+from .new_company import NewCompanyModel, _calibration_group, _pair_slopes, _prior_radii
+from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
-    _mean_likes, _smearing, to_likes, to_log1p)
+    _mean_likes, _smearing, _with_counting_noise, to_likes, to_log1p)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2f57cebd
 _CASES = ('known', 'later', 'new_account', 'new_company')
@@ -35,26 +35,21 @@ class LikesSimulator(Regressor):
         preset='laptop',             # Name of a preset, or a `Preset`: which models
         post_publication:bool=False, # Use post-publication features (a video's views)
         seed:int=42,                 # Random seed
-        text_encoder=None,           # In place of the preset's: a name, or an object with `encode(list) → array`
+        text_encoder=None,           # In place of the preset's: a name, or an object with `encode`
         image_encoder=None,          # The same for pictures
         features:Sequence=(),        # Own features: functions from tweets to a DataFrame
-        regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or anything with fit and predict
+        regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or objects that fit
         cold_start=None,             # The regressor for new accounts and companies; None: LightGBM
+        target:str='likes',          # The column to predict: likes, reposts, replies, impressions, …
     ):
         store_attr()
         self.names = self.observed = None
 
-    def get_params(self, deep:bool=True) -> dict: # Name → value, as given
-        "The settings, as scikit-learn's `clone` wants them."
-        names = 'preset post_publication seed text_encoder image_encoder features regressors cold_start'
-        return {k: getattr(self, k) for k in names.split()}
-
     def set_params(self, **params): # See `__init__`
-        "Change settings; they take effect with the next `fit`."
-        if unknown := set(params) - set(self.get_params()):
-            raise BadInput(f"There is no setting {', '.join(sorted(unknown))}")
-        for k, v in params.items(): setattr(self, k, v)
-        return self
+        "Change settings; a simulator of another target is not fitted any more."
+        if params.get('target', self.target) != self.target: self.names = None
+        return super().set_params(**params)
+
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e82c0b3
 @patch
@@ -72,7 +67,7 @@ def case(self:LikesSimulator, tweets:pd.DataFrame, # `username`, `inferred compa
 @patch
 def _named(self:LikesSimulator, t, seen=None, in_order=False):
     "Tweets with each name as it was learned; names of a context, and in order of the tweets, are known too."
-    return _learned_names(t, self.known, self.new_company.context, seen, in_order)
+    return _learned_names(t, self.known, self.new_company.context, seen, in_order, self.table.hour_known)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #984fa0b6
 @patch
@@ -83,16 +78,14 @@ def fit(self:LikesSimulator,
     quiet:bool|None=None,       # No progress bar
 ):
     "Learn from tweets whose likes are known; `BadInput` where they are not."
-    if 'likes' not in tweets:
-        raise BadInput(f"The tweets have no column likes to learn from{_meant(['likes'], tweets)}")
-    t, self.observed = normalise_tweets(tweets, captions, need_likes=True), None
+    t, self.observed = normalise_tweets(tweets, captions, need_likes=True, target=self.target), None
     t, y = t.assign(**{c: _one_spelling(t[c], _spellings(t[c])) for c in _NAMES}), to_log1p(t['likes'])
     self.names, self.known = None, {c: set(t[c]) for c in _NAMES}
     self.last, self.n = t['date'].max(), len(t)
     self.baselines = Baselines().fit(t)
     own = dict(text_encoder=self.text_encoder, image_encoder=self.image_encoder, extra=self.features)
-    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own).fit(t, quiet)
-    X, E = self.table.transform(t, quiet)
+    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own)
+    X, E = self.table.fit_transform(t, quiet)
     self.matched = _matched(t, X)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     known = X, t, E, y, self.new_company.prior, quiet
@@ -100,38 +93,16 @@ def fit(self:LikesSimulator,
     self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
     history = self.known_account.history
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
-    self._calibrate(t, y)
-    self.errors = ErrorHistory().fit(self._errors(t, y).query('not alone'), history_features(t, X), E)
+    e = self._errors(y)
+    self._calibrate(t, e)
+    self.pair_slopes = _pair_slopes(e, t, y, self.seed)
+    self.errors = ErrorHistory().fit(e.query('not alone'), history_features(t, X), E)
     self.names = list(X)
     return self
 
-# %% ../../nbs/4_likes/47_simulator.ipynb #4d2d3a44
-def _calibration_group(
-    case:np.ndarray,       # (n,) of `_CASES`
-    text:np.ndarray,       # (n,) bool: is there a text?
-    alone:np.ndarray=None, # (n,) bool: a new company without earlier posts?
-) -> np.ndarray: # (n,) such as 'known', 'known, no text' and 'new_company, alone'
-    "The group whose errors an interval is calibrated on."
-    group = np.asarray(case).astype(object)
-    if alone is not None: group = np.where((group == 'new_company') & alone, group + ', alone', group)
-    return np.where(text, group, group + ', no text').astype(str)
-
-#: Radii of 90 % in units of the error scale: `LikesSimulator().fit(tweets).intervals.radii`, rounded, of the
-#: challenge's training rows.
-_PRIOR_RADII = {'known': 1., 'known, no text': 1.4, 'later': 1.2, 'later, no text': 1.4,
-    'new_account': 1.1, 'new_account, no text': 1.3,
-    'new_company': 3., 'new_company, no text': 3.4, 'new_company, alone': 3.4,
-    'new_company, alone, no text': 3.6}
-
-def _prior_radii(
-    brands:int, # In the training tweets
-) -> dict: # Group → radius, in units of the error scale
-    "The radii to assume where too few brands are known to measure them, wider for new companies."
-    return {g: float(r*np.sqrt(1 + 1/brands) if 'company' in g else r) for g, r in _PRIOR_RADII.items()}
-
 # %% ../../nbs/4_likes/47_simulator.ipynb #9ef37d3e
 @patch
-def _errors(self:LikesSimulator, t, y) -> pd.DataFrame: # case, alone, text, row, error, scale
+def _errors(self:LikesSimulator, y) -> pd.DataFrame: # case, alone, text, row, error, scale
     "Out-of-fold errors of all models."
     known = self.known_account.oof_errors
     # as far ahead as a user may look
@@ -148,9 +119,8 @@ def _errors(self:LikesSimulator, t, y) -> pd.DataFrame: # case, alone, text, row
         row=e['row'].astype(int))
 
 @patch
-def _calibrate(self:LikesSimulator, t, y):
+def _calibrate(self:LikesSimulator, t, e):
     "Intervals, smearing factors and the figures of the card, from out-of-fold errors."
-    e = self._errors(t, y)
     case, error, row = e['case'].to_numpy(), e['error'].to_numpy(float), e['row'].to_numpy()
     company, account = t['inferred company'].to_numpy()[row], t['username'].to_numpy()[row]
     units = np.select([case == 'known', case == 'new_company'], [row.astype(str), company], account)
@@ -173,7 +143,7 @@ def _context(self:LikesSimulator, context, quiet=None):
     "Published posts with their features, those observed since `fit` among them; or None."
     seen = [] if self.observed is None else [self.observed.context()]
     if context is not None and len(context):
-        c = self._named(normalise_tweets(context), in_order=True)
+        c = self._named(normalise_tweets(context, target=self.target), in_order=True)
         seen.append(pd.concat([c[[*_NAMES, 'date']], self.table.transform(c, quiet)[0]], axis=1))
     return pd.concat(seen, ignore_index=True) if seen else None
 
@@ -182,7 +152,7 @@ def _read(self:LikesSimulator, tweets, context=None, in_order=False, quiet=None)
     "Tweets in the form that was learned from, and the context with its features."
     if self.names is None: raise BadInput("This simulator is not fitted yet")
     seen = self._context(context, quiet)
-    return self._named(normalise_tweets(tweets), seen, in_order), seen
+    return self._named(normalise_tweets(tweets, target=self.target), seen, in_order), seen
 
 @patch
 def _predict(self:LikesSimulator, tweets, context=None, in_order=False, quiet=None):
@@ -196,10 +166,9 @@ def _outlook(self:LikesSimulator, t, seen=None, in_order=False, quiet=None) -> p
     X, E = self.table.transform(t, quiet)
     p = self._fitted_outlook(t, X, E, seen, in_order)
     if self.observed is not None: p = self.observed.correct(self, p, t, X, E, seen, in_order)
+    p = _with_counting_noise(p)
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0),
         upper=p['upper'] if self.n >= _FEWEST else np.inf)
-
-
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7a0ab47
 @patch
@@ -212,7 +181,7 @@ def _fitted_outlook(self:LikesSimulator, t, X, E, seen=None, in_order=False) -> 
     alone = self.new_company.is_alone(t, seen, in_order)
     group = _calibration_group(case, (t['content'] != '').to_numpy(), alone)
     lower, upper = self.intervals.interval(np.maximum(pred, 0), group, scale)
-    return pd.DataFrame(dict(pred=pred, lower=lower, upper=upper, case=case,
+    return pd.DataFrame(dict(pred=pred, lower=lower, upper=upper, case=case, scale=scale,
         factor=[self.smearing[c] for c in case]))
 
 @patch
@@ -250,14 +219,14 @@ def predict(self:LikesSimulator,
     context:pd.DataFrame=None,  # Posts already published
     in_order:bool=False,        # The rows will be posted one after the other
     quiet:bool|None=None,       # No progress bar
-) -> pd.DataFrame: # id, likes, lower, upper, case: one row for each tweet, in their order and with their index
+) -> pd.DataFrame: # id, likes (or the target), lower, upper, case: a row for each tweet, with its index
     "Predicted likes with a 90 % interval."
-    t = normalise_tweets(tweets, captions)
+    t = normalise_tweets(tweets, captions, target=self.target)
     *ends, case = self._predict(t, context, in_order, quiet)
     if not quiet: _tell_unseen(self._named(t), case, self.known)
     if not quiet and self.n < _FEWEST:
         _log.warning('The upper ends are open: they take %s tweets to learn from', _FEWEST)
-    likes = {k: to_likes(v).round(3) for k, v in zip(('likes', 'lower', 'upper'), ends)}
+    likes = {k: to_likes(v).round(3) for k, v in zip((self.target, 'lower', 'upper'), ends)}
     return pd.DataFrame(dict(id=tweets['id'].to_numpy(), **likes, case=case), index=tweets.index)
 
 @patch
@@ -279,57 +248,79 @@ def evaluate(self:LikesSimulator,
     context:pd.DataFrame=None,  # Posts already published
     in_order:bool=False,        # The rows were posted one after the other
     quiet:bool|None=None,       # No progress bar
-) -> Evaluation: # n, rmse_log1p, mae_log1p, spearman, r2_log1p, rmse_likes, coverage_90, rmse_likes_expm1, baselines
-    "Evaluate against observed likes. `rmse_likes` is of the expected likes, `rmse_likes_expm1` of the median-like ones."
-    if 'likes' not in tweets:
-        raise BadInput(f"The tweets have no column likes to evaluate against{_meant(['likes'], tweets)}")
-    t, seen = self._read(normalise_tweets(tweets, captions, need_likes=True), context, in_order, quiet)
-    return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines)
+) -> Evaluation: # n, rmse_log1p, mae_log1p, spearman, r2_log1p, rmse_likes, coverage_90, baselines, …
+    "Evaluate against observed likes; `rmse_likes` is of `expected_likes`, `rmse_likes_expm1` of `predict`."
+    t = normalise_tweets(tweets, captions, need_likes=True, target=self.target)
+    t, seen = self._read(t, context, in_order, quiet)
+    return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines, self.target)
 
+# %% ../../nbs/4_likes/47_simulator.ipynb #5d1cd001
+@patch
+def facts(self:LikesSimulator) -> dict: # preset; once fitted: tweets, accounts, companies, first, last, views
+    "What a simulator has learned from."
+    if self.names is None: return dict(preset=self._preset_name)
+    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
+        companies=len(self.known['inferred company']),
+        first=self.new_company.context['date'].min().date(), last=self.last.date(),
+        views='used' if self.post_publication else 'not used',
+        **_unlike_most(self.table.hour_known, self.target))
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
-_CARD = """# Model card: likes simulator
+_CARD = """# Model card: {target} simulator
 
-**What it does.** Predicts the likes of a tweet from text, company, account, media and time, with a 90 % interval.
+**What it does.** Predicts the {target} of a tweet from text, company, account, media and time, with a
+90 % interval.
 
-**Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}. Preset `{preset}`, seed {seed}, behaviour_sim {version}.
+**Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}.
+Preset `{preset}`, seed {seed}, behaviour_sim {version}.
 {views}
 
-**Figures**, in log1p(likes), out-of-fold (later tweets by trees that had not seen the company, new accounts by trees that had not seen the account), by what is known of the tweet:
+**Figures**, in log1p({target}), out-of-fold (later tweets by trees that had not seen the company, new
+accounts by trees that had not seen the account), by what is known of the tweet:
 
 {figures}
 
-Held-out tweets of your own are the better judge: `behaviour-sim evaluate DATA --model DIR` prints these figures beside three baselines.
+Held-out tweets of your own are the better judge: `behaviour-sim evaluate DATA --model DIR` prints
+these figures beside three baselines.
 
-**Intended use.** To compare drafts and posting times of one account, and to see how far a prediction can be trusted.
+**Intended use.** To compare drafts and posting times of one account, and to see how far a
+prediction can be trusted.
 
-**Not for.** Judging people; deciding what may be said; forecasting money. Likes of other times, platforms or kinds of account than those above are out of its reach.
+**Not for.** Judging people; deciding what may be said; forecasting money. Tweets of other times,
+platforms or kinds of account than those above are out of its reach.
 
-**No claim of causality.** An account that posts at nine may do better at nine for other reasons than the hour. `what-if` says what the model expects, not what a change would cause.
+**No claim of causality.** An account that posts at nine may do better at nine for other reasons
+than the hour. `what-if` says what the model expects, not what a change would cause.
 
-**Known limits.** A company that was never seen is hard: the interval says so. Followers, deletions and paid promotion are not seen. {assumed}
+**Known limits.** A company that was never seen is hard: the interval says so. Followers, deletions
+and paid promotion are not seen. {assumed}
 
-**What a prediction uses.** Of a known account all known likes, weighted by how near in time they are: for a tweet within the time of training that includes later ones. For a tweet after that time all of it is past. Posting habits use earlier posts only. Rows of one table do not see each other unless they are predicted `in_order`.
+**What a prediction uses.** Of a known account all known {target}, weighted by how near in time they
+are: for a tweet within the time of training that includes later ones. For a tweet after that time
+all of it is past. Posting habits use earlier posts only. Rows of one table do not see each other
+unless they are predicted `in_order`.
 """
 
+
+
+# %% ../../nbs/4_likes/47_simulator.ipynb #e7c47001
 @patch
 def card(self:LikesSimulator) -> str: # Markdown
     "The model card."
-    t = self.new_company.context
     views = 'Nothing that exists only after posting is used.'
     if self.post_publication:
         views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
-    return _CARD.format(n=self.n, accounts=len(self.known['username']),
-        companies=len(self.known['inferred company']),
-        first=t['date'].min().date(), last=self.last.date(), preset=self._preset_name, seed=self.seed,
-        version=behaviour_sim.__version__, views=views, figures=self.figures, assumed=self._assumed())
+    if not self.table.hour_known: views += _DAYS_ONLY
+    return _CARD.format(**self.facts() | dict(target=self.target, n=self.n, seed=self.seed, views=views,
+        version=behaviour_sim.__version__, figures=self.figures, assumed=self._assumed()))
 
 @patch
 def _assumed(self:LikesSimulator) -> str:
     "Which intervals rest on a radius that was assumed, in a sentence."
     names = ', '.join(g.replace('_', ' ') for g in self.intervals.assumed)
-    return f'Too few brands or accounts to measure the intervals of: {names}. Theirs are assumed from the challenge\'s brands.' if names else \
-        'All intervals are measured on the training tweets.'
+    if not names: return 'All intervals are measured on the training tweets.'
+    return (f'Too few brands or accounts to measure the intervals of: {names}. '
+            "Theirs are assumed from the likes of the challenge's brands.")
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #271d497a
 @patch
@@ -341,8 +332,8 @@ def _pack(self:LikesSimulator, folder):
         c in self.table.compressors.items() for w in ('mean', 'components')}
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.table.profiles is not None:
-        files['profiles.parquet'] = self.table.profiles.to_parquet(index=False)
-    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures'.split()}
+        files['profiles.parquet'] = _parquet_bytes(self.table.profiles, index=False)
+    facts = {k: getattr(self, k) for k in 'names post_publication seed n smearing figures target pair_slopes'.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
         inner=save_parts(folder, parts)), files
@@ -350,11 +341,11 @@ def _pack(self:LikesSimulator, folder):
 @patch(cls_method=True)
 def _unpack(cls:LikesSimulator, facts, files, folder):
     from safetensors.numpy import load
-    profiles = pd.read_parquet(io.BytesIO(files['profiles.parquet'])) if 'profiles.parquet' in files else None
+    profiles = _parquet_table(files['profiles.parquet']) if 'profiles.parquet' in files else None
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
     self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
-        table.image_encoder, table.extra)
-    for k in ('names', 'n', 'smearing', 'figures'): setattr(self, k, facts[k])
+        table.image_encoder, table.extra, target=facts.get('target', 'likes'))
+    for k in ('names', 'n', 'smearing', 'figures', 'pair_slopes'): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
     self.table = table
     names = dict.fromkeys(n.split('|')[0] for n in A)
@@ -369,15 +360,6 @@ def _preset_name(self:LikesSimulator):
     return self.preset if isinstance(self.preset, str) else _preset_of(self.preset).name
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #f6812cdb
-@patch
-def facts(self:LikesSimulator) -> dict: # preset, tweets, accounts, companies, first, last, views; preset alone before `fit`
-    "What a simulator has learned from."
-    if self.names is None: return dict(preset=self._preset_name)
-    return dict(preset=self._preset_name, tweets=self.n, accounts=len(self.known['username']),
-        companies=len(self.known['inferred company']),
-        first=self.new_company.context['date'].min().date(), last=self.last.date(),
-        views='used' if self.post_publication else 'not used')
-
 @patch
 def __repr__(self:LikesSimulator):
     return f"LikesSimulator({', '.join(f'{k}={v}' for k, v in self.facts().items())})"

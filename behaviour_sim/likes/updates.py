@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900002
-import copy, io, re
+import copy, re
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -14,11 +14,11 @@ from safetensors.numpy import load, save
 
 import behaviour_sim.likes.explain
 from ..core import BadInput
-from ..model_directories import Regressor, _replace_part
-from .evaluation import _evaluation, to_likes, to_log1p
+from ..model_directories import Regressor, _parquet_bytes, _parquet_table, _replace_part
+from .evaluation import _evaluation, _with_counting_noise, to_likes, to_log1p
 from .history import history_features
 from ..data.drafts import normalise_tweets
-from ..keys import _id_keys, _meant
+from ..keys import _id_keys
 from .simulator import LikesSimulator
 
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900007
@@ -166,9 +166,8 @@ def update(self:LikesSimulator,
 ):
     "Take observed likes into account in later predictions; no tree is grown."
     if self.names is None: raise BadInput("This simulator is not fitted yet")
-    if 'likes' not in tweets:
-        raise BadInput(f"The tweets have no column likes to learn from{_meant(['likes'], tweets)}")
-    t = self._named(normalise_tweets(tweets, captions, need_likes=True), self._context(None), in_order=True)
+    t = normalise_tweets(tweets, captions, need_likes=True, target=self.target)
+    t = self._named(t, self._context(None), in_order=True)
     new = _observed(self, t, quiet)
     posts = new if self.observed is None else self.observed.merged(new)
     trial = copy.copy(self)
@@ -187,7 +186,7 @@ def _observed(
     k = _keys(t)
     both = pd.MultiIndex.from_arrays([*(k.get_level_values(i) for i in range(3)), y])
     if (bad := k.duplicated() & ~both.duplicated()).any():
-        raise BadInput(f"The post {t['id'][bad].iloc[0]} is given twice, with two numbers of likes")
+        raise BadInput(f"The post {t['id'][bad].iloc[0]} is given twice, with two numbers of {sim.target}")
     X, E = sim.table.transform(t, quiet)
     about = dict(id=_id_keys(t['id']), username=t['username'].astype(str), date=t['date'], y=y,
         text=t['content'] != '', trained=k.isin(_trained_keys(sim)), error=np.nan)
@@ -198,13 +197,13 @@ def _observed(
 # %% ../../nbs/4_likes/49_updates.ipynb #u4900018
 @patch
 def _pack(self:_ObservedPosts, folder):
-    table = lambda d: d.to_parquet(index=False)
-    return dict(names=self.names), {'posts.parquet': table(self.posts), 'features.parquet': table(self.X),
+    return dict(names=self.names), {'posts.parquet': _parquet_bytes(self.posts, index=False),
+        'features.parquet': _parquet_bytes(self.X, index=False),
         'texts.safetensors': save({'E': self.E})}
 
 @patch(cls_method=True)
 def _unpack(cls:_ObservedPosts, facts, files, folder):
-    posts, X = (pd.read_parquet(io.BytesIO(files[f'{k}.parquet'])) for k in ('posts', 'features'))
+    posts, X = (_parquet_table(files[f'{k}.parquet']) for k in ('posts', 'features'))
     return cls(posts, X, load(files['texts.safetensors'])['E'])
 
 @patch
@@ -221,12 +220,10 @@ def backtest(self:LikesSimulator,
     delay='2d',                 # How much older a post must be for its likes to be observable
     captions:pd.DataFrame=None, # id, caption
     quiet:bool|None=None,       # No progress bar
-) -> pd.DataFrame: # id, likes, lower, upper, observed (posts of its account); `attrs['evaluation']`
+) -> pd.DataFrame: # id, likes (or the target), lower, upper, observed; `attrs['evaluation']`
     "Predict each post from what was observable by then."
-    if 'likes' not in tweets:
-        raise BadInput(f"The tweets have no column likes to evaluate against{_meant(['likes'], tweets)}")
     if self.names is None: raise BadInput("This simulator is not fitted yet")
-    t, wait = normalise_tweets(tweets, captions, need_likes=True), _wait(delay)
+    t, wait = normalise_tweets(tweets, captions, need_likes=True, target=self.target), _wait(delay)
     t = self._named(t, self._context(None), in_order=True)
     y, days = to_log1p(t['likes']), wait/pd.Timedelta(days=1)
     if (seen := _keys(t).isin(_trained_keys(self))).any():
@@ -242,10 +239,12 @@ def backtest(self:LikesSimulator,
     known = history_features(t, X, y - p['pred'])
     if old is not None:
         known, Ek = pd.concat([known, old.errors], ignore_index=True), np.concatenate([E, old.E])
-    p = _with_errors(self, p, t, X, E, known, Ek, days).assign(pred=lambda d: d['pred'].clip(lower=0))
-    likes = {k: to_likes(p[v]).round(3) for k, v in dict(likes='pred', lower='lower', upper='upper').items()}
+    p = _with_counting_noise(_with_errors(self, p, t, X, E, known, Ek, days))
+    p = p.assign(pred=p['pred'].clip(lower=0))
+    names = {self.target: 'pred', 'lower': 'lower', 'upper': 'upper'}
+    likes = {k: to_likes(p[v]).round(3) for k, v in names.items()}
     out = pd.DataFrame(dict(id=tweets['id'].to_numpy(), **likes, observed=p['observed'].to_numpy()))
-    out.attrs['evaluation'] = _evaluation(t, p, self.baselines)
+    out.attrs['evaluation'] = _evaluation(t, p, self.baselines, self.target)
     return out.set_index(tweets.index)
 
 def _wait(

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, regex
 
 from ..core import BadInput
-from ..data.tweets import TweetFile
+from ..html import _without_guard
+from ..table_files import _read_table
 from .prompts import _SPECIAL
 
 # %% ../../nbs/5_text/51_metrics.ipynb #4e73666c
@@ -197,37 +198,12 @@ def score_table(
             rows[name, 'kept' if kept else 'removed'] = row
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis(['system', 'placeholders'])
 
-# %% ../../nbs/5_text/51_metrics.ipynb #acaa319f
-_FORMULA = re.compile(r'''[=\t\r\n]
-  | [+\-@] (?=.*(?: \| | [\w.]\( | [\w'\]]!\$?[A-Za-z] )) # a command, a function, a reference to a sheet
-  | [+\-] [\d.\s+\-*/^%(]+ \Z                              # nothing but arithmetic''', re.S|re.X)
-
-def _guard_formula(
-    text:str, # A cell
-) -> str: # With an apostrophe in front if a spreadsheet would run it
-    "A cell as text in a spreadsheet."
-    return f"'{text}" if _FORMULA.match(text) else text
-
-def _without_guard(
-    text:str, # A cell, as `_guard_formula` wrote it
-) -> str: # As it was
-    "A cell without the apostrophe against formulas; also one that an older version set."
-    return text[1:] if re.match(r"'[=+\-@\t\r\n]", text) else text
-
 # %% ../../nbs/5_text/51_metrics.ipynb #h5194140
 def _read_texts(
     path:str|Path, # .csv, .xlsx or .parquet with the columns id and content
 ) -> pd.DataFrame: # id and content, both text, without the apostrophe against formulas
     "Texts and their ids from a file; `BadInput` says what is wrong with it."
-    file = TweetFile(path).open()
-    read = {'.csv': file.read_csv, '.xlsx': file.read_xlsx, '.parquet': file.read_parquet}[file.suffix]
-    file.tweets = read()
-    t = file.tweets = file.tweets.set_axis([str(c).strip() for c in file.tweets.columns], axis=1)
-    for c in ('id', 'content'):
-        count = list(t.columns).count(c)
-        if not count: raise file.fault('this column is missing.', row=1, column=c)
-        if count > 1: raise file.fault('there are two columns of this name.', row=1, column=c)
-    t = t[['id', 'content']].reset_index(drop=True)
+    t = _read_table(path, ('id', 'content'))[['id', 'content']]
     return t.assign(id=_ids(t.id), content=[_without_guard(x) for x in _texts(t.content)])
 
 def _ids(ids):

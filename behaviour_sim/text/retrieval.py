@@ -6,14 +6,13 @@
 __all__ = ['nearest_in_time', 'TextKernel', 'TweetRetriever']
 
 # %% ../../nbs/5_text/55_retrieval.ipynb #e0c015c7
-import io
-
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..core import BadInput, progress
 from ..data.cleaning import temporal_features
 from ..data.media import media_table
+from ..model_directories import _parquet_bytes, _parquet_table
 from ..presets import _preset_of
 from ..features.embeddings import embed
 from ..features.table import _KINDS, _spoken_name, upload_lag
@@ -338,12 +337,12 @@ def _pack(self:TweetRetriever, folder):
     models = dict(zip(('first_0', 'first_1', 'second'), (*self.first, self.second)))
     for name, m in models.items(): m.save(folder/name)
     facts = {k: getattr(self, k) for k in [*_RETRIEVER_FACTS, 'names']}
-    return facts, {'tweets.parquet': self.tweets.to_parquet(index=False)}
+    return facts, {'tweets.parquet': _parquet_bytes(self.tweets, index=False)}
 
 @patch(cls_method=True)
 def _unpack(cls:TweetRetriever, facts, files, folder):
     self = cls(**{k: facts[k] for k in _RETRIEVER_FACTS if k in facts})
-    self.know(pd.read_parquet(io.BytesIO(files['tweets.parquet'])))
+    self.know(_parquet_table(files['tweets.parquet']))
     *self.first, self.second = [Regressor.load(folder/name) for name in ('first_0', 'first_1', 'second')]
     self.names = facts['names']
     return self

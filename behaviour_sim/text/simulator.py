@@ -111,7 +111,8 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
     def pick(mask): return [p for p, m in zip(prompts, mask) if m], [c for c, m in zip(texts, mask) if m]
     s = LORA_SETTINGS[_SETTINGS_OF[self.lm]]
     settings = replace(s, max_steps=steps or s.max_steps, seed=self.seed)
-    self.adapter = cache_dir('adapters', content_key(prompts, texts, repr(settings), str(minutes))[:32])
+    key = content_key(prompts, texts, repr(settings), str(minutes))
+    self.adapter = cache_dir('adapters', key[:32], write=True)
     self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None,
                             max_minutes=minutes, quiet=quiet)
 
@@ -265,7 +266,7 @@ def _unpack(cls:ContentSimulator, facts, files, folder):
     for name, part in parts.items(): setattr(self, name, part)
     if self.lm:
         key = content_key(*(files[f'adapter.{n}'] for n in _ADAPTER_FILES))
-        self.adapter = cache_dir('adapters', key[:32])
+        self.adapter = cache_dir('adapters', key[:32], write=True)
         for n in _ADAPTER_FILES:
             with write_atomic(self.adapter/f'adapter_{n}', 'wb') as f: f.write(files[f'adapter.{n}'])
     if 'history.csv' in files: self.history = pd.read_csv(io.BytesIO(files['history.csv']))
