@@ -35,12 +35,12 @@ whatever they are."></textarea></label>
 itself"></label>
 <datalist id="companies"></datalist><datalist id="usernames"></datalist></form>
 <section class="sheet" id="expected" aria-live="polite" aria-busy="true"><p class="big">\
-<b id="likes">–</b> likes</p><p id="range"></p>
+<b id="likes">–</b> <span class="counted">likes</span></p><p id="range"></p>
 <svg id="interval" viewBox="0 0 600 70" role="img" aria-label="The interval on a log axis"></svg>\
 <p class="soft" id="case"></p>
 <h2>What moved it</h2><div id="factors"></div>\
 <p class="soft">Each factor multiplies what an average tweet gets. Not a claim of cause.</p>
-<h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Likes at every hour"></svg>\
+<h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Every hour"></svg>\
 <p class="soft" id="best"></p></section></div>
 <section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p>\
 <button id="rewrite" type="button">Rewrite the draft</button><ol id="drafts"></ol></section>
@@ -124,7 +124,7 @@ $('error').hidden = false } } } }
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #8c3c0ff5
 _DRAFT = '''
-let about = { accounts: {} }, picture = ''
+let about = { accounts: {}, counted: 'likes' }, picture = ''
 const draft = () => JSON.stringify({ company: $('company').value, username: $('username').value, \
 content: $('content').value,
   date: `${$('day').value}T${clock($('hour').value)}`, media: $('media').value, \
@@ -187,18 +187,20 @@ function factors(rows) {
 function hours(rows) {
   const s = $('hours'), top = Math.max(...rows.map(r => r.likes), 1e-9), now = +$('hour').value
   s.replaceChildren()
+  if (!rows.length) { $('best').textContent = about.no_hours; return }
   for (const r of rows) {
     const h = 100 * r.likes / top, kind = ['hour', r === rows[0] && 'best', \
 r.hour === now && 'now'].filter(Boolean).join(' ')
     const bar = draw(s, 'rect', { x: 25 * r.hour + 2, y: 102 - h, width: 21, height: Math.max(h, 1), rx: 3, \
-class: kind, tabindex: 0, role: 'button', 'aria-label': `${clock(r.hour)}, ${said(r.likes)} likes` })
-    draw(bar, 'title', {}, `${clock(r.hour)}: ${said(r.likes)} likes`)
+class: kind, tabindex: 0, role: 'button', 'aria-label': `${clock(r.hour)}, ${said(r.likes)} \
+${about.counted}` })
+    draw(bar, 'title', {}, `${clock(r.hour)}: ${said(r.likes)} ${about.counted}`)
     const take = () => { $('hour').value = r.hour; changed() }
     bar.onclick = take; bar.onkeydown = e => { if (e.key === 'Enter') take() }
     if (r.hour % 6 === 0) draw(s, 'text', { x: 25 * r.hour + 12, y: 125 }, clock(r.hour)) }
   const here = rows.find(r => r.hour === now)
   $('best').textContent = `Best at ${clock(rows[0].hour)} UTC: ${said(rows[0].likes)} \
-likes, ${times((rows[0].likes + 1) / (here.likes + 1))} what ${clock(now)} gets.` }
+${about.counted}, ${times((rows[0].likes + 1) / (here.likes + 1))} what ${clock(now)} gets.` }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #ad830eae
@@ -213,13 +215,15 @@ or none that can be left out.')
     for (const r of rows) {
       const e = put($('drafts'), 'li')
       put(e, 'p', r.content)
-      const p = put(e, 'span', `${said(r.likes)} likes, ${times(r.change)}; ${r.how}`, 'soft')
+      const p = put(e, 'span', `${said(r.likes)} ${about.counted}, ${times(r.change)}; ${r.how}`, \
+'soft')
       put(p, 'button', 'use it').onclick = () => { $('content').value = r.content; scrollTo({ top: 0 }); \
 changed() } }
   } finally { b.disabled = false; b.textContent = 'Rewrite the draft' } })
 guarded(async () => {
   about = await ask('about')
-  $('about').textContent = about.lead; $('how').textContent = about.how; $('note').textContent = about.note
+  $('about').textContent = about.lead; $('how').textContent = about.how; \
+document.querySelector('.counted').textContent = about.counted; $('note').textContent = about.note
   for (let h = 0; h < 24; h++) $('hour').append(new Option(clock(h), h))
   $('companies').replaceChildren(...Object.keys(about.accounts).map(c => new Option(c)))
   $('company').value = Object.keys(about.accounts)[0] ?? ''; $('day').value = about.day; $('hour').value = 12
