@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-report bench-content bench-images bench-speed bench-app fuzz clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
 
 setup: $(READY)
 
@@ -87,6 +87,10 @@ bench-images: setup
 # What each job costs beside the plain way, and how time and memory grow: a table of Markdown, about ten minutes
 bench-speed: setup
 	$(BIN)/python -c "from behaviour_sim.bench.speed import bench_speed; bench_speed()"
+
+# What the paper preset takes at full size: counted without weights, with shares measured on small models; a few minutes
+bench-full-size: setup
+	$(BIN)/python -c "from behaviour_sim.bench.full_size import _bench_full_size; _bench_full_size()"
 
 # The page under load: 200 questions a second for 30 seconds, a tenth of them valid
 bench-app: setup

@@ -84,8 +84,9 @@ background: var(--bad) }
 overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
 #drafts button { padding: .15rem .7rem; margin-left: .6rem; font-size: .85rem; background: none; color: \
 var(--accent); border: 1px solid var(--accent) }
+#rewrite, #note { margin-top: .8rem }
 @media (max-width: 30rem) { main { padding-inline: .8rem } .big b { font-size: 2.4rem } svg text { \
-font-size: 20px } }
+font-size: 20px } .pair:has([type=file]) { grid-template-columns: 1fr } }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #ec4ca6c9

@@ -221,7 +221,10 @@ figcaption { font-size: .9rem; margin-top: .3rem }
 table.text th, table.text td { text-align: left } \
 table.text td { white-space: normal; vertical-align: top; overflow-wrap: anywhere; min-width: 8rem } \
 table.text td:first-child { white-space: nowrap }
-@media (max-width: 30rem) { .pic { width: 4.5rem; height: 4.5rem } }
+@media (max-width: 30rem) { .pic { width: 4.5rem; height: 4.5rem }
+table.text tr { display: grid; grid-template-columns: 1fr 1fr; border-bottom: 1px solid var(--line) } \
+table.text :is(th, td) { min-width: 0; border: 0 }
+table.text :is(:first-child, :nth-child(2):nth-last-child(3)):is(th, td) { grid-column: 1 / -1 } }
 '''
 
 # %% ../../nbs/8_apps/80_report.ipynb #aef5d6d1

@@ -72,19 +72,19 @@ def _accounts() -> pd.DataFrame: # One row per account
 
 # %% ../../nbs/1_corpus/13_synthetic.ipynb #89bd6b9b
 _PROCESS = dict(
-    base=3.45, slope=.85,
-    sigma=.75, # log1p likes at exp(10.5) followers; gain per unit of log followers; noise
+    # log1p likes at exp(10.5) followers; gain per unit of log followers; noise
+    base=3.45, slope=.85, sigma=.75,
     sector=dict(coffee=.1, food=.15, travel=-.1, cars=.1, sport=.4, music=.3, news=-.3, games=.35,
-    software=-.35, banking=-.5, fashion=.05, nature=.2),
+        software=-.35, banking=-.5, fashion=.05, nature=.2),
     weekday=[-.02, .01, -.05, -.131, .01, .04, .145], # Monday to Sunday
     hour=[-.05, -.12, -.2, -.25, -.25, -.15, 0, .12, .2, .18, .08, 0, 0, .02, 0, -.02, 0, .05, .12, .2, .24,
-    .2, .1, .02], # UTC
+        .2, .1, .02], # UTC
     kind=dict(photo=0, video=.45, gif=.2),
     scene=dict(animal=.5, people=.35, sunrise=.2, concert=.2, stadium=.15, game=.1, mountain=.1, car=.1,
-    food=.1, cup=.05, plane=.05, city=0,
+        food=.1, cup=.05, plane=.05, city=0,
                fashion=0, product=-.1, phone=-.2, quote=-.25, card=-.4, chart=-.45),
     intent=dict(giveaway=.7, thanks=.4, question=.3, launch=.25, event=.1, quote=.05, story=0, tip=-.1,
-    offer=-.25, link=-.5, service=-.7),
+        offer=-.25, link=-.5, service=-.7),
     mark=dict(emoji=.12, hashtag=-.06, mention=.08), # a hashtag counts each time
     drift=dict(video=.12, link=-.1)) # a year, from 2021 on
 
@@ -105,8 +105,8 @@ def _dates(rng, since):
     # 1 January 2018 was a Monday
     day = (7*week+_choose(rng, [.143, .157, .155, .164, .159, .113, .109], n)).clip(0, 2190)
     hour = _choose(rng, [3, 3, 3, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 6, 7, 7, 6, 5, 5, 5, 5, 4, 4], n)
-    return np.datetime64('2018-01-01',
-        's')+(day*86400+hour*3600+rng.integers(0, 3600, n)).astype('timedelta64[s]')
+    seconds = day*86400+hour*3600+rng.integers(0, 3600, n)
+    return np.datetime64('2018-01-01', 's')+seconds.astype('timedelta64[s]')
 
 def _plan_tweets(
     n:int=2000,  # How many
@@ -179,8 +179,8 @@ def irreducible_rmse(
 @lru_cache
 def _lists():
     "All word lists, split once."
-    return ({s: {k: re.findall('.\ufe0f?', v) if k == 'emoji' else v.split('|') for k,
-        v in d.items() if k != 'scenes'} for s, d in _SECTORS.items()},
+    parts = lambda k, v: re.findall('.\ufe0f?', v) if k == 'emoji' else v.split('|')
+    return ({s: {k: parts(k, v) for k, v in d.items() if k != 'scenes'} for s, d in _SECTORS.items()},
             {i: v[2].split('|') for i, v in _INTENTS.items()}, {k: v.split('|') for k, v in _WORDS.items()})
 
 def _write_tweet(
@@ -190,8 +190,8 @@ def _write_tweet(
     "The words of one tweet, from the grammar of its sector and intent."
     sectors, intents, words = _lists()
     s, i = sectors[row.sector], int(u[0]*len(words['city']))
-    w = {k: _pick(v, x) for (k, v), x in zip(words.items(), u[1:])} | {k: _pick(s[k], x) for k,
-        x in zip(('thing', 'good', 'ask', 'fact', 'say', 'tags'), u[8:])}
+    w = {k: _pick(v, x) for (k, v), x in zip(words.items(), u[1:])}
+    w |= {k: _pick(s[k], x) for k, x in zip(('thing', 'good', 'ask', 'fact', 'say', 'tags'), u[8:])}
     w |= dict(city=words['city'][i], city2=words['city'][i-1-int(u[14]*23)], n=3+int(u[15]*38),
         n2=2+int(u[16]*20), thing2=s['thing'][s['thing'].index(w['thing'])-3])
     w['Good'] = w['good'][0].upper()+w['good'][1:]
@@ -248,8 +248,7 @@ def sample_tweets(
     seed:int=42,             # Same n and seed, same tweets
     image_dir:str|Path|None=None, # Where to draw a picture for each; none without
     truth:bool=False,        # Add `expected_log1p_likes`
-# id, date, likes, content, username, media, inferred company, caption [, image_path, expected_log1p_likes]
-) -> pd.DataFrame:
+) -> pd.DataFrame: # id, date, likes, content, username, media, inferred company, caption; what is asked for
     "Synthetic tweets in the columns of the challenge."
     if n < 1: raise BadInput(f'sample_tweets makes at least one tweet; {n} was asked for.')
     plan, rng = _plan_tweets(n, seed), np.random.default_rng([seed, n, 1])
@@ -263,8 +262,8 @@ def sample_tweets(
         'content': [t for t, _ in words], 'username': plan.username,
         'media': [_media(*row) for row in zip(plan.kind, keys, likes, [x[25:] for x in u], z)],
         'inferred company': plan.company,
-        'caption': [_caption_of(s, v, a, b, t) for s, v, (a, b),
-        (_, t) in zip(plan.scene, plan.variant, colours, words)]})
+        'caption': [_caption_of(s, v, a, b, t)
+            for s, v, (a, b), (_, t) in zip(plan.scene, plan.variant, colours, words)]})
     if image_dir is not None:
         folder = Path(image_dir); folder.mkdir(parents=True, exist_ok=True)
         rows = zip(out.id, plan.scene, plan.variant, colours, plan.brand, words)
@@ -281,14 +280,16 @@ def account_profiles(
     acc, rng = _accounts(), np.random.default_rng(seed)
     z = rng.standard_normal((3, len(acc)))
     born = np.datetime64('2007-06-01')+(rng.random(len(acc))*3600).astype('timedelta64[D]')
-    late = np.datetime64('2018-01-01')+((acc.since-2018)*365
-        -20).astype(int).to_numpy().astype('timedelta64[D]')
+    days = ((acc.since-2018)*365-20).astype(int).to_numpy()
+    late = np.datetime64('2018-01-01')+days.astype('timedelta64[D]')
     day = pd.DatetimeIndex(np.where(acc.since > 2018, late, born)).to_pydatetime()
+    def told(d): # as Twitter has it, whatever the locale
+        weekday, month, _, time, year = d.ctime().split()
+        return f'{weekday} {month} {d.day:02d} {time} +0000 {year}'
     out = pd.DataFrame(dict(username=acc.username,
         followers_count=np.exp(acc.log_followers+4*acc.growth+.1*z[0]).round(),
         friends_count=np.exp(6.3+1.1*z[1]).round(),
         statuses_count=(acc.share*4e5*np.exp(.3*z[2])).round()+50,
-        created_at=[re.sub(r'^(\w+ \w+) +(\d+) ([\d:]+)', lambda m: f'{m[1]} {int(m[2]):02d} {m[3]} +0000',
-        d.ctime()) for d in day], verified=pd.array(acc.log_followers > 12, dtype=object)))
+        created_at=[told(d) for d in day], verified=pd.array(acc.log_followers > 12, dtype=object)))
     out.loc[rng.choice(len(acc), 4, replace=False), out.columns[1:]] = None
     return out
