@@ -13,8 +13,8 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from behaviour_sim.apps.commands import (app, _Captions, _Data, _Images, _Model, _Preset, _Target,
-    _loaded)
+from behaviour_sim.apps.commands import (app, _Captions, _Context, _Data, _Images, _Model, _Preset,
+    _Target, _loaded)
 from .terminal import (_CALLERS, _check_out, _check_place, _check_style, _echo,
     _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _save_model,
     _tell_log, _write_anything, _write_plan)
@@ -64,6 +64,56 @@ def _generate(data:_Data, model:_Model,
         plan = table.assign(date=tweets['date'].to_numpy())
         out = ', '.join(map(str, _write_plan(plan, out, format)))
     _echo(f"{out}: {len(table):,} tweets")
+
+# %% ../../nbs/8_apps/85_cli.ipynb #5d1cc002
+def _write_plans(
+    plan,      # From `LikesSimulator.plan`
+    out:Path,  # A .csv file; with several accounts each gets one, by its name
+    style:str, # 'buffer' or 'hootsuite'
+) -> list: # The files
+    "The slots that have a text, in times of the plan's zone, as planning programs take them."
+    t = plan.table[plan.table['content'] != ''].assign(date=lambda t: t['local'])
+    if not len(t): raise BadInput('There is no draft to plan')
+    parts = list(t.groupby('username', sort=False))
+    own = lambda name: out.with_name(f'{out.stem}_{_file_name(name)}{out.suffix}')
+    files = [(out if len(parts) == 1 else own(name), part) for name, part in parts]
+    return [f for path, part in files for f in _write_plan(part, path, style)]
+
+# %% ../../nbs/8_apps/85_cli.ipynb #5d1cc003
+@app.command('plan')
+def _plan(model:_Model,
+    out:Annotated[Path, typer.Option('--out', help='Where the plan goes: .csv, .xlsx or .parquet.')],
+    accounts:Annotated[Optional[list[str]], typer.Argument(
+        help='Accounts to plan for; without any, all that the model knows, if they are few.')]=None,
+    days:Annotated[int, typer.Option(min=1, max=92, help='Days to plan.')]=7,
+    start:Annotated[Optional[str], typer.Option(help='The first day; without it tomorrow.')]=None,
+    tz:Annotated[str, typer.Option('--tz', help='Zone of the accounts, such as Europe/Berlin.')]='UTC',
+    per_day:Annotated[int, typer.Option(min=1, max=24, help='Posts of an account in a day, at most.')]=1,
+    gap_hours:Annotated[float, typer.Option(min=0, help='Hours between two of its posts, at least.')]=4,
+    writer:Annotated[Optional[Path], typer.Option('--writer',
+        help='Directory of a content simulator, which writes drafts.')]=None,
+    n:Annotated[int, typer.Option(min=1, help='Drafts of the language model for each slot.')]=3,
+    media:Annotated[str, typer.Option(help='What will be attached: photo, video, gif or none.')]='photo',
+    context:_Context=None,
+    format:Annotated[str, typer.Option('--format',
+        help='csv, with predictions; or what buffer or hootsuite take, in times of --tz.')]='csv',
+    seed:Annotated[int, typer.Option(help='Random seed of the drafts.')]=42):
+    """Plan posts: for each account and day the hours that promise most, and drafts for them.
+
+    Example: behaviour-sim plan Acme --model m --days 7 --out plan.csv"""
+    from behaviour_sim.apps.report import _write_table
+    from behaviour_sim.text.plan import ContentSimulator # and LikesSimulator.plan
+    _check_out(out, model, writer, context); _check_style(format, out)
+    if format != 'csv' and not writer: raise BadInput(f'--format {format} needs texts: name a --writer')
+    if writer and not writer.is_dir(): raise BadInput(f"{writer}: there is no such model directory")
+    sim, words = _loaded(model), ContentSimulator.load(writer) if writer else None
+    plan = sim.plan(accounts, days, words, start, tz, per_day, gap_hours, n, media,
+        _read_posts(context), seed)
+    named = {sim.target: f'predicted_{sim.target}'} # no count of a post: the table can be read as posts
+    if format == 'csv': _write_table(plan.table.rename(columns=named), out)
+    files = [out] if format == 'csv' else _write_plans(plan, out, format)
+    _print_table(plan.shown.reset_index(names='slot'), f'{len(plan)} slots; times of {tz}')
+    _echo(', '.join(map(str, files)))
 
 # %% ../../nbs/8_apps/85_cli.ipynb #f40d2f74
 @app.command('score-text')

@@ -195,7 +195,7 @@ def _plan_pieces(
     plan,              # A DataFrame: id, date, content; optional image_url, link
     style:str,         # 'buffer' or 'hootsuite'
 ) -> list: # The text of each file
-    "Drafts as planning programs take them; times to the minute, in UTC."
+    "Drafts as planning programs take them; times to the minute."
     rows = [r | {'minute': r['date'].strftime('%Y-%m-%d %H:%M')} for r in plan.to_dict('records')]
     size, head = (100, ['Text', 'Image URL', 'Tags', 'Posting Time']) if style == 'buffer' else (350, None)
     some = lambda r, k: r[k] if isinstance(r.get(k), str) else ''
