@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import warm
 
 from behaviour_sim.core import data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
@@ -110,13 +111,13 @@ def test_a_second_run_does_what_is_missing(session, tweets, tmp_path):
 
 
 def call(*args, cwd, **env):
-    p = subprocess.run([sys.executable, '-c', 'from behaviour_sim.apps.cli import main; main()', *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=300)
+    p = warm.run('from behaviour_sim.apps.cli import main; main()', *args, cwd=cwd, env={**os.environ, **env}, timeout=300)
     return p.returncode, p.stdout, p.stderr
 
 
 def test_the_command_line_names_the_engine(session, tmp_path):
     "The same predictions, from a cache that was empty."
-    write_tweets(sample_tweets(300), tmp_path/'t.csv')
+    write_tweets(sample_tweets(160), tmp_path/'t.csv')
     assert call('fit', 't.csv', '--model', 'm', '--preset', 'tiny', cwd=tmp_path, BEHAVIOUR_SIM_CACHE='a')[0] == 0
     code, _, err = call('predict', 't.csv', '--model', 'm', '--out', 'far.csv', '--engine', 'ray', cwd=tmp_path, BEHAVIOUR_SIM_CACHE='b')
     assert code == 0 and 'Traceback' not in err and list((tmp_path/'b').rglob('*.vectors'))
@@ -137,7 +138,7 @@ import xgboost
 paths = sorted(Path('parts').glob('*.npy'))
 limit = int(sys.argv[2])
 if limit: resource.setrlimit(resource.RLIMIT_DATA, (limit << 20,)*2)
-model = XGBoostModel(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.3, max_depth=4, max_bin=64), rounds=10, n_threads=1)
+model = XGBoostModel(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.3, max_depth=3, max_bin=64), rounds=4, n_threads=1)
 if sys.argv[1] == 'disk': model = fit_parts(paths, model, n_threads=1)
 else:
     M, y = map(np.concatenate, zip(*map(_read_part, paths)))
