@@ -34,7 +34,7 @@ FOLDERS = {
     "2_data": ("Data", "Posts of any export are read, validated, cleaned, split and explored."),
     "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table; habits that go with more likes."),
     "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
-    "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets."),
+    "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets; with the likes simulator it plans a week."),
     "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and becomes `ImageSimulator`, which draws new ones."),
     "7_scale": ("Scale", "The same jobs on Ray, and trees that read from disk."),
     "8_apps": ("Apps", "The report of a run, the page for drafts, and the command line."),

@@ -16,6 +16,7 @@ from ..corpus.synthetic import irreducible_rmse, sample_tweets
 from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
+from ..features.opportunity import opportunity, plot_opportunity
 from ..likes.evaluation import _rename_counts, plot_predictions
 from ..likes.simulator import LikesSimulator
 from ..picture_files import open_picture
@@ -348,6 +349,7 @@ def _page(
     scatter = lambda ax: plot_predictions(test['likes'], p, ax=ax)
     week = lambda ax: plot_week(likes_by(tweets, ['weekday', 'hour']), ax=ax)
     tail = lambda ax: plot_likes_tail(likes_tail(tweets), ax=ax)
+    found = opportunity(tweets, tweets['inferred company'].mode()[0])
     parts = [*_lead(figures), '<h2>Predicted and observed</h2>',
         _figure(scatter, 'Tweets of the random split that were held back.',
             f'Scatter of predicted against observed {counts}, both on a log scale', target=counts),
@@ -356,6 +358,8 @@ def _page(
             f'The long tail of {counts} on two log axes', target=counts),
         _figure(week, f'{counts.capitalize()} by weekday and hour, beside what the account usually gets.',
             'Heat map of weekday and hour', target=counts),
+        _figure(lambda ax: plot_opportunity(found, ax), 'Habits of the company with the most tweets.',
+            'The effect of each habit with its interval', (6.4, 4), counts),
         '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst,
         '' if drafts is None else _written_beside(test, drafts, target=counts),
         _drawn_beside(test, pictures, note),
