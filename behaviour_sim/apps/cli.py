@@ -15,7 +15,8 @@ import typer
 from ..core import BadInput, write_json
 from .commands import app, _Captions, _Data, _Images, _Model, _Preset, _loaded
 from .terminal import (_check_out, _check_place, _check_style, _echo,
-    _is_callers, _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _read_table, _save_model,
+    _is_callers, _missing_sentence,
+    _os_sentence, _print_table, _printable, _read_posts, _read_table, _save_model,
     _tell_log, _write_anything, _write_plan)
 
 

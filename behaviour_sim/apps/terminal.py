@@ -288,8 +288,8 @@ def _os_sentence(
     if not e.filename: return str(e)
     try: cached = Path(os.fsdecode(e.filename)).resolve().is_relative_to(cache_dir().resolve())
     except (BadInput, OSError, TypeError, ValueError): cached = False
-    return f"{os.fsdecode(e.filename)[:300]}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another folder for '
-        'the cache' if cached else '')
+    return f"{os.fsdecode(e.filename)[:300]}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another '
+        'folder for the cache' if cached else '')
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #613b3956
 def _with_pictures(tweets, images:Path):

@@ -200,8 +200,6 @@ def _outlook(self:LikesSimulator, t, seen=None, in_order=False, quiet=None) -> p
     return p.assign(case=self.case(t), pred=p['pred'].clip(lower=0),
         upper=p['upper'] if self.n >= _FEWEST else np.inf)
 
-
-
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7a0ab47
 @patch
 def _fitted_outlook(self:LikesSimulator, t, X, E, seen=None, in_order=False) -> pd.DataFrame:
@@ -287,7 +285,6 @@ def evaluate(self:LikesSimulator,
     t, seen = self._read(normalise_tweets(tweets, captions, need_likes=True), context, in_order, quiet)
     return _evaluation(t, self._outlook(t, seen, in_order, quiet), self.baselines)
 
-
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e8f4839
 _CARD = """# Model card: likes simulator
 
@@ -334,7 +331,6 @@ def _assumed(self:LikesSimulator) -> str:
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #271d497a
 _PARTS = 'new_company new_account known_account baselines intervals errors'.split()
-
 @patch
 def _pack(self:LikesSimulator, folder):
     from safetensors.numpy import save
@@ -363,7 +359,7 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     self.table.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in names}
     for name, part in load_parts(folder, facts['parts'], facts['inner']).items():
         setattr(self, 'observed' if name.startswith('observed') else name, part)
-    if missing := [k for k in _PARTS if k not in vars(self)]: raise BadInput(f"{folder} has no {missing[0]}")
+    for k in _PARTS: vars(self)[k]
     if self.observed is not None: self.observed.correct_history(self)
     return self
 
