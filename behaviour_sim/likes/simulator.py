@@ -344,7 +344,6 @@ def _pack(self:LikesSimulator, folder):
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
         inner=save_parts(folder, parts)), files
-
 @patch(cls_method=True)
 def _unpack(cls:LikesSimulator, facts, files, folder):
     from safetensors.numpy import load
