@@ -50,6 +50,12 @@ def _parquet_table(
 # %% ../nbs/04_model_directories.ipynb #04fa11e0
 def _no_constant(name): raise ValueError(f"{name} is no number")
 
+def _card_text(folder:Path) -> str: # A directory; `OSError` and `ValueError` where it has no card
+    "What stands in a card: a regular file, which ends."
+    card = folder/'model.json'
+    if card.exists() and not (card.is_file() and card.stat().st_size < 50_000_000): raise OSError('no card')
+    return card.read_text(encoding='utf-8')
+
 def _is_finite(
     name:str,   # Of a file
     data:bytes, # In it
@@ -68,7 +74,7 @@ def _read_parts(
 ) -> tuple: # kind, facts, and file name → bytes
     "Read a directory back; `BadInput` if it is of another kind or a byte of it has changed."
     folder = Path(folder)
-    try: card = json.loads((folder/'model.json').read_text(encoding='utf-8'), parse_constant=_no_constant)
+    try: card = json.loads(_card_text(folder), parse_constant=_no_constant)
     except FileNotFoundError: raise BadInput(f"There is no saved model in {folder}") from None
     except (ValueError, OSError, RecursionError) as e:
         raise BadInput(f"The model card in {folder} cannot be read") from e
@@ -82,6 +88,8 @@ def _read_parts(
                        f"this is version {ours}, which reads format {_FORMAT}: fit it again")
     if card.get('key') != content_key(found, known, version, facts, sums):
         raise BadInput(f"The model card in {folder} was changed after it was saved")
+    if not isinstance(facts, dict) or not isinstance(sums, dict):
+        raise BadInput(f"The model card in {folder} is incomplete")
     if kind and found != kind: raise BadInput(f"{folder} holds a {found}, not a {kind}")
     files = {n: (folder/n).read_bytes() if (folder/n).is_file() else b'' for n in sums if Path(n).name == n}
     if bad := [n for n, s in sums.items() if hashlib.sha256(files.get(n, b'')).hexdigest() != s]:

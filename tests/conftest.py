@@ -26,7 +26,7 @@ if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, 300,000
 #: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
 #: `test_images` learns the tiny base that notebooks and other tests wait for, so it is among the first
 COST = dict(test_targets=60, test_plan=30, test_hub=35, test_images=240, test_ray=200, test_site=110, test_content=90, test_crash=80, test_cli=70, test_simulator=70, test_app=60, test_fuzz=50, test_posts=35, test_near_misses=30, test_updates=60,
-    test_scale=45, test_language_models=45, test_speed=40, test_plug_in=30, test_audit=25, test_notebooks=20, test_model_directories=15, test_eda=15) | {
+    test_scale=45, test_language_models=45, test_speed=40, test_attacks=45, test_plug_in=30, test_audit=25, test_notebooks=20, test_model_directories=15, test_eda=15) | {
     '71_ray_train': 105, '70_ray_data': 85, '61_sdxl_lora': 78, '47_simulator': 55, 'scale_out': 40, 'your_own_tweets': 35, '92_likes_quality': 62,
     '80_report': 30, 'plug_in': 30, '94_image_quality': 50, '60_models': 25, '62_simulator': 20, '49_updates': 20, '93_text_quality': 38, '56_simulator': 30, '85_cli': 22, 'index': 20,
     '55_retrieval': 30, '53_bloom_lora': 17, '82_app': 17, 'draft_a_tweet': 16, '33_embeddings': 15, '96_speed': 14, '91_peers': 14,

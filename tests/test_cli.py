@@ -394,6 +394,19 @@ def test_without_a_cache_all_goes_on_with_one_warning(writer, name):
     assert (writer/'usual.csv').read_bytes() == (writer/f"{name.replace(' ', '-')}.csv").read_bytes(), usual.stderr
 
 
+def test_what_is_written_keeps_to_the_umask(model):
+    "A table and every file of a model, for a person who lets nobody read, and for one who lets all."
+    before = os.umask(0o077)
+    try:
+        for mask in (0o077, 0o022):
+            os.umask(mask)
+            assert told('predict', 'known.csv', '--model', 'm', '--out', f'{mask}.csv', cwd=model)[0] == 0
+            assert told('fit', 'known.csv', '--model', f'm{mask}', '--preset', 'light', cwd=model)[0] == 0
+            modes = {p.stat().st_mode & 0o777 for p in [model/f'{mask}.csv', *(model/f'm{mask}').rglob('*')] if p.is_file()}
+            assert modes == {0o666 & ~mask}, list(map(oct, modes))
+    finally: os.umask(before)
+
+
 @pytest.mark.parametrize('odd', ['\x1b[31mred', '\x1b]0;title\x07', '\u202egpj.exe', 'a\x9bz', '\u2066x', '\r overwritten'])
 def test_the_terminal_is_not_obeyed(odd, tmp_path, capsys):
     "Names and cells with what a terminal obeys are spelled out, on both streams."

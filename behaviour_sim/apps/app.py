@@ -66,7 +66,8 @@ def _checked_draft(
     # half a surrogate pair is no character, nor is NUL
     d = {k: form.get(k, '').encode('utf-8', 'replace').decode().replace('\0', '').strip() for k in _MOST}
     if not d['company']: raise BadInput("Which brand posts it?")
-    try: date = pd.Timestamp(d['date'])
+    iso = re.fullmatch(r'[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.]+)?', d['date'])
+    try: date = pd.Timestamp(d['date']) if iso else pd.NaT
     except ValueError: date = pd.NaT
     if pd.isna(date) or date.tz is not None or not 2006 <= date.year <= 2100:
         raise BadInput("When is it posted? A day from 2006 to 2100 is needed")

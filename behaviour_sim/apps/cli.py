@@ -15,7 +15,7 @@ import typer
 from ..core import BadInput, write_json
 from behaviour_sim.apps.commands import (app, _Captions, _Context, _Data, _Images, _Model, _Preset,
     _Target, _loaded)
-from .terminal import (_CALLERS, _check_out, _check_place, _check_style, _echo,
+from .terminal import (_check_out, _check_place, _check_style, _echo, _is_callers,
     _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _save_model,
     _tell_log, _write_anything, _write_plan)
 
@@ -28,7 +28,7 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
         'preset\'s.')]=None,
     minutes:Annotated[Optional[float], typer.Option(min=0.1,
         help='Minutes that fine-tuning may take: 20, or with --preset paper as many as it needs.')]=None,
-    seed:Annotated[int, typer.Option(help='Random seed.')]=42):
+    seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):
     """Learn to write the tweets of these brands.
 
     Example: behaviour-sim fit-content tweets.csv --model writer"""
@@ -185,7 +185,7 @@ def _fit_image(data:_Data, model:_Model,
     typer.Option('--preset',
     help='tiny or laptop (two cores), paper or sdxl (a GPU and weights of the hub).')]='tiny',
     steps:Annotated[Optional[int], typer.Option(min=1, help='Updates; the preset has its own number.')]=None,
-    seed:Annotated[int, typer.Option(help='Random seed.')]=42):
+    seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):
     """Learn what the pictures of these brands look like. A training that was stopped goes on where it was.
 
     Example: behaviour-sim fit-image tweets.csv --images pictures --model painter"""
@@ -217,7 +217,7 @@ def _file_name(
 def _imagine_pictures(data:_Data, model:_Model,
     out:Annotated[Path, typer.Option('--out', help='Folder for the pictures and images.csv.')],
     n:Annotated[int, typer.Option(min=1, help='Pictures of each tweet.')]=1,
-    seed:Annotated[int, typer.Option(help='Same seed, same pictures.')]=42):
+    seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Same seed, same pictures.')]=42):
     """Draw pictures for tweets: one file for each, named by id, and images.csv with id, path.
 
     Example: behaviour-sim imagine drafts.csv --model painter --out drawn"""
@@ -271,7 +271,7 @@ def _run(data:Annotated[Optional[Path],
     out:Annotated[Path, typer.Option('--out', help='Where everything goes.')]=Path('run'),
     preset:_Preset='laptop',
     n:Annotated[int, typer.Option(min=100, help='Tweets of the embedded corpus.')]=2000,
-    seed:Annotated[int, typer.Option(help='Seed.')]=42,
+    seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Seed.')]=42,
     pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6, target:_Target='likes'):
     """The whole job: four splits, baselines, a model, predictions and an HTML report.
 
@@ -301,7 +301,7 @@ def main(
     except BadInput as e: say(e); code = 2
     except ModuleNotFoundError as e: say(_missing_sentence(e)); code = 2
     except (typer.Abort, KeyboardInterrupt): say('stopped'); code = 130
-    except OSError as e: say(_os_sentence(e)); code = 2 if isinstance(e, _CALLERS) else 1
+    except OSError as e: say(_os_sentence(e)); code = 2 if _is_callers(e) else 1
     except Exception as e:
         if hasattr(e, 'format_message'): say(e.format_message()); sys.exit(2) # bad usage
         if os.environ.get('BEHAVIOUR_SIM_DEBUG'): raise

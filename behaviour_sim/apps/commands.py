@@ -85,7 +85,7 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     help='Also use what exists only after posting: a video\'s views.')]=False,
     target:_Target='likes',
     preset:_Preset='laptop', engine:_Engine='local', address:_Address=None,
-    seed:Annotated[int, typer.Option(help='Random seed.')]=42):
+    seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):
     """Train the likes simulator.
 
     Example: behaviour-sim fit tweets.csv --model m"""

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #043e206c
-import logging, os, re, sys
+import errno, logging, os, re, sys
 from pathlib import Path
 
 from ..core import BadInput
@@ -53,6 +53,7 @@ def _edits(
     pairs:list, # Such as 'hour=9'
 ) -> dict: # Name → value
     "What `--set` asks for; `BadInput` for what is no pair, no text, or no edit."
+    from behaviour_sim.likes.explain import _EDITS
     edits = {}
     for pair in pairs:
         name, sign, value = pair.partition('=')
@@ -60,6 +61,7 @@ def _edits(
         if not pair.isprintable() and any('\ud800' <= c <= '\udfff' for c in pair):
             raise BadInput(f"--set {name}: the value is not UTF-8")
         if name == 'id': raise BadInput("--set id: the id says which tweet is meant; it cannot be edited")
+        if name not in _EDITS: raise BadInput(f"Cannot set {name}; what can be set is {', '.join(_EDITS)}")
         edits[name] = value
     return edits
 
@@ -69,8 +71,9 @@ def _named_files(
 ) -> tuple: # The class of the model in it, '' where there is none; the files that its card names
     "What the card of a model says of the directory that it lies in."
     import json
+    from behaviour_sim.model_directories import _card_text
     try:
-        card = json.loads((folder/'model.json').read_text(encoding='utf-8'))
+        card = json.loads(_card_text(folder))
         return str(card['kind']).rpartition('.')[2], {'model.json', *card.get('files', ()),
             *card.get('facts', {}).get('inner', ())}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return '', set()
@@ -230,6 +233,10 @@ def _write_plan(
 #: Faults of a place that the caller named.
 _CALLERS = PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError
 
+def _is_callers(e:OSError) -> bool:
+    "Is it a fault of a place that the caller named, such as a name that is too long?"
+    return isinstance(e, _CALLERS) or e.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+
 #: Modules that come with an extra.
 _EXTRA_OF = dict.fromkeys(('torch', 'transformers', 'tokenizers', 'peft', 'accelerate', 'gguf', 'sacrebleu',
     'rouge_score', 'pycocoevalcap'), 'text') | dict(diffusers='image')
@@ -250,8 +257,8 @@ def _os_sentence(
     if not e.filename: return str(e)
     try: cached = Path(os.fsdecode(e.filename)).resolve().is_relative_to(cache_dir().resolve())
     except (BadInput, OSError, TypeError, ValueError): cached = False
-    return f"{os.fsdecode(e.filename)}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another folder for '
-        'the cache' if cached else '')
+    return f"{os.fsdecode(e.filename)[:300]}: {e.strerror}" + ('; BEHAVIOUR_SIM_CACHE names another '
+        'folder for the cache' if cached else '')
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #613b3956
 def _with_pictures(tweets, images:Path):

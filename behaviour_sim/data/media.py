@@ -207,7 +207,7 @@ def _any_form(s): # A media string, or the lists and dicts of one
         elif m := _counted(s): tree = [_FORMS[m[2].lower()]]*int(m[1] or 1)
         elif _is_address(s): tree = [u for u in re.split(r'[\s,;|]+(?=https?://)|\s+', s) if u]
         else: tree = _tree(s.replace('""', '"') if '=""http' in s else s)
-        items = [_facts(i) for i in _listed(tree) if i is not None]
+        items = [_facts(i) for i in _listed(tree) if i not in (None, '')]
     except ValueError as e: return _error(str(e))
     if not items: return ('none', 0, '', *_NOTHING, (), '')
     lead, urls = min(items, key=lambda f: f[1]), tuple(f[0] for f in items if f[0])

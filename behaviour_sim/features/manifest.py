@@ -106,7 +106,8 @@ def _checksums(folder:Path) -> dict: # Path in the folder → SHA-256
 
 def _is_intact(out:Path) -> bool:
     "Does a folder hold, to the byte, what was written when it was made?"
-    try: return out.is_dir() and _checksums(out) == json.loads(out.with_name(f'{out.name}.json').read_text())
+    sums = out.with_name(f'{out.name}.json')
+    try: return out.is_dir() and sums.is_file() and _checksums(out) == json.loads(sums.read_text())
     except (OSError, ValueError, RecursionError): return False
 
 def _made_once(
@@ -124,8 +125,9 @@ def _made_once(
         new = Path(tempfile.mkdtemp(prefix='.', dir=out.parent))
         try:
             make(new)
-            shutil.rmtree(out, ignore_errors=True)
-            with write_atomic(out.with_name(f'{out.name}.json')) as f: json.dump(_checksums(new), f)
+            sums = out.with_name(f'{out.name}.json')
+            for p in (out, sums): shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(True)
+            with write_atomic(sums) as f: json.dump(_checksums(new), f)
             new.rename(out)
         finally: shutil.rmtree(new, ignore_errors=True)
     return out

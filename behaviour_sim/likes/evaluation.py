@@ -273,7 +273,7 @@ def _unpack(cls:ConformalIntervals, facts, files, folder):
 # %% ../../nbs/4_likes/41_evaluation.ipynb #9d220a02
 def _with_counting_noise(
     p:pd.DataFrame, # pred, lower, upper in log1p_likes
-) -> pd.DataFrame: # The same; where the interval is next to a point, `lower` and `upper` are those of a count
+) -> pd.DataFrame: # The same, with other ends where an interval is next to a point
     "Intervals that are no points: 90 % of a Poisson count where less than a quarter of that was left."
     pred = np.maximum(p['pred'].to_numpy('float64'), 0)
     root = np.sqrt(np.expm1(np.clip(pred, 0, 300)) + 3/8)

@@ -138,7 +138,7 @@ def _moved(date, new, clock):
     for k, v in clock.items():
         top = dict(hour=23, weekday=6)[k]
         try: n = int(v)
-        except ValueError: raise BadInput(f"{k} is a whole number, not {v!r}") from None
+        except ValueError: raise BadInput(f"{k} is a whole number, not {str(v)[:40]!r}") from None
         if not 0 <= n <= top: raise BadInput(f"{k} lies between 0 and {top}, not at {n}")
         date = date.replace(hour=n) if k == 'hour' else date + pd.Timedelta(days=n - date.day_of_week)
     return date

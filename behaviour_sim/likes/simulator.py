@@ -323,11 +323,12 @@ def _assumed(self:LikesSimulator) -> str:
             "Theirs are assumed from the likes of the challenge's brands.")
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #271d497a
+_PARTS = 'new_company new_account known_account baselines intervals errors'.split()
+
 @patch
 def _pack(self:LikesSimulator, folder):
     from safetensors.numpy import save
-    names = 'new_company new_account known_account baselines intervals errors'.split()
-    parts = {k: getattr(self, k) for k in names + ['observed']*(self.observed is not None)}
+    parts = {k: getattr(self, k) for k in _PARTS + ['observed']*(self.observed is not None)}
     arrays = {f'{k}|{w}': np.ascontiguousarray(getattr(c, w)) for k,
         c in self.table.compressors.items() for w in ('mean', 'components')}
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
@@ -353,6 +354,7 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     self.table.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in names}
     for name, part in load_parts(folder, facts['parts'], facts['inner']).items():
         setattr(self, 'observed' if name.startswith('observed') else name, part)
+    if missing := [k for k in _PARTS if k not in vars(self)]: raise BadInput(f"{folder} has no {missing[0]}")
     if self.observed is not None: self.observed.correct_history(self)
     return self
 
