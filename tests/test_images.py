@@ -27,9 +27,12 @@ BRANDS = ['threadmoor', 'trundlerail']
 
 
 @pytest.fixture(scope='module')
-def tweets(tmp_path_factory):
+def all_tweets(tmp_path_factory): return sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'))
+
+@pytest.fixture(scope='module')
+def tweets(all_tweets):
     "Two brands, with pictures."
-    t = sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'))
+    t = all_tweets
     return t[t['inferred company'].isin(BRANDS)].reset_index(drop=True)
 
 @pytest.fixture(scope='module')
@@ -67,9 +70,9 @@ def test_training_lowers_the_loss_on_pictures_it_has_not_seen(trained):
     assert len(looks) == 3 and looks.is_monotonic_decreasing and looks.iloc[-1] < .98*looks.iloc[0]
     assert [p.name for p in sorted((out/'validation').iterdir())] == ['step-000100.png', 'step-000200.png']
 
-def test_names_mean_nothing_before_training(tmp_path, base):
+def test_names_mean_nothing_before_training(all_tweets, base):
     "One name may push the colours this way or that; over fifteen pairs of names that is nowhere."
-    t = sample_tweets(1500, image_dir=tmp_path)
+    t = all_tweets
     t = t[t['inferred company'].isin(t['inferred company'].value_counts().index[:6])]
     s = _separation_table(dict(base=base), t, 24, quiet=True)
     assert len(s) == 15 and s['real'].mean() > .7 and abs(s['base'].mean() - .5) < .15
