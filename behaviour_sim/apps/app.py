@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
 
-import behaviour_sim
 import behaviour_sim.likes.updates
 from ..core import BadInput, cache_dir, content_key, _to_json, _require
 from ..features.addresses import RefusedAddress
@@ -21,8 +20,7 @@ from ..features.manifest import _made_once
 from ..model_directories import _FORMAT
 from ..features.download import check_picture
 from ..corpus.synthetic import sample_tweets
-from ..data.drafts import _as_challenge, _handle, normalise_tweets
-from ..data.drafts import _link as _a_link
+from ..data.drafts import _as_challenge, _handle, _link as _a_link, normalise_tweets
 from ..likes.explain import _NO_HOUR
 from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
