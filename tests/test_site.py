@@ -390,13 +390,24 @@ def test_numbers_in_tables_stand_right():
 
 # ---- in Chromium
 
-def test_every_page_loads_without_a_complaint(browser, site, home):
-    emulate(browser)
-    complaints(browser, home)
-    wrong = {}
-    for name in pages(site):
-        browser.get(home + name)
-        wrong[name] = complaints(browser, home)
+CUT = "return [...document.querySelectorAll('main pre.sourceCode')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+
+
+@pytest.fixture(scope="module")
+def visits(browser, site, home):
+    "Every page opened once at the width of a desk and once at that of a phone: what it complains of, how many listings are cut off, what is too wide."
+    seen = {}
+    for width in (1280, 390):
+        emulate(browser, width=width, height=900)
+        complaints(browser, home)
+        for name in pages(site):
+            browser.get(home + name)
+            seen[name, width] = dict(wrong=complaints(browser, home), cut=browser.execute_script(CUT), wide=browser.execute_script(WIDER))
+    return seen
+
+
+def test_every_page_loads_without_a_complaint(visits):
+    wrong = {name: v["wrong"] for (name, width), v in visits.items() if width == 1280}
     assert not any(wrong.values()), {k: v for k, v in wrong.items() if v}
     assert len(wrong) >= len(docs.notebooks(ROOT / "nbs"))
 
@@ -480,25 +491,17 @@ for (const e of document.querySelectorAll('main *')) {
 return out.slice(0, 4);"""
 
 
-def test_no_page_is_wider_than_a_phone(browser, site, home):
-    emulate(browser, width=390, height=844)
-    wide = {}
-    for name in pages(site):
-        browser.get(home + name)
-        wide[name] = browser.execute_script(WIDER)
-    assert not any(wide.values()), {k: v for k, v in wide.items() if v}
+def test_no_page_is_wider_than_a_phone(visits):
+    wide = {name: v["wide"] for (name, width), v in visits.items() if width == 390}
+    assert wide and not any(wide.values()), {k: v for k, v in wide.items() if v}
 
-
-CUT = "return [...document.querySelectorAll('main pre.sourceCode')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_code_is_not_cut_off(browser, site, home, width):
+def test_code_is_not_cut_off(visits, browser, site, home, width):
+    cut = {name: v["cut"] for (name, w), v in visits.items() if w == width}
+    assert cut and not any(cut.values()), {k: v for k, v in cut.items() if v}
     emulate(browser, width=width, height=900)
-    cut = {}
-    for name in pages(site):
-        browser.get(home + name)
-        cut[name] = browser.execute_script(CUT)
-    assert not any(cut.values()), {k: v for k, v in cut.items() if v}
+    browser.get(home + pages(site)[-1])
     browser.execute_script("document.querySelectorAll('main pre.sourceCode, main pre.sourceCode code').forEach(e => e.style.whiteSpace = 'pre')")
     assert browser.execute_script(CUT) > 0 # the test sees what is cut
 
