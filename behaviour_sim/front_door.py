@@ -25,7 +25,7 @@ _FIRST = dict(ContentSimulator='likes.updates')
 def _resolve(
     name: str, # Name that the package does not hold yet
 ):
-    "The object behind a name of the front door."
+    "The object that a name of the package stands for."
     if name not in _NAMES: raise AttributeError(f"module 'behaviour_sim' has no attribute {name!r}")
     for module in filter(None, (_FIRST.get(name), _NAMES[name])):
         found = import_module(f'behaviour_sim.{module}')
@@ -33,5 +33,5 @@ def _resolve(
 
 # %% ../nbs/02_front_door.ipynb #d83f083a
 def _listed() -> list[str]: # Sorted
-    "The names of the front door and the version."
+    "The names that the package offers, and the version."
     return sorted([*_NAMES, '__version__'])

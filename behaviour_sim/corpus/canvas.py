@@ -29,10 +29,10 @@ class Canvas:
     def __init__(self,
         colour:str='teal', # Main colour, a key of `_COLOURS`
         accent:str='gold', # Second colour
-        brand:str='',      # Whose picture it is
-        text:str='',       # What cards, quotes and charts say
-        seed=0,            # An int or a str; small variations come from it
-        size:int=256,      # Pixels a side
+        brand:str='',      # The brand whose picture it is
+        text:str='',       # The words on cards, quotes and charts
+        seed=0,            # An int or a str; it decides small variations
+        size:int=256,      # Side in pixels
     ):
         self.a, self.b = (ImageColor.getrgb(_COLOURS[c]) for c in (colour, accent))
         self.dark, self.deep = _mix(self.a, _INK, .55), _mix(self.a, _INK, .8)

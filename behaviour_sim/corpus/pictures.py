@@ -15,8 +15,8 @@ from .canvas import _COLOURS, _INK, _WHITE, Canvas, _fade, _mix, _person
 # %% ../../nbs/1_corpus/11_pictures.ipynb #b405ba1c
 SCENES = {}
 def _scene(
-    variants:str, # What may differ, separated by |
-    caption:str,  # What it shows; {v} is the variant, {a} and {b} the colours, {text} the words
+    variants:str, # Variants, separated by |
+    caption:str,  # Description; {v} is the variant, {a} and {b} the colours, {text} the words
 ) -> Callable: # A decorator
     "Register a function `(canvas, variant)` as a scene."
     def register(f):
@@ -41,10 +41,10 @@ def draw_picture(
     variant:str|None=None,  # One of its variants; the first by default
     colour:str='teal',      # Main colour, a key of `_COLOURS`
     accent:str='gold',      # Second colour
-    brand:str='',           # Whose picture it is
-    text:str='',            # What cards, quotes and charts say
+    brand:str='',           # The brand whose picture it is
+    text:str='',            # The words on cards, quotes and charts
     seed=0,                 # Same seed, same picture
-    size:int=256,           # Pixels a side
+    size:int=256,           # Side in pixels
 ) -> Image.Image: # (size, size) RGB
     "Draw one scene."
     if scene not in SCENES: raise BadInput(f"There is no scene {scene!r}; there are {', '.join(SCENES)}.")

@@ -28,7 +28,7 @@ def _sourced(rows, # What a DataFrame is made of
     tweets:pd.DataFrame, # What the rows tell of
     **attrs, # Further words for a figure
 ) -> pd.DataFrame: # `rows`, with `source` in its attrs
-    "A frame that remembers its source."
+    "A frame with its source in `attrs`."
     out = pd.DataFrame(rows)
     out.attrs = dict(source=_source_of(tweets), **attrs)
     return out

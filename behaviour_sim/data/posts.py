@@ -310,7 +310,7 @@ def _with_counts(file:TweetFile, t:pd.DataFrame, said:dict, target:str, column:s
     return t[~empty]
 
 def _without_repeats(t:pd.DataFrame, said:dict) -> pd.DataFrame:
-    "Posts that stand twice in an export, once."
+    "Remove repeated posts of an export."
     again = t.duplicated(['id', 'content'])
     if again.any(): said['repeated post'] = int(again.sum())
     return t[~again]

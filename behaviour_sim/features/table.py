@@ -41,7 +41,7 @@ def feature_group(
 def time_features(
     tweets:pd.DataFrame, # Tweets with `date`
 ) -> pd.DataFrame: # (n, 7) float32
-    "The facts of the clock and the calendar."
+    "Features of the clock and the calendar."
     t, d = temporal_features(tweets), pd.to_datetime(tweets['date']).dt
     X = t[['hour', 'weekday', 'month', 'days']].assign(minute=d.minute, second=d.second,
         on_quarter=d.minute%15 == 0)
@@ -55,7 +55,7 @@ _digit_name = re.compile(r'/(?:amplify_video_thumb|ext_tw_video_thumb)/(\d{15,20
 def upload_lag(
     urls:Sequence[str], # The URL of each tweet's first picture or thumbnail
     dates:pd.Series,    # When each was posted
-) -> np.ndarray: # (n,) float64 hours from upload to posting; NaN where the URL does not tell
+) -> np.ndarray: # (n,) float64 hours from upload to posting; NaN if the URL does not contain it
     "Hours between the upload of a medium and the tweet, from the snowflake in the medium's name."
     def uploaded(url):
         if m := _base64_name.search(url): return int.from_bytes(base64.urlsafe_b64decode(m[1]+'=')[:8], 'big')
@@ -66,14 +66,14 @@ def upload_lag(
 
 # %% ../../nbs/3_features/35_table.ipynb #4214bb9d
 _KINDS = dict(none=0, photo=1, gif=2, video=3, error=0)
-_LAG = ('upload_lag',) # the column of a lag that is given: no column of a user's table is called by a tuple
+_LAG = ('upload_lag',) # the column of a given lag: a user's table has no tuple as a column name
 _LAG_STEPS = np.array([-.003, .0008, .003, .05, 2, 48]) # hours: seven ways to make a tweet
 
 def media_features(
     tweets:pd.DataFrame,         # Tweets with `media` and `date`
     post_publication:bool=False, # Also log1p of a video's views, which exist only after posting
 ) -> pd.DataFrame: # (n, 12) float32, 13 with `post_publication`
-    "The facts of what is attached."
+    "Features of the attached media."
     m = media_table(tweets['media'], post_publication=post_publication)
     url = m['url'].astype(str)
     lag = tweets[_LAG] if _LAG in tweets else upload_lag(url, tweets['date'])
@@ -94,8 +94,8 @@ _TEXT_COUNTS = dict(words=r'\S+', links='<hyperlink>', mentions='<mention>', has
 
 def text_features(
     tweets:pd.DataFrame, # Tweets with `content`
-) -> pd.DataFrame: # (n, 15) float32; NaN where there is no text, but for `text.present`
-    "The facts of the text that can be counted."
+) -> pd.DataFrame: # (n, 15) float32; NaN if there is no text, except `text.present`
+    "Counts from the text."
     s = _as_challenge_texts(tweets['content'])
     X = pd.DataFrame({k: s.str.count(p) for k, p in _TEXT_COUNTS.items()} | dict(emoji=_emoji_counts(s),
         length=s.str.len(), reply=s.str.startswith('<mention>')), index=tweets.index).astype('float32')
@@ -114,13 +114,13 @@ def _spoken_name(
     username:str, # Such as 'LarkstoneUK'
     company:str,  # Such as 'larkstone'
 ) -> str: # The company and the words of the username
-    "The name as a person would say it, for a sentence encoder."
+    "The name as words, for a sentence encoder."
     return f"{company} {' '.join(_word.findall(username))}"
 
 def _name_facts(
     tweets:pd.DataFrame, # Tweets with `username` and `inferred company`
 ) -> pd.DataFrame: # (n, 8 + branches) float32
-    "The facts of the account's name, and how it differs from the company's."
+    "Features of the account's name, and how it differs from the company's."
     names = tweets[['username', 'inferred company']].drop_duplicates()
     u, c = names['username'].astype(str), names['inferred company'].astype(str)
     low, flat = u.str.lower(), c.str.replace(' ', '', regex=False)
@@ -163,7 +163,7 @@ class Compressor:
         k:int=32,        # Components kept, at most
         seed:int=42,     # Random seed of the randomised decomposition
     ):
-        "Learn the components from the rows that are there."
+        "Learn the components from the rows that are not missing."
         from sklearn.decomposition import PCA
         E = E[np.abs(E).sum(1) > 0]
         k = min(k, len(E)-1, E.shape[1])
@@ -188,7 +188,7 @@ class Compressor:
 def _own_features(
     f:Callable,          # Tweets without likes → DataFrame with their index
     tweets:pd.DataFrame, # Tweets
-    post_publication:bool=False, # Show it what else was counted after posting
+    post_publication:bool=False, # Also pass it other counts made after posting
 ) -> pd.DataFrame: # (n, d) float32
     "The columns of the user's function, checked."
     X, what = f(_before_posting(tweets, post_publication)), f'The feature {f.__name__}'
@@ -205,7 +205,7 @@ def _own_features(
 def _own_path(
     x, # A function or a class
 ) -> str: # Its import path
-    "Where it can be imported from; `BadInput` where it cannot."
+    "Where it can be imported from; `BadInput` if it cannot be."
     path = _import_path(x)
     if x.__module__ == '__main__' or not all(p.isidentifier() for p in path.split('.')):
         raise BadInput(f"{x.__qualname__} cannot be saved: put it at the top of a module of yours")
@@ -214,7 +214,7 @@ def _own_path(
 def _encoder_facts(
     encoder, # None, a name, an `Encoder` of the table, or an object with `encode`
 ):
-    "An encoder as JSON can hold it."
+    "An encoder as values that JSON can hold."
     if encoder is None or isinstance(encoder, str): return encoder
     if isinstance(encoder, Encoder): return encoder.name
     if not hasattr(encoder, 'get_params') and getattr(encoder, '__dict__', {}):
@@ -234,7 +234,7 @@ def _encoder_of_facts(facts):
 def _feature_of_path(
     path, # A function, or its import path
 ) -> Callable: # Tweets → DataFrame
-    "A feature of the user's."
+    "The user's feature function."
     f = _import_named(path, own=False) if isinstance(path, str) else path
     if not inspect.isfunction(f):
         raise BadInput(f"A feature is a function from tweets to a DataFrame, not {path!r}")
@@ -245,7 +245,7 @@ class TweetFeatures:
     "Tweets → one float32 table of named, grouped columns, with nothing learned from likes."
     def __init__(self,
         preset='laptop',             # Name of a preset, or a `Preset`
-        post_publication:bool=False, # Use what exists only after posting (a video's views)
+        post_publication:bool=False, # Use post-publication features (a video's views)
         profiles:pd.DataFrame=None,  # Public facts of accounts, optional
         seed:int=42,                 # Random seed of the compression
         text_encoder=None,           # A name in `ENCODERS`, or an object with `encode`; None: the preset's
@@ -262,7 +262,7 @@ class TweetFeatures:
         tweets:pd.DataFrame,  # Tweets
         quiet:bool|None=None, # No progress bar
     ) -> dict: # 'text.e', 'caption.e', 'image.e', 'name.e' → (n, d) float32, zero rows where missing
-        "What the encoders say of texts, captions, pictures and names."
+        "The embeddings of texts, captions, pictures and names."
         model = _as_encoder(self.models.text_encoder if self.text_encoder is None else self.text_encoder)
         text = lambda s: embed(list(s), model, quiet=quiet)
         names = pd.Series([_spoken_name(u, c) for u, c in zip(tweets['username'],
@@ -281,7 +281,7 @@ def _check_pictures(
     paths:pd.Series, # File of each tweet's picture, '' for none
     E:np.ndarray,    # (n, d) their embeddings, zero rows where there is none
 ):
-    "Say how many pictures cannot be read; `BadInput` where none can."
+    "Log how many pictures cannot be read; `BadInput` if none can."
     given = paths.notna().to_numpy() & (paths.astype(str) != '').to_numpy()
     if not (unread := given & ~E.any(1)).any(): return
     first = str(paths[unread].iloc[0])[:200]
@@ -295,7 +295,7 @@ def fit(self:TweetFeatures,
     tweets:pd.DataFrame,  # Tweets; likes are not looked at
     quiet:bool|None=None, # No progress bar
 ):
-    "Learn the compression of each kind of embedding; `BadInput` where no profile belongs to a tweet."
+    "Learn the compression of each kind of embedding; `BadInput` if no profile belongs to a tweet."
     self._learn(tweets, quiet)
     return self
 
@@ -313,13 +313,13 @@ def transform(self:TweetFeatures,
 def fit_transform(self:TweetFeatures,
     tweets:pd.DataFrame,  # Tweets; likes are not looked at
     quiet:bool|None=None, # No progress bar
-) -> tuple: # As of `transform`
-    "Learn the compression and give the features; nothing is embedded twice."
+) -> tuple: # As from `transform`
+    "Learn the compression and return the features; nothing is embedded twice."
     return self._table(tweets, self._learn(tweets, quiet))
 
 @patch
 def _learn(self:TweetFeatures, tweets, quiet):
-    "Fit, and hand back the embeddings."
+    "Fit, and return the embeddings."
     if self.profiles is not None: _check_profiles(tweets, self.profiles)
     self.hour_known = _has_hours(tweets['date'])
     E = self.embeddings(tweets, quiet)
@@ -345,7 +345,7 @@ def _table(self:TweetFeatures, tweets, E):
 
 # %% ../../nbs/3_features/35_table.ipynb #8258fc6d
 @patch
-def _facts(self:TweetFeatures) -> dict: # What JSON can hold
+def _facts(self:TweetFeatures) -> dict: # Values that JSON can hold
     "The settings, for a model card; profiles and compressors are saved as files."
     return dict(preset=asdict(self.models), post_publication=self.post_publication, seed=self.seed,
         text_encoder=_encoder_facts(self.text_encoder), image_encoder=_encoder_facts(self.image_encoder),
@@ -353,7 +353,7 @@ def _facts(self:TweetFeatures) -> dict: # What JSON can hold
 
 @patch(cls_method=True)
 def _of_facts(cls:TweetFeatures, facts:dict, profiles=None): # From `_facts`; a table of profiles
-    "The settings again, before the compressors are put in."
+    "Features from saved settings, before the compressors are set."
     self = cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], extra=facts['extra'],
         **{k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')})
     self.hour_known = facts.get('hour_known', True)

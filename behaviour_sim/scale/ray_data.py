@@ -37,11 +37,11 @@ def _quiet_data(
 def ray_session(
     address:str=None,    # Address of a running cluster, such as '10.0.0.1:6379'; None: this machine alone
     cpus:int=None,       # Cores to use on this machine; None: all that this process may use
-    memory:int=500<<20,  # Bytes for objects on their way between processes; what does not fit goes to disk
+    memory:int=500<<20,  # Bytes for objects passed between processes; the rest goes to disk
 ):
     "Yield `ray`, joined to a cluster or started here; `BadInput` if it is missing or does not answer."
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal') # what goes wrong is raised, too
+    os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal') # errors are raised as well
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
     ray = _require('ray', 'scale')
     if mine := not ray.is_initialized():
@@ -73,16 +73,16 @@ class _Encode:
             vectors=np.array([v for v in V if v is not None], 'float32').tobytes())
 
 def _portable(item): # A picture in memory as the bytes of a file
-    "What can travel to another process."
+    "An item that can be sent to another process."
     if not hasattr(item, 'save'): return item if isinstance(item, bytes) else str(item)
     open_picture(item).save(b := io.BytesIO(), 'PNG')
     return b.getvalue()
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #62d630c2
 def _in_our_words(
-    rows, # An iterator over what Ray gives
+    rows, # An iterator over Ray's results
 ):
-    "Go through `rows`; a `BadInput` of a worker is raised here as what it is."
+    "Iterate over `rows`; a `BadInput` of a worker is raised here unchanged."
     try: yield from rows
     except Exception as e:
         while e is not None and type(e) is not BadInput: e = getattr(e, 'cause', None) or e.__cause__
@@ -95,7 +95,7 @@ def _encode_on_ray(
     workers:int=None, # Actors; None: one for each core
     least:int=4,      # Fewer batches than this are done here
 ): # An iterator over the number of a batch and its vectors, as batches are done
-    "The engine: batches to actors, vectors back."
+    "The engine: send batches to actors and collect the vectors."
     if len(batches) < least: yield from _ENGINES[0](model, batches); return
     import ray
     encoder, rows = _as_encoder(model), [dict(at=i, items=[_portable(x) for x in b]) for i,
@@ -113,7 +113,7 @@ def on_ray(
     address:str=None, # Address of a cluster; None: this machine
     **kwargs,         # To `ray_session`
 ):
-    "Within the block, `embed`, and whatever calls it, computes on Ray."
+    "Within the block, `embed` and everything that calls it compute on Ray."
     with ray_session(address, **kwargs) as ray:
         _ENGINES.append(_encode_on_ray)
         try: yield ray
@@ -136,13 +136,13 @@ def _cut_tweets(
     folder:str|Path,  # Where the pieces go
     rows:int=4096,    # Tweets in a piece
 ) -> list: # Paths
-    "Write tweets as Parquet files of a size that one process likes."
+    "Write tweets as Parquet files of a size that suits one process."
     return [write_tweets(tweets.iloc[i:i + rows], Path(folder)/f'piece_{i//rows:06}.parquet')
         for i in range(0, len(tweets), rows)]
 
 @dataclass(frozen=True)
 class _Job:
-    "What is made of every tweet."
+    "What is computed for every tweet."
     text:str             # Encoder of texts and captions
     image:str            # Encoder of pictures
     captioner:str        # Captioner of pictures without a caption
@@ -152,7 +152,7 @@ class _Job:
 def _job_of(
     job, # Name of a preset, a `Preset`, or a `_Job`
 ) -> _Job:
-    "What a preset makes of every tweet."
+    "What a preset computes for every tweet."
     if isinstance(job, _Job): return job
     p = _preset_of(job)
     return _Job(p.text_encoder, p.image_encoder, p.captioner)
@@ -160,9 +160,9 @@ def _job_of(
 # %% ../../nbs/7_scale/70_ray_data.ipynb #6ad2a05b
 def _piece_key(
     path:str|Path, # A file of tweets
-    job:_Job,       # What is made of it
+    job:_Job,       # What is computed from it
 ) -> str: # 32 hexadecimal digits
-    "What a shard is made from."
+    "The key of what a shard is made from."
     return content_key(sha256_file(path), [_VERSION, _PICTURE_VERSION, _numerics()],
         {k: v for k, v in asdict(job).items() if k != 'cache'})[:32]
 
@@ -170,7 +170,7 @@ def _whole_shard(
     folder:Path, # Folder of the shards
     key:str,     # Key of a piece
 ) -> Path|None:
-    "The shard of a piece, if it is there and whole."
+    "The shard of a piece, if it exists and is whole."
     for p in sorted(folder.glob(f'{key}.*.parquet')):
         if p.name.split('.')[1] == sha256_file(p)[:32]: return p
         p.unlink()
@@ -202,7 +202,7 @@ def _read_piece(
     return pa.Table.from_pandas(t[keep].assign(piece=key, rows=len(t)), preserve_index=False)
 
 def _put(table, name:str, values): # A pyarrow table; (n, d) float32, or a list of str
-    "The table with a column more, or another in its place."
+    "The table with a column added or replaced."
     import pyarrow as pa
     column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(values).ravel()),
         values.shape[1]) if getattr(values, 'ndim', 1) == 2 else pa.array(list(values), pa.string())
@@ -215,7 +215,7 @@ def _clean_piece(table, job:_Job):
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #bd374362
 class _Stage:
-    "What holds a model: made once in a process, then given table after table."
+    "A stage that holds a model: made once in a process, then called with one table after another."
     def __init__(self,
         job:_Job,       # What to do
         encoders:list, # The entries of ENCODERS that it needs
@@ -245,7 +245,7 @@ def _write_pieces(
     table,          # From the stages, of one piece or several
     folder:Path,    # Folder of the shards
 ): # A pyarrow table: key, rows
-    "Write the shard of each piece; an error if a row of it is missing."
+    "Write the shard of each piece; an error if a row is missing."
     import pyarrow as pa, pyarrow.compute as pc
     done = []
     for key in table['piece'].unique().to_pylist():
@@ -283,7 +283,7 @@ def process_tweets(
     address:str=None,     # Address of a Ray cluster; None: this machine
     workers:int=None,     # Actors of each kind; None: one for each core
     quiet:bool|None=None, # No progress bar
-) -> dict: # pieces, rows and found: pieces, rows made now, and pieces that were there already
+) -> dict: # pieces, rows and found: all pieces, rows made now, and pieces that existed already
     "Read, clean, caption and embed; a shard for each file. Called again, it does what is missing."
     job, out = _job_of(job), Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
