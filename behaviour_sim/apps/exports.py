@@ -95,7 +95,7 @@ def _scraped_medium(i:dict, scale=1) -> dict: # One of `_items`; 1000 for millis
 
 # %% ../../nbs/8_apps/88_exports.ipynb #2e436828
 def _row(r:dict) -> dict: # A row of tweets
-    "All that a post is called in the shapes."
+    "The values of a post, by the names that the shapes use."
     when, id, items = r['date'], str(r['id']), _items(r.get('media') or '')
     number = lambda x: '' if x is None or x != x else str(_whole(x))
     est = (when - datetime.timedelta(hours=5)).strftime('%Y-%m-%d %H:%M:%S EST')

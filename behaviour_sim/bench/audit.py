@@ -134,7 +134,7 @@ def _positional_split(
     tweets:pd.DataFrame, # n tweets in the order of the file
     test:float=.2,       # Share of the rows to hold out
 ) -> Split: # Not proven: it promises nothing
-    "The report's split: the first rows to learn from, the last to judge."
+    "The report's split: the first rows for training, the last for validation."
     n = round((1 - test)*len(tweets))
     return Split('positional', np.arange(n), np.arange(n, len(tweets)))
 
@@ -229,7 +229,7 @@ def table(self:Audit,
 def trees(self:Audit,
     choices:_Choices=_AS_COMPUTED, # What to run
     text=None,                   # Another embedding than that of XGBoost 1
-) -> np.ndarray: # (n,) predictions of all rows on the target's own scale; judge them on the test rows
+) -> np.ndarray: # (n,) predictions of all rows on the target's own scale; evaluate the test rows
     "Fit XGBoost as the choices say."
     (X, Z), train = self.table(choices, text), self.sides(choices.split)[0]
     y = _TARGETS[choices.target][0](self.likes)

@@ -268,7 +268,7 @@ def _markdown_table(
     "A table for people."
     rows = [[_Figures().format(t, name=name, **row) for t in columns.values()]
         for name, row in zip(table.index, table.to_dict('records'))]
-    sides = ['--:' if ':' in t else '---' for t in columns.values()] # figures stand right
+    sides = ['--:' if ':' in t else '---' for t in columns.values()] # figures are aligned right
     lines = [list(columns), sides, *rows]
     text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
     return text + (f'\n\n*{_made_by(table)}.*' if below and table.attrs else '')

@@ -32,7 +32,7 @@ from ..likes.regressors import COMPUTED_XGB, LightGBMModel, XGBoostModel, _same_
 from ..likes.simulator import LikesSimulator
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000005
-#: Work → what it is held against, and how many times as fast it should be on two cores.
+#: Work → what it is compared with, and how many times as fast it should be on two cores.
 _GOALS = {
     'cleaning': ('a pandas `apply` for each step', 10), 'media strings': ('a whitelisted `ast` walk', 8),
     'text embedding': ("the report's loop: sentence-transformers, 8 at a time", 4),

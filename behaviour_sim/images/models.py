@@ -236,7 +236,7 @@ def _latents_of(
     x,              # (n, 3, h, w) float32 from -1 to 1
     generator=None, # torch generator of the sample; None: the mean
 ): # (n, 4, h/f, w/f) torch tensor
-    "Pictures as latents, scaled as the UNet wants them."
+    "Pictures as latents, scaled as the UNet expects them."
     import torch
     with torch.no_grad(): z = pipe.vae.encode(x.to(pipe.vae.device, pipe.vae.dtype)).latent_dist
     return (z.mean if generator is None else z.sample(generator))*pipe.vae.config.scaling_factor

@@ -76,9 +76,9 @@ _LGB_DEFAULT = dict(params=dict(objective='regression', metric='rmse', learning_
 # %% ../../nbs/4_likes/40_regressors.ipynb #defe712a
 def _boosting_threads(
     n_cells:int,       # Rows × columns of the table
-    wanted:int=None,   # A number asked for, which is always respected
+    wanted:int=None,   # A number that is used in any case
 ) -> int: # Threads to use
-    "The number asked for; else one for a small table, every core this process may use for a large one."
+    "The number given; else one for a small table, every core this process may use for a large one."
     if wanted: return wanted
     if n_cells < 2_000_000: return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -104,7 +104,7 @@ class _BoostedTrees(Regressor):
 def fit(self:_BoostedTrees,
     X,            # (n, d) DataFrame or array, NaN allowed
     y,            # (n,) log1p_likes
-    valid=None,   # (X, y) rows to watch; with `early_stopping`, the best round on them is kept
+    valid=None,   # (X, y) validation rows; with `early_stopping`, the best round on them is kept
     weight=None,  # (n,) weights of the rows
 ):
     "Grow the trees; the result depends on the data, the parameters and the seed only."
@@ -142,14 +142,14 @@ def _unpack(cls:_BoostedTrees, facts, files, folder):
 
 @patch
 def importance(self:_BoostedTrees) -> pd.Series: # Feature → share of the gain, largest first
-    "How much of the fall in training error each feature is given."
+    "The share of each feature in the reduction of the training error."
     gain = pd.Series(self._gains(), self.names, name='gain')
     return (gain / max(gain.sum(), 1e-12)).sort_values(ascending=False)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #47de6aaa
 @functools.lru_cache
 def _xgboost_device() -> str: # 'cuda' or 'cpu'
-    "Where XGBoost can train: asked for CUDA, it says what it took."
+    "The device that XGBoost trains on when CUDA is requested."
     xgb = _require('xgboost', 'cpu')
     if not xgb.build_info().get('USE_CUDA', False): return 'cpu'
     try: made = xgb.train(dict(device='cuda', verbosity=0), xgb.DMatrix(np.zeros((2, 1)), [0, 1]), 1)
@@ -233,7 +233,7 @@ def _takes(f, name:str) -> bool: # Does a function have a parameter of this name
 def _accepts_nan(
     model, # A regressor in scikit-learn's style
 ) -> bool:
-    "Does it say that it copes with missing numbers? CatBoost does and does not say so."
+    "Does it declare that it accepts NaN? CatBoost accepts it without declaring so."
     if _library(model) == 'catboost': return True
     from sklearn.utils import get_tags
     try: return bool(get_tags(model).input_tags.allow_nan)
@@ -309,7 +309,7 @@ def _regressor_from(
     name:str,   # 'trees.cbm' or 'model.skops'
     data:bytes, # The file
 ):
-    "A fitted regressor from its file; `BadInput` for a type that nobody vouches for."
+    "A fitted regressor from its file; `BadInput` for a type that is not trusted."
     if name == 'trees.cbm':
         model = _require('catboost', 'bench').CatBoostRegressor()
         return model.load_model(blob=data)
@@ -340,7 +340,7 @@ def _make_regressor(
     spec,          # A `Regressor`, a class, a function that makes one, or a scikit-learn style object
     seed:int=None, # For a class or a function that takes one
 ) -> Regressor: # Not fitted yet
-    "The regressor that is meant; `spec` itself is never fitted."
+    "The regressor that `spec` stands for; `spec` itself is never fitted."
     if isinstance(spec, Regressor): return copy.deepcopy(spec)
     if isinstance(spec, type) or not hasattr(spec, 'fit'):
         if not callable(spec):
@@ -360,5 +360,5 @@ def _fit_regressor(
     weight=None,   # (n,) weights of the rows
     seed:int=None, # For a class or a function that takes one
 ) -> Regressor: # Fitted
-    "Fit the regressor that is meant."
+    "Fit the regressor that `spec` stands for."
     return _make_regressor(spec, seed).fit(X, y, weight=weight)

@@ -236,7 +236,7 @@ def expected_likes(self:LikesSimulator,
     in_order:bool=False,       # The rows will be posted one after the other
     quiet:bool|None=None,      # No progress bar
 ) -> np.ndarray: # (n,) mean likes
-    "The mean of what may come, which is above the median."
+    "The mean to expect, which is above the median."
     p = self._outlook(*self._read(tweets, context, in_order, quiet), in_order, quiet)
     return _mean_likes(p['pred'].to_numpy(), p['factor'].to_numpy())
 

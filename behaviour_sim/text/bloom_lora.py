@@ -25,15 +25,15 @@ class LoraSettings:
     r:int=16                 # Rank of the adapters
     alpha:int=32             # Their scale, times r
     dropout:float=.05        # On the adapters' input
-    learning_rate:float=2e-4 # At its highest
+    learning_rate:float=2e-4 # The highest learning rate
     batch:int=4              # Examples in a step
     accumulation:int=4       # Steps before the weights move
     warmup:int=100           # Updates until the learning rate is at its highest; then it falls in a cosine
     max_steps:int=550        # Updates
     loss_on:str='tweet'      # 'tweet' or 'all'
     max_tokens:int=192       # Length of prompt and tweet, in tokens; a longer prompt loses its beginning
-    evaluate_every:int=50    # Updates between looks at the validation loss
-    patience:int=3           # Looks without a better one before stopping; 0: never stop
+    evaluate_every:int=50    # Updates between evaluations of the validation loss
+    patience:int=3           # Evaluations without improvement before stopping; 0: never stop
     precision:str='auto'     # 'fp32', 'bf16', 'fp16' (a GPU), or 'auto': bf16 where the processor has it
     eight_bit:bool=False     # The frozen weights in 8 bits, where bitsandbytes is installed
     seed:int=42              # Random seed of order, dropout and initial weights
@@ -322,7 +322,7 @@ def plot_loss(
     smooth:int=1,         # Updates that the training loss is averaged over
     unit:str='loss (nats a token)', # Label of the vertical axis
 ):
-    "The loss on what is learned and on what is not."
+    "The training and the validation loss."
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots()[1]
     loss = history['train_loss'].rolling(smooth, min_periods=min(smooth, 5)).mean()

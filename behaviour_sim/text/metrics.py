@@ -34,7 +34,7 @@ def _texts(texts):
     return [t if isinstance(t, str) else '' if t is None or t != t else str(t) for t in texts]
 
 def _pairs(references, generated, placeholders):
-    "References that say something, and what was generated for them."
+    "References that are not empty, and what was generated for them."
     ref, gen = _texts(references), _texts(generated)
     if len(ref) != len(gen): raise BadInput(f'{len(ref):,} references but {len(gen):,} generated texts.')
     if not placeholders: ref, gen = [[without_placeholders(t) for t in x] for x in (ref, gen)]

@@ -69,7 +69,7 @@ def _language_model_of(
 def _settings_of_preset(
     preset,     # Name of a preset, or a `Preset`
     lm=None,    # A key of `LANGUAGE_MODELS`, 'none' for retrieval alone; None: that of the preset
-    seed:int=42, # Of everything that is drawn
+    seed:int=42, # Random seed
 ) -> tuple: # A `ContentSimulator`, and keywords for its `fit`
     "What the command line fits: the report's language model reads its prompt, all rows, no limit."
     name = _preset_of(preset).language_model if lm is None else None if lm == 'none' else lm
