@@ -129,11 +129,11 @@ def _own_words(
     return {how: t for how, t in made.items() if t and t != clean(text)}
 
 # %% ../../nbs/8_apps/82_app.ipynb #a7b62e85
-_CASES_TOLD = dict(known='The account is known: its own past says most.',
+_CASES_TOLD = dict(known='The account is known: its own posts tell the most.',
     later='The account is known, but the day lies after the last tweet that was learned from: the interval '
     'allows for the time between.',
     new_account='The account is new; its company is known.',
-    new_company='A brand that was never seen: nobody can be sure, and the interval says so.')
+    new_company='A brand never seen before: the interval is wide.')
 
 class AppSession:
     "What the page can ask."
@@ -170,7 +170,7 @@ def about(self:AppSession) -> dict: # accounts, cases, counted, day, no_hours, l
         if self.writer and self.writer.lm else '')
         + f', ranked by the {self.sim.target} that the simulator expects.',
         note=f"{learned}{' They are synthetic: bring your own with --model.' if self.synthetic else ''} Its "
-        f"word is an expectation, not a promise. Nothing that is typed here leaves this machine.")
+        f"predictions are expectations, not promises. Nothing that is typed here leaves this machine.")
 
 # %% ../../nbs/8_apps/82_app.ipynb #fd807e69
 @patch

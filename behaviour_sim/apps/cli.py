@@ -98,7 +98,7 @@ def _plan(model:_Model,
     format:Annotated[str, typer.Option('--format',
         help='csv, with predictions; or what buffer or hootsuite take, in times of --tz.')]='csv',
     seed:Annotated[int, typer.Option(help='Random seed of the drafts.')]=42):
-    """Plan posts: for each account and day the hours that promise most, and drafts for them.
+    """Plan posts: for each account and day the best hours, and drafts for them.
 
     Example: behaviour-sim plan Acme --model m --days 7 --out plan.csv"""
     from behaviour_sim.apps.report import _write_table
@@ -159,7 +159,7 @@ def _caption(
     typer.Argument(help='Folder of pictures; a file name without its ending is the id.')],
     out:Annotated[Path, typer.Option('--out', help='Where the captions go: .csv, .xlsx or .parquet.')],
     preset:_Preset='laptop'):
-    """Say what pictures show: id, caption, one row for each picture.
+    """Describe pictures: id, caption, one row for each picture.
 
     Example: behaviour-sim caption pictures --out captions.csv"""
     from behaviour_sim.features.captioning import caption_folder
@@ -186,7 +186,7 @@ def _fit_image(data:_Data, model:_Model,
     help='tiny or laptop (two cores), paper or sdxl (a GPU and weights of the hub).')]='tiny',
     steps:Annotated[Optional[int], typer.Option(min=1, help='Updates; the preset has its own number.')]=None,
     seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):
-    """Learn what the pictures of these brands look like. A training that was stopped goes on where it was.
+    """Learn what the pictures of these brands look like. An interrupted training resumes.
 
     Example: behaviour-sim fit-image tweets.csv --images pictures --model painter"""
     from behaviour_sim.core import _require
@@ -250,7 +250,7 @@ def _app_command(model:Annotated[Optional[Path],
     help='Port at 127.0.0.1; 0 takes a free one.')]=8642,
     opened:Annotated[bool, typer.Option('--open', help='Open it in a browser.')]=False,
     preset:_Preset='laptop'):
-    """Serve a page, on this machine only, where a draft is typed and its likes are seen.
+    """Serve a page, on this machine only, that predicts the likes of a draft.
 
     Example: behaviour-sim app --model m --writer writer --open"""
     from behaviour_sim.core import _require

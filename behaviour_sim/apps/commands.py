@@ -41,7 +41,7 @@ _Context = Annotated[Optional[Path],
     help='Posts that are already published, in the same columns; likes are not needed.')]
 _InOrder = Annotated[bool,
     typer.Option('--in-order',
-    help='The rows are posted one after the other: each has the earlier ones as its past.')]
+    help='The rows are posted one after the other: each sees the earlier ones as past posts.')]
 
 @app.callback()
 def _before(plugin:Annotated[Optional[list[str]], typer.Option('--plugin',

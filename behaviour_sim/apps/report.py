@@ -128,7 +128,7 @@ def _draw_some(
     steps:int=60,        # Updates of the adapters
     quiet:bool|None=None, # No progress bar
 ) -> tuple: # Paths of the pictures, one for each tweet wanted or none; and a sentence about them
-    "Learn for a moment what the pictures look like, and draw some."
+    "Fine-tune briefly on the pictures, and draw some."
     try:
         _require('diffusers', 'image')
         painter = ImageSimulator(preset, seed=seed).fit(known.head(600), steps=steps, quiet=quiet)
@@ -138,7 +138,7 @@ def _draw_some(
     for p, im in zip(paths, made):
         with write_atomic(p, 'wb') as f: im.save(f, 'PNG')
     model = _image_row(painter.used.preset).get('hub', 'A small SDXL of a million weights')
-    return paths, (f'{model} was adapted for a moment to these brands and drew them from account, likes, '
+    return paths, (f'{model} was briefly adapted to these brands and drew them from account, likes, '
         'caption and text.')
 
 # %% ../../nbs/8_apps/80_report.ipynb #63d122d7
@@ -229,7 +229,7 @@ table.text :is(:first-child, :nth-child(2):nth-last-child(3)):is(th, td) { grid-
 '''
 
 # %% ../../nbs/8_apps/80_report.ipynb #aef5d6d1
-_SOURCES = dict(lm='A language model, fine-tuned for a moment, wrote them after reading two old tweets of '
+_SOURCES = dict(lm='A language model, briefly fine-tuned, wrote them after reading two old tweets of '
                    'the brand.', retrieval='They are the old tweets of the brand that were expected to '
                    'resemble them most.')
 
@@ -314,10 +314,10 @@ def _lead(
         _headline(figures),
         f'<p>Each card is a root mean squared error of log1p({safe_html(counts)}): 0.7 is off by a factor '
         f'of two, 2.3 by a factor of ten.{floor} Nothing that exists only after posting was used.</p>',
-        f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split flatters, for it holds back '
-        'tweets of the same accounts and weeks. A company that was never seen is the hard question. Each '
+        f'<h2>{ways.capitalize().replace("way", "split")}</h2><p>A random split is optimistic: it holds back '
+        'tweets of the same accounts and weeks. A company never seen before is the hardest case. Each '
         'tweet is predicted alone, the '
-        'others that are held back unseen.</p>',
+        'other held-out tweets unseen.</p>',
         html_table(pd.DataFrame.from_dict(figures['splits'], orient='index')), *left_out]
 
 def _shares_figure(
@@ -328,7 +328,7 @@ def _shares_figure(
     size = shares.drop(columns='base').abs().mean().sort_values()
     def bars(ax):
         ax.barh(size.index, size, color=PALETTE['blue']); ax.grid(axis='y', visible=False)
-        ax.set(title='What the predictions listen to', xlabel='mean |share| of log1p(likes)')
+        ax.set(title='What moves the predictions', xlabel='mean |share| of log1p(likes)')
     return _figure(bars, 'Mean absolute Shapley share of each group; not a claim of cause.',
         'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2), target)
 
