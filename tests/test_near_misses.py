@@ -127,7 +127,7 @@ def test_pictures_that_cannot_be_read_are_told(sim, one, caplog):
 
 def test_no_column_of_the_user_s_own_enters(sim, tweets):
     "Not one that is called like a feature, like a column of a table inside, or like something that pandas has."
-    inner = [sim.known_account.background, sim.known_account.history.table, sim.known_account.oof_errors, sim.new_company.background, sim.new_company.context, sim._errors(tweets, np.log1p(tweets['likes'])), sim.errors.intervals.__dict__]
+    inner = [sim.known_account.background, sim.known_account.history.table, sim.known_account.oof_errors, sim.new_company.background, sim.new_company.context, vars(sim.errors.intervals), ['alone', 'error', 'scale', 'row', 'situation']]
     names = {*sim.names, *(c for t in inner for c in t), 'upload_lag', '_LAG', 'pred', 'lower', 'upper', 'case', 'factor', 'posts', 'whose', 'hours', 'observed', 'trained', 'index', 'values', 'size', 'T', 'name', 'level_0', '0', '\u202e', 'prompt', 'path'}
     names = sorted(names - {*tweets, 'followers', 'image_path'})
     rng = np.random.default_rng(0)
