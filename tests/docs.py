@@ -29,10 +29,10 @@ KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib
 FOLDERS = {
     "tutorials": ("Tutorials", "Whole tasks from beginning to end."),
     "pages": ("Results", "What was measured on real tweets, each figure with the command that makes it."),
-    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, how a picture is opened, where vectors are kept, how a table is read and written, and the keys by which names and ids are compared."),
+    "": ("Core", "Seeds, devices, atomic writes, caches, safe HTML, the names that `import behaviour_sim` offers, presets, model directories, opening pictures, storing vectors, reading and writing tables, and the keys by which names and ids are compared."),
     "1_corpus": ("Corpus", "Synthetic tweets of invented brands, their drawn pictures, and likes from a known process."),
     "2_data": ("Data", "Posts of any export are read, validated, cleaned, split and explored."),
-    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table; habits that go with more likes."),
+    "3_features": ("Features", "Media are downloaded; text and pictures become vectors, captions and a feature table; habits are found that go with more likes."),
     "4_likes": ("Likes", "Regressors and account history become `LikesSimulator`, with intervals and explanations."),
     "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets; with the likes simulator it plans a week."),
     "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and becomes `ImageSimulator`, which draws new ones."),

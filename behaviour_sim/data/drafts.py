@@ -214,7 +214,7 @@ def _own_followers(
     tweets:pd.DataFrame, # With `followers`, such as 12_345 or '1.2K'
 ) -> np.ndarray: # (n,) float64, NaN where none is given
     "The followers that come with tweets; `BadInput` names the row of what is no count."
-    counts, frame = [_as_count(x) for x in tweets['followers']], _TweetFrame('The tweets', tweets=tweets)
+    counts, frame = [_as_count(x) for x in tweets['followers']], _TweetFrame('The tweets', table=tweets)
     frame.refuse([n is None for n in counts], 'followers', '{} is no count.')
     return np.array(counts, 'float64')
 

@@ -74,6 +74,7 @@ def _with_interval(Z, left, cluster, times, seed):
     code, names = pd.factorize(cluster)
     per = lambda A: np.stack([np.bincount(code, a, len(names)) for a in A.T], 1)
     h = Z.shape[1]
+    if not h: return np.zeros((3, 0))
     S, b = per((Z[:, :, None]*Z[:, None]).reshape(len(Z), -1)), per(Z*left[:, None])
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1/len(names)), times)
     boot = _effects((drawn @ S).reshape(times, h, h), drawn @ b)

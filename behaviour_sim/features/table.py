@@ -329,7 +329,9 @@ def _learn(self:TweetFeatures, tweets, quiet):
 @patch
 def _table(self:TweetFeatures, tweets, E):
     "The features of tweets with the embeddings `E`."
-    if not self.hour_known: tweets = tweets.assign(date=_days(tweets['date']), upload_lag=np.nan)
+    if not self.hour_known:
+        tweets = tweets.assign(date=_days(tweets['date']))
+        tweets[_LAG] = np.nan
     facts = [time_features(tweets), media_features(tweets, self.post_publication), text_features(tweets),
         _name_facts(tweets)]
     if self.profiles is not None: facts.append(profile_features(tweets, self.profiles))
@@ -356,5 +358,5 @@ def _of_facts(cls:TweetFeatures, facts:dict, profiles=None): # From `_facts`; a 
     "Features from saved settings, before the compressors are set."
     self = cls(facts['preset'], facts['post_publication'], profiles, facts['seed'], extra=facts['extra'],
         **{k: _encoder_of_facts(facts[k]) for k in ('text_encoder', 'image_encoder')})
-    self.hour_known = facts.get('hour_known', True)
+    self.hour_known = facts['hour_known']
     return self

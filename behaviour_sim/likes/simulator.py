@@ -346,7 +346,7 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     profiles = _parquet_table(files['profiles.parquet']) if 'profiles.parquet' in files else None
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
     self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
-        table.image_encoder, table.extra, target=facts.get('target', 'likes'))
+        table.image_encoder, table.extra, target=facts['target'])
     for k in ('names', 'n', 'smearing', 'figures', 'pair_slopes'): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
     self.table = table

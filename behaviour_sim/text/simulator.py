@@ -261,7 +261,7 @@ def _pack(self:ContentSimulator, folder):
 @patch(cls_method=True)
 def _unpack(cls:ContentSimulator, facts, files, folder):
     parts = load_parts(folder, facts['parts'], facts['inner'])
-    self = cls(facts['preset'], facts['lm'], facts['seed'], facts.get('style', 'brief'))
+    self = cls(facts['preset'], facts['lm'], facts['seed'], facts['style'])
     self.k, self.names = facts['k'], facts['names']
     for name, part in parts.items(): setattr(self, name, part)
     if self.lm:
