@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-pairs bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
 
 setup: $(READY)
 
@@ -72,6 +72,10 @@ docs: setup
 bench-quality: setup
 	$(BIN)/python -c "from behaviour_sim.bench.likes_quality import bench_likes; bench_likes('$(ONLY)')"
 
+# Which of two posts, on the real rows: four fits
+bench-pairs: setup
+	$(BIN)/python -c "from behaviour_sim.bench.pair_quality import _bench_pairs; _bench_pairs()"
+
 # The report's models on the real rows, as printed, as computed, and with each choice changed
 bench-report: setup
 	$(BIN)/python -c "from behaviour_sim.bench.audit_table import _bench_report; _bench_report()"
@@ -92,7 +96,7 @@ bench-speed: setup
 bench-full-size: setup
 	$(BIN)/python -c "from behaviour_sim.bench.full_size import _bench_full_size; _bench_full_size()"
 
-# The page under load: 200 questions a second for 30 seconds, a tenth of them valid
+# The page under load: 200 requests a second for 30 seconds, a tenth of them valid
 bench-app: setup
 	$(BIN)/python tests/load.py
 

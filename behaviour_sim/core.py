@@ -157,8 +157,9 @@ def plot_style():
     "Set matplotlib to the project's style."
     import matplotlib as mpl
     mpl.rcParams.update({'axes.prop_cycle': mpl.cycler(color=list(PALETTE.values())),
-        'figure.constrained_layout.use': True, 'axes.titlelocation': 'left', 'axes.edgecolor': '#888888',
-        'figure.figsize': (7, 3.2), 'axes.titleweight': 'bold', 'axes.spines.right': False, 'savefig.dpi': 80,
-        'axes.spines.top': False, 'xtick.color': '#555555', 'ytick.color': '#555555', 'legend.frameon': False,
-        'grid.color': '#e6e6e6', 'text.color': '#222222', 'axes.axisbelow': True, 'axes.titlesize': 11,
-        'grid.linewidth': .8, 'axes.grid': True, 'figure.dpi': 80, 'font.size': 10})
+        'figure.figsize': (7, 3.2), 'figure.dpi': 80, 'savefig.dpi': 80,
+        'figure.constrained_layout.use': True, 'font.size': 10, 'legend.frameon': False,
+        'axes.titlesize': 11, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left',
+        'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
+        'grid.color': '#e6e6e6', 'grid.linewidth': .8, 'axes.edgecolor': '#888888',
+        'xtick.color': '#555555', 'ytick.color': '#555555', 'text.color': '#222222'})

@@ -7,7 +7,6 @@ __all__ = ['open_picture', 'contact_sheet']
 
 # %% ../nbs/05_picture_files.ipynb #fdcfa332
 import hashlib, io, math, os, stat, struct
-from pathlib import Path
 
 import numpy as np
 

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'Preset', 'register_preset']
 
 # %% ../nbs/03_presets.ipynb #1c9bc1f8
 import importlib, importlib.util, os, re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 

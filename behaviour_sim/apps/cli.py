@@ -32,7 +32,7 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
     """Learn to write the tweets of these brands.
 
     Example: behaviour-sim fit-content tweets.csv --model writer"""
-    from behaviour_sim.text.simulator import ContentSimulator, _settings_of_preset
+    from behaviour_sim.text.simulator import _settings_of_preset
     from behaviour_sim.table_files import _read_table
     _check_place(model, 'ContentSimulator')
     tweets, extra = _read_posts(data), _read_table(captions, ('id', 'caption'))
@@ -143,7 +143,6 @@ def _download(data:_Data,
     """Fetch the pictures of tweets. One result row for each address; a second run does only what is missing.
 
     Example: behaviour-sim download tweets.csv --out pictures"""
-    import pandas as pd
     from behaviour_sim.features.download import download as fetch
     from behaviour_sim.table_files import _write_table
     _check_out(out/'results.csv', data)

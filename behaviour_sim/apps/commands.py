@@ -219,7 +219,7 @@ def _compare(data:_Data, model:_Model,
 
     Example: behaviour-sim compare drafts.csv --model m --ids 17,18"""
     import pandas as pd
-    from behaviour_sim.likes.explain import _row
+    from behaviour_sim.likes.explain import _row, _verdict
     if len(two := [i.strip() for i in ids.split(',')]) != 2:
         raise BadInput(f'--ids names two drafts, such as 17,18, not {ids!r}')
     sim, drafts = _loaded(model), _read_posts(data)
@@ -228,7 +228,7 @@ def _compare(data:_Data, model:_Model,
     likes = [found[f'{sim.target}_{k}'] for k in 'ab']
     table = pd.DataFrame({'id': two, sim.target: likes,
         'gets more': [found['probability'], 1 - found['probability']]})
-    _print_table(table, found['verdict'].replace('the first', two[0]).replace('the second', two[1]))
+    _print_table(table, _verdict(found['probability'], two))
 
 @app.command('rank')
 def _rank(data:_Data, model:_Model,

@@ -16,7 +16,7 @@ from fastcore.meta import delegates
 
 from behaviour_sim.bench.audit import (_AS_COMPUTED, _AS_PRINTED, _BLENDED, _PRINTED, _REPAIRED, _SPLITS,
     Audit, _tfidf_embedding)
-from .likes_quality import _keep, _kept, _made_by, _markdown_table
+from .likes_quality import _keep, _kept, _markdown_table
 from ..core import BadInput, PALETTE, data_dir, plot_style
 from ..data.cleaning import LIGHT_STEPS, REPORT_STEPS, clean_text
 from ..data.tweets import read_tweets

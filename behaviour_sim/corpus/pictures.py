@@ -10,7 +10,7 @@ import math, re
 from collections.abc import Callable
 from PIL import Image
 from ..core import BadInput
-from .canvas import _COLOURS, _INK, _WHITE, Canvas, _fade, _mix, _person
+from .canvas import _INK, _WHITE, Canvas, _fade, _mix, _person
 
 # %% ../../nbs/1_corpus/11_pictures.ipynb #b405ba1c
 SCENES = {}

@@ -214,3 +214,12 @@ def group_folds(
         fold_of[g] = filled.argmin()
         filled[fold_of[g]] += sizes[g]
     return fold_of[codes]
+
+# %% ../../nbs/2_data/23_splits.ipynb #23b00702
+def _resampled(
+    n:int,       # Groups, such as accounts
+    times:int,   # Resamples
+    seed:int=42, # Random seed
+) -> np.ndarray: # (times, n) how often each group is drawn
+    "Bootstrap resamples of n groups, drawn with replacement."
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1/n), times)

@@ -6,7 +6,7 @@
 __all__ = ['ENCODERS', 'Encoder', 'register_encoder', 'embed']
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #acc1a1b3
-import os, re, sys
+import re, sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,7 +17,7 @@ import numpy as np
 from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
 from ..presets import _hashed_words, _registered, _thumbnails
 from ..vector_cache import EmbeddingCache
-from ..weights import (_WEIGHTS, _byte_bpe, _distil, _fast_dtype, _in_one_shape, _lite0_state,
+from ..weights import (_byte_bpe, _distil, _fast_dtype, _in_one_shape, _lite0_state,
     _mean_pooled, _numerics, _packaged_weights, _pixels)
 from ..picture_files import _MAX_BYTES, _picture_sum, open_picture
 

@@ -9,8 +9,9 @@ __all__ = ['opportunity', 'plot_opportunity']
 import numpy as np, pandas as pd
 
 from ..core import BadInput, PALETTE
-from ..data.drafts import normalise_tweets
+from ..data.drafts import _has_hours, normalise_tweets
 from ..data.eda import _axes_for, _likes_of, _nothing_to_show, _say, _sourced
+from ..data.splits import _resampled
 from .table import _KINDS, media_features, text_features
 from ..keys import _each, account_key
 
@@ -24,7 +25,7 @@ def _habits(
     words = dict(link='links', mention='mentions', hashtag='hashtags', emoji='emoji', question='questions')
     out |= {k: X[f'text.{v}'] > 0 for k, v in words.items()}
     out |= {'under 80 characters': X['text.length'] < 80, 'over 180 characters': X['text.length'] > 180}
-    if (t['date'] != t['date'].dt.normalize()).any(): # otherwise only the days are known
+    if _has_hours(t['date']):
         parts = {'morning, 6 to 12': 6, 'afternoon, 12 to 18': 12, 'evening, 18 to 24': 18}
         out |= {k: (hour >= a) & (hour < a + 6) for k, a in parts.items()}
     return pd.DataFrame(out | {'weekend': t['date'].dt.day_of_week > 4}).astype('float64')
@@ -76,7 +77,7 @@ def _with_interval(Z, left, cluster, times, seed):
     h = Z.shape[1]
     if not h: return np.zeros((3, 0))
     S, b = per((Z[:, :, None]*Z[:, None]).reshape(len(Z), -1)), per(Z*left[:, None])
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1/len(names)), times)
+    drawn = _resampled(len(names), times, seed)
     boot = _effects((drawn @ S).reshape(times, h, h), drawn @ b)
     return _effects(S.sum(0).reshape(h, h), b.sum(0)), *np.quantile(boot, [.05, .95], axis=0)
 

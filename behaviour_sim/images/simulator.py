@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch, store_attr
 
-from ..core import BadInput, cache_dir, content_key, write_atomic
+from ..core import BadInput, cache_dir, content_key
 from ..presets import _preset_of
 from ..model_directories import Regressor, _read_parts
 from ..likes.evaluation import to_likes

@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from scipy.optimize import nnls
 
 from ..core import BadInput
+from ..data.splits import _resampled
 from .evaluation import _column, to_log1p
 from .regressors import Regressor, _as_matrix, _as_target
 
@@ -180,7 +181,7 @@ def compare_predictions(
     g = np.arange(len(y)) if groups is None else pd.factorize(np.asarray(groups).astype(str))[0]
     a, b = [np.bincount(g, (y - _column(p, len(y), 'prediction'))**2) for p in (pred_a, pred_b)]
     size, k = np.bincount(g), g.max() + 1
-    draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1/k), n_boot)
+    draws = _resampled(k, n_boot, seed)
     delta = lambda w: np.sqrt(w @ a / (w @ size)) - np.sqrt(w @ b / (w @ size))
     lower, upper = np.quantile(delta(draws), [alpha/2, 1 - alpha/2])
     return dict(difference=float(delta(np.ones(k))), lower=float(lower), upper=float(upper))

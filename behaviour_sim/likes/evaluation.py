@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.stats import rankdata
 
-from ..core import BadInput, PALETTE, plot_style
+from ..core import BadInput, PALETTE
 from ..html import html_table
 from .regressors import Regressor
 
@@ -35,6 +35,14 @@ def to_likes(
     "The inverse of `to_log1p`. A prediction below zero becomes no likes; infinity stays infinite."
     x = np.asarray(log1p_likes, dtype=np.float64)
     return np.where(np.isposinf(x), np.inf, np.expm1(np.clip(x, 0, 300)))
+
+def _in_counts(
+    p:pd.DataFrame,     # pred, lower, upper in log1p_likes
+    target:str='likes', # What is counted
+) -> dict: # target, lower, upper → (n,) counts, to three decimals
+    "Predictions and their intervals as counts."
+    names = {target: 'pred', 'lower': 'lower', 'upper': 'upper'}
+    return {k: to_likes(p[c].to_numpy()).round(3) for k, c in names.items()}
 
 # %% ../../nbs/4_likes/41_evaluation.ipynb #001494f8
 def _spearman(

@@ -13,7 +13,8 @@ from ..core import BadInput, _require
 from ..features.table import _LAG, feature_group, upload_lag
 from ..data.media import media_table
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _as_matrix
-from .evaluation import to_likes, to_log1p
+from ..data.splits import _resampled
+from .evaluation import _in_counts, to_likes, to_log1p
 from .new_company import _near_pairs
 from ..data.drafts import normalise_tweets
 from ..keys import _each, _id_keys, _read_date, account_key, id_key
@@ -248,11 +249,11 @@ def rank(self:LikesSimulator,
     t, seen = self._read(normalise_tweets(tweets, target=self.target), context)
     p = self._outlook(t, seen, quiet=quiet)
     order = np.argsort(-p['pred'].to_numpy(), kind='stable')
-    names = {self.target: 'pred', 'lower': 'lower', 'upper': 'upper'}
-    likes = {k: to_likes(p[v].to_numpy()[order]).round(3) for k, v in names.items()}
     beats = np.r_[_more_likely(self, t, p, order[:-1], order[1:]), np.nan][:len(order)]
-    return pd.DataFrame(dict(rank=np.arange(1, len(t) + 1), id=tweets['id'].to_numpy()[order], **likes,
-        case=p['case'].to_numpy()[order], beats_next=beats.round(3)))
+    out = pd.DataFrame(dict(id=tweets['id'].to_numpy(), **_in_counts(p, self.target), case=p['case']))
+    out = out.iloc[order].reset_index(drop=True).assign(beats_next=beats.round(3))
+    out.insert(0, 'rank', np.arange(1, len(out) + 1))
+    return out
 
 # %% ../../nbs/4_likes/48_explain.ipynb #c0de0029
 def _reliability(
@@ -278,15 +279,14 @@ def pair_test(
 ) -> dict: # pairs, accounts, right (share), low and high ends of its 95 % interval
     "How often the prediction ranks the better of two posts of one account first; a tie counts half."
     account, y = tweets['username'].to_numpy(), to_log1p(tweets['likes'])
-    days = (pd.to_datetime(tweets['date']) - pd.Timestamp(0))/pd.Timedelta(days=1)
-    i, j = _near_pairs(account, days, within).T
+    i, j = _near_pairs(account, pd.to_datetime(tweets['date']), within).T
     far = np.abs(y[i] - y[j]) >= np.log(apart)
     i, j = i[far], j[far]
     ahead = (np.asarray(pred)[i] - np.asarray(pred)[j])*np.sign(y[i] - y[j])
     right = pd.Series((ahead > 0) + .5*(ahead == 0)).groupby(account[i])
     n, won = right.size().to_numpy(), right.sum().to_numpy()
     if not len(n): return dict(pairs=0, accounts=0, right=np.nan, low=np.nan, high=np.nan)
-    drawn = np.random.default_rng(0).multinomial(len(n), np.full(len(n), 1/len(n)), times)
+    drawn = _resampled(len(n), times)
     low, high = np.quantile(drawn @ won/(drawn @ n), [.025, .975])
     return dict(pairs=len(i), accounts=len(n), right=float(won.sum()/n.sum()),
         low=float(low), high=float(high))

@@ -13,7 +13,6 @@ import numpy as np, pandas as pd
 
 from ..core import BadInput
 from ..model_directories import Regressor, load_parts, save_parts
-from ..features.table import _KINDS
 from .evaluation import ConformalIntervals
 
 # %% ../../nbs/4_likes/44_history.ipynb #72d7269d

@@ -18,8 +18,8 @@ from ..data.splits import group_folds
 from .history import AccountHistory, history_features
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor
 from ..model_directories import _parquet_bytes, _parquet_table, load_parts, save_parts
-from .new_company import ContentPrior, posting_habits
-from .new_company import _NEW_COMPANY_PARAMS, _hide_text, _some_rows
+from behaviour_sim.likes.new_company import (ContentPrior, _NEW_COMPANY_PARAMS, _hide_text,
+    _some_rows, posting_habits)
 
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #34b5a0f6

@@ -14,7 +14,6 @@ from fastcore.basics import patch
 
 from ..core import progress
 from ..data.splits import group_folds
-from ..features.table import TweetFeatures
 from ..model_directories import _parquet_bytes, _parquet_table
 from .regressors import LightGBMModel, Regressor, _fit_regressor
 
@@ -302,13 +301,14 @@ def _prior_radii(
 # %% ../../nbs/4_likes/45_new_company.ipynb #c0de0002
 def _near_pairs(
     account,         # (n,)
-    days,            # (n,) when each post was made
+    dates,           # (n,) when each post was made
     within:float=7,  # Days between the two, at most
     most:int=2000,   # Pairs of an account, at most
     seed:int=42,     # Random seed of the choice where there are more
 ) -> np.ndarray: # (m, 2) positions, the earlier post first
     "Pairs of posts of one account that are near in time."
-    rng, days, pairs = np.random.default_rng(seed), np.asarray(days, float), [np.zeros((0, 2), 'int64')]
+    rng, pairs = np.random.default_rng(seed), [np.zeros((0, 2), 'int64')]
+    days = np.asarray(dates, 'datetime64[s]').astype('int64')/86400
     for i in pd.Series(range(len(days))).groupby(np.asarray(account)).indices.values():
         i = i[np.argsort(days[i], kind='stable')]
         count = np.searchsorted(days[i], days[i] + within, side='right') - np.arange(len(i)) - 1
@@ -344,8 +344,8 @@ def _pair_slopes(
     seed:int=42,         # Random seed of the pairs
 ) -> dict: # 'same_account' and 'other_account' → case → slope
     "How fast the probability that one of two posts gets more rises with the difference of their predictions."
-    account, days = tweets['username'].to_numpy(), (tweets['date'] - pd.Timestamp(0))/pd.Timedelta(days=1)
-    days, rng, out = days.to_numpy(), np.random.default_rng(seed), {}
+    account, dates = tweets['username'].to_numpy(), tweets['date'].to_numpy()
+    rng, out = np.random.default_rng(seed), {}
     for kind, priors in _PRIOR_SLOPES.items():
         same = kind == 'same_account'
         for case, prior in priors.items():
@@ -353,7 +353,7 @@ def _pair_slopes(
             parts = [pd.DataFrame(dict(z=[], better=[], account=[]))]
             for _, g in of_case.groupby(['text', 'alone']):
                 row, scale = g['row'].to_numpy(), g['scale'].to_numpy(float)
-                pairs = _near_pairs(account[row], days[row], seed=seed) if same else \
+                pairs = _near_pairs(account[row], dates[row], seed=seed) if same else \
                     rng.integers(0, len(row), (min(20*len(row), 20_000), 2))
                 i, j = pairs[(account[row[pairs[:, 0]]] == account[row[pairs[:, 1]]]) == same].T
                 pred, d = y[row] - g['error'].to_numpy(float), y[row[i]] - y[row[j]]

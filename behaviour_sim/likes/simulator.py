@@ -24,7 +24,7 @@ from .new_company import NewCompanyModel, _calibration_group, _pair_slopes, _pri
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
-    _mean_likes, _smearing, _with_counting_noise, to_likes, to_log1p)
+    _mean_likes, _smearing, _in_counts, _with_counting_noise, to_log1p)
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2f57cebd
 _CASES = ('known', 'later', 'new_account', 'new_company')
@@ -222,12 +222,12 @@ def predict(self:LikesSimulator,
 ) -> pd.DataFrame: # id, likes (or the target), lower, upper, case: a row for each tweet, with its index
     "Predicted likes with a 90 % interval."
     t = normalise_tweets(tweets, captions, target=self.target)
-    *ends, case = self._predict(t, context, in_order, quiet)
-    if not quiet: _tell_unseen(self._named(t), case, self.known)
+    p = self._outlook(*self._read(t, context, in_order, quiet), in_order, quiet)
+    if not quiet: _tell_unseen(self._named(t), p['case'].to_numpy(), self.known)
     if not quiet and self.n < _FEWEST:
         _log.warning('The upper ends are open: they take %s tweets to learn from', _FEWEST)
-    likes = {k: to_likes(v).round(3) for k, v in zip((self.target, 'lower', 'upper'), ends)}
-    return pd.DataFrame(dict(id=tweets['id'].to_numpy(), **likes, case=case), index=tweets.index)
+    return pd.DataFrame(dict(id=tweets['id'].to_numpy(), **_in_counts(p, self.target),
+        case=p['case'].to_numpy()), index=tweets.index)
 
 @patch
 def expected_likes(self:LikesSimulator,

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 import behaviour_sim.likes.explain
 from ..core import BadInput
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, _replace_part
-from .evaluation import _evaluation, _with_counting_noise, to_likes, to_log1p
+from .evaluation import _evaluation, _in_counts, _with_counting_noise, to_log1p
 from .history import history_features
 from ..data.drafts import normalise_tweets
 from ..keys import _id_keys
@@ -241,8 +241,7 @@ def backtest(self:LikesSimulator,
         known, Ek = pd.concat([known, old.errors], ignore_index=True), np.concatenate([E, old.E])
     p = _with_counting_noise(_with_errors(self, p, t, X, E, known, Ek, days))
     p = p.assign(pred=p['pred'].clip(lower=0))
-    names = {self.target: 'pred', 'lower': 'lower', 'upper': 'upper'}
-    likes = {k: to_likes(p[v]).round(3) for k, v in names.items()}
+    likes = _in_counts(p, self.target)
     out = pd.DataFrame(dict(id=tweets['id'].to_numpy(), **likes, observed=p['observed'].to_numpy()))
     out.attrs['evaluation'] = _evaluation(t, p, self.baselines, self.target)
     return out.set_index(tweets.index)
