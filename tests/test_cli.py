@@ -1,5 +1,4 @@
 """The command line as a person meets it: exit codes, one line on stderr, files that are whole or absent."""
-import contextlib
 import io
 import json
 import os
@@ -13,32 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import warm
+from commands import refused, told
 
-from behaviour_sim.apps.cli import main
 from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
 from behaviour_sim.data.tweets import write_tweets
-
-
-def told(*args, cwd=None):
-    "Exit code, stdout, stderr, without a process of its own: where only arguments and files matter."
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd or '.'), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        main([str(a) for a in args])
-    return end.value.code, out.getvalue(), err.getvalue()
 
 
 def call(*args, cwd=None, **env):
     "The same in a process, where all that a library writes is on stderr too."
     p = warm.run('from behaviour_sim.apps.cli import main; main()', *args, cwd=cwd, env={**os.environ, **env})
     return p.returncode, p.stdout, p.stderr
-
-
-def refused(result, *words):
-    "Exit code 2, nothing on stdout, one line on stderr that holds the words, and no traceback."
-    code, out, err = result
-    assert code == 2 and out == '', (code, out, err)
-    assert err.startswith('behaviour-sim: ') and err.count('\n') == 1 and 'Traceback' not in err, err
-    for w in words: assert w in err, err
 
 
 @pytest.fixture(scope='module')

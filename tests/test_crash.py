@@ -1,7 +1,7 @@
 """Killed at any moment, a full disk, a place where nothing may be written, two at once: what is there is whole, and the next run completes.
 
 BEHAVIOUR_SIM_KILLS=50 kills that often; the default is a few, for every day."""
-import ctypes, hashlib, io, json, os, random, shutil, signal, subprocess, sys, threading, time
+import hashlib, json, os, random, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pandas as pd, pytest, warm

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
+from commands import refused, told
 from PIL import Image
 from sklearn.base import clone
 
@@ -326,15 +327,9 @@ def test_pictures_are_found_by_column_by_id_and_by_download(tmp_path):
 # --- The command line ---
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
+def call(tmp_path):
     "The command line in a folder of its own: exit code, stdout, stderr."
-    from behaviour_sim.apps.cli import main
-    monkeypatch.chdir(tmp_path)
-    def go(*args):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as e: main([*map(str, args)])
-        return e.value.code or 0, *capsys.readouterr()
-    return go
+    return lambda *args: told(*args, cwd=tmp_path)
 
 def test_the_command_line_there_and_back(tweets, tmp_path, call):
     t = tweets.head(24)
@@ -359,15 +354,13 @@ def test_the_command_line_there_and_back(tweets, tmp_path, call):
 
 def test_the_command_line_refuses_in_one_sentence(tmp_path, call, monkeypatch):
     write_tweets(sample_tweets(4), tmp_path/'t.csv'); (tmp_path/'empty').mkdir()
-    def refused(words, *args):
-        code, out, err = call(*args)
-        assert (code, out) == (2, '') and err.startswith('behaviour-sim: ') and err.count('\n') == 1 and words in err, err
-    refused('None of the 4 tweets', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm')
-    refused('huge', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm', '--preset', 'huge')
+    def refuses(words, *args): refused(call(*args), words)
+    refuses('None of the 4 tweets', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm')
+    refuses('huge', 'fit-image', 't.csv', '--images', 'empty', '--model', 'm', '--preset', 'huge')
     (tmp_path/'empty'/'model.json').write_text('{"kind": "LikesSimulator"}')
-    refused('another model', 'fit-image', 't.csv', '--images', 'empty', '--model', 'empty')
-    refused('no such model', 'imagine', 't.csv', '--model', 'm', '--out', 'o')
+    refuses('another model', 'fit-image', 't.csv', '--images', 'empty', '--model', 'empty')
+    refuses('no such model', 'imagine', 't.csv', '--model', 'm', '--out', 'o')
     monkeypatch.setitem(sys.modules, 'diffusers', None)
-    refused("pip install 'behaviour_sim[image]'", 'fit-image', 't.csv', '--model', 'm')
-    refused("pip install 'behaviour_sim[image]'", 'imagine', 't.csv', '--model', 'empty', '--out', 'o')
+    refuses("pip install 'behaviour_sim[image]'", 'fit-image', 't.csv', '--model', 'm')
+    refuses("pip install 'behaviour_sim[image]'", 'imagine', 't.csv', '--model', 'empty', '--out', 'o')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['empty', 't.csv']

@@ -9,7 +9,7 @@ from behaviour_sim.text import language_models as models
 from behaviour_sim.text.bloom_lora import LORA_SETTINGS, _Checkpoint, _batches, _encode, finetune, _log_likelihood, _losses
 from behaviour_sim.core import BadInput
 from behaviour_sim.corpus.synthetic import sample_tweets
-from behaviour_sim.features.embeddings import _WEIGHTS
+from behaviour_sim.weights import _WEIGHTS
 from behaviour_sim.text.generation import report_loop, write_texts
 from behaviour_sim.text.language_models import LANGUAGE_MODELS, _base_language_model, load_language_model
 from behaviour_sim.text.prompts import build_prompts

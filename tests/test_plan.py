@@ -1,25 +1,14 @@
 """Plans: the hours of a zone, a gap between posts, drafts that are not said twice, and files for planning programs."""
-import contextlib
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
+from commands import told
 
-from behaviour_sim.apps.cli import main
 from behaviour_sim.core import BadInput
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.updates import LikesSimulator
 from behaviour_sim.text.plan import _local_hours # adds LikesSimulator.plan
 from behaviour_sim.text.simulator import ContentSimulator
-
-
-def told(*args, cwd):
-    "Exit code, stdout, stderr of a command in this process."
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        main([str(a) for a in args])
-    return end.value.code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope='module')

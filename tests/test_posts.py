@@ -1,5 +1,4 @@
 """Posts of any export: every shape is read back as it was written, near misses are read or refused, and hostile files end in one sentence."""
-import contextlib
 import datetime
 import gzip
 import io
@@ -17,8 +16,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from commands import told
 
-from behaviour_sim.apps.cli import main
 from behaviour_sim.apps.exports import _EXPORTS, write_export
 from behaviour_sim.apps.terminal import _plan_pieces
 from behaviour_sim.core import BadInput
@@ -381,14 +380,6 @@ def test_plans_of_buffer_and_hootsuite():
 
 
 # --- The command line ---
-
-def told(*args, cwd):
-    "Exit code, stdout, stderr of a command in this process."
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        main([str(a) for a in args])
-    return end.value.code, out.getvalue(), err.getvalue()
-
 
 def test_convert(tmp_path):
     t = sample_tweets(50)

@@ -1,5 +1,4 @@
 """The simulator as a whole: the same in every process, indifferent to what it must not see, honest about what it knows."""
-import hashlib
 import os
 import subprocess
 import sys

@@ -18,7 +18,8 @@ from behaviour_sim import weights
 from behaviour_sim.features import embeddings
 from behaviour_sim.text import language_models
 from behaviour_sim.core import BadInput
-from behaviour_sim.features.embeddings import ENCODERS, _WEIGHTS, _packaged_weights
+from behaviour_sim.features.embeddings import ENCODERS
+from behaviour_sim.weights import _WEIGHTS, _packaged_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 settings = ConfigParser(delimiters=['=']); settings.read(ROOT/'settings.ini', encoding='utf-8')

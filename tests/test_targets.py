@@ -1,14 +1,13 @@
 """Other counts than likes: what is learned, what is said of it, and what no prediction may see."""
 import contextlib
-import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import told
 
 from behaviour_sim.apps.app import AppSession
-from behaviour_sim.apps.cli import main
 from behaviour_sim.apps.exports import write_export
 from behaviour_sim.apps.report import run_all
 from behaviour_sim.core import BadInput
@@ -17,14 +16,6 @@ from behaviour_sim.data.posts import read_posts
 from behaviour_sim.data.tweets import write_tweets
 from behaviour_sim.data.values import _COUNTS
 from behaviour_sim.likes.updates import LikesSimulator
-
-
-def told(*args, cwd):
-    "Exit code, stdout, stderr of a command in this process."
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        main([str(a) for a in args])
-    return end.value.code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope='module')

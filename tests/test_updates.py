@@ -3,6 +3,7 @@ import subprocess, sys
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
+from commands import refused, told
 
 from behaviour_sim import model_directories
 from behaviour_sim.core import BadInput
@@ -253,26 +254,21 @@ def test_front_door_has_update_and_backtest():
     code = "import behaviour_sim as bs; print(all(hasattr(bs.LikesSimulator, m) for m in ('update', 'backtest', 'explain', 'what_if')))"
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == 'True'
 
-def test_the_commands_update_a_model_on_disk_and_write_a_backtest(saved, posts, tmp_path, capsys):
+def test_the_commands_update_a_model_on_disk_and_write_a_backtest(saved, posts, tmp_path):
     import shutil
-    from behaviour_sim.apps.cli import main
-    def call(*args):
-        with pytest.raises(SystemExit) as e: main([str(a) for a in args])
-        return e.value.code, capsys.readouterr()
     m, few = Path(shutil.copytree(saved, tmp_path/'m')), tmp_path/'few.csv'
     observed, later = split(posts)
     observed.to_csv(few, index=False); later.to_csv(tmp_path/'later.csv', index=False)
-    code, said = call('backtest', tmp_path/'later.csv', '--model', m, '--out', tmp_path/'b.csv', '--delay-hours', 24)
+    code, out, _ = told('backtest', tmp_path/'later.csv', '--model', m, '--out', tmp_path/'b.csv', '--delay-hours', 24)
     b = pd.read_csv(tmp_path/'b.csv')
     assert code == 0 and list(b) == ['id', 'likes', 'lower', 'upper'] and b['id'].astype(str).tolist() == later['id'].astype(str).tolist()
-    assert 'simulator' in said.out and 'account_mean' in said.out and '24 or more hours' in said.out
+    assert 'simulator' in out and 'account_mean' in out and '24 or more hours' in out
     for _ in range(2):
-        code, said = call('update', few, '--model', m)
-        assert code == 0 and f'{len(observed)} in all' in said.out
-    assert call('predict', tmp_path/'later.csv', '--model', m, '--out', tmp_path/'p.csv')[0] == 0
+        code, out, _ = told('update', few, '--model', m)
+        assert code == 0 and f'{len(observed)} in all' in out
+    assert told('predict', tmp_path/'later.csv', '--model', m, '--out', tmp_path/'p.csv')[0] == 0
     assert set(pd.read_csv(tmp_path/'p.csv')['case']) <= {'known', 'later'}
     later.drop(columns='likes').to_csv(tmp_path/'no.csv', index=False)
     for args in (('update', tmp_path/'no.csv', '--model', m), ('backtest', tmp_path/'no.csv', '--model', m, '--out', tmp_path/'c.csv'),
                  ('update', few, '--model', tmp_path/'none'), ('backtest', few, '--model', m, '--out', m/'b.csv')):
-        code, said = call(*args)
-        assert code == 2 and len(said.err.strip().splitlines()) == 1
+        refused(told(*args))

@@ -21,7 +21,8 @@ from ..picture_files import _centre_crop, open_picture
 from ..table_files import _read_table
 from ..text.language_models import _corpus_tokenizer, _one_thread, _own_seed, _quiet_libraries
 from ..data.media import media_table
-from ..corpus.pictures import _COLOURS, SCENES, _caption_of, draw_picture
+from ..corpus.canvas import _COLOURS
+from ..corpus.pictures import SCENES, _caption_of, draw_picture
 from ..model_directories import _read_parts
 
 # %% ../../nbs/6_images/60_models.ipynb #08a77e61

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core import BadInput, cache_dir, pick_device, _registry_entry
 from ..features.manifest import _made_once
-from ..features.embeddings import _WEIGHTS, _byte_bpe, _fast_dtype, _packaged_weights
+from ..weights import _WEIGHTS, _byte_bpe, _fast_dtype, _packaged_weights
 
 # %% ../../nbs/5_text/52_language_models.ipynb #f87712dc
 LANGUAGE_MODELS = {
