@@ -109,14 +109,18 @@ class _Plan:
     def plot(self, ax=None): # Matplotlib axes; None makes some
         "The prediction at each slot with its interval."
         import matplotlib.pyplot as plt
+        from matplotlib.dates import DateFormatter, DayLocator
         plot_style()
         ax = ax or plt.subplots(figsize=(6.6, 2.4))[1]
         for color, (name, t) in zip(list(PALETTE.values())*99, self.table.groupby('username', sort=False)):
             y, upper = t[self.target], t['upper'].replace(np.inf, np.nan)
             ax.vlines(t['local'], t['lower'] + 1, upper + 1, color=color, alpha=.4, lw=2)
             ax.plot(t['local'], y + 1, 'o', color=color, label=name)
-        ax.set(yscale='log', ylabel=f'{self.target} + 1', xlabel=f'day ({self.tz})')
-        ax.legend(fontsize=8)
+        ax.set(yscale='log', ylabel=f'{self.target} + 1', xlabel=f'day ({self.tz})',
+            title=f'Predicted {self.target} of each slot')
+        days = np.ptp(self.table['local']).days
+        ax.xaxis.set(major_locator=DayLocator(interval=1 + days//7), major_formatter=DateFormatter('%a %d %b'))
+        ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
         return ax
 
 # %% ../../nbs/5_text/57_plan.ipynb #5d1cb015
