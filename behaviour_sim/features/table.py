@@ -165,11 +165,13 @@ class Compressor:
     ):
         "Learn the components from the rows that are not missing."
         from sklearn.decomposition import PCA
+        from threadpoolctl import threadpool_limits
         E = E[np.abs(E).sum(1) > 0]
         k = min(k, len(E)-1, E.shape[1])
         if k < 1: self.mean, self.components = np.zeros(E.shape[1], 'f4'), np.zeros((0, E.shape[1]), 'f4')
         else:
-            pca = PCA(k, svd_solver='randomized', random_state=seed).fit(E)
+            with threadpool_limits(1): # a sum over several threads depends on their number
+                pca = PCA(k, svd_solver='randomized', random_state=seed).fit(E)
             self.mean, self.components = pca.mean_.astype('f4'), pca.components_.astype('f4')
         return self
 
@@ -179,7 +181,8 @@ class Compressor:
         index=None,   # Index of the result
     ) -> pd.DataFrame: # (n, k) float32
         "The components as columns `name0`, `name1`, …"
-        Z = (E - self.mean) @ self.components.T
+        from threadpoolctl import threadpool_limits
+        with threadpool_limits(1): Z = (E - self.mean) @ self.components.T
         Z[np.abs(E).sum(1) == 0] = np.nan
         return pd.DataFrame(Z, index=index,
             columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)

@@ -119,7 +119,8 @@ class _Plan:
         ax.set(yscale='log', ylabel=f'{self.target} + 1', xlabel=f'day ({self.tz})',
             title=f'Predicted {self.target} of each slot')
         days = np.ptp(self.table['local']).days
-        ax.xaxis.set(major_locator=DayLocator(interval=1 + days//7), major_formatter=DateFormatter('%a %d %b'))
+        ax.xaxis.set_major_locator(DayLocator(interval=1 + days//7))
+        ax.xaxis.set_major_formatter(DateFormatter('%a %d %b'))
         ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
         return ax
 
