@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-pairs bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-pairs records bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
 
 setup: $(READY)
 
@@ -75,6 +75,10 @@ bench-quality: setup
 # Which of two posts, on the real rows: four fits
 bench-pairs: setup
 	$(BIN)/python -c "from behaviour_sim.bench.pair_quality import _bench_pairs; _bench_pairs()"
+
+# A row of RECORDS.md: the hold-outs with three seeds, beside the row before; WHAT='what has changed', or none to write the page only
+records: setup
+	$(BIN)/python tests/records.py '$(WHAT)'
 
 # The report's models on the real rows, as printed, as computed, and with each choice changed
 bench-report: setup

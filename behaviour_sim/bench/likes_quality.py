@@ -246,6 +246,23 @@ def _kept(
     table.attrs = {k: t[k] for k in ('command', 'commit')}
     return table
 
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #50a790bc
+def _looks(
+    folder:Path=None, # None: `_results_folder()`
+) -> list: # Dictionaries: date, command, commit
+    "The looks at the hold-outs so far."
+    path = (folder or _results_folder())/'looks.json'
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else []
+
+def _look(
+    command:str,      # That evaluates on the hold-outs
+    folder:Path=None, # None: `_results_folder()`
+) -> Path: # The JSON file
+    "Count a look at the hold-outs, before it happens."
+    folder = folder or _results_folder()
+    look = dict(date=str(pd.Timestamp.now('UTC').date()), command=command, commit=_commit_of(folder.parent))
+    return write_json([*_looks(folder), look], folder/'looks.json')
+
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a8f71d5e
 class _Figures(string.Formatter):
     "Templates in which a figure that was not measured is a dash."
@@ -318,6 +335,7 @@ def bench_likes(
     "Make the tables of the README from the real rows, and keep them."
     from behaviour_sim.bench.peers import _peers_table
     tests, sims = _holdouts(), {}
+    _look('make bench-quality')
     jobs = {'hold-outs': lambda: quality_table(tests, sims),
         'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
             for k, (known, judged) in tests.items()}, names=['hold-out']),

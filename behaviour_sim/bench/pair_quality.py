@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/9_bench/99_pair_quality.ipynb #99a00003
 import numpy as np, pandas as pd
 
-from .likes_quality import _fitted, _holdouts, _keep, _kept, _markdown_table
+from .likes_quality import _fitted, _holdouts, _keep, _kept, _look, _markdown_table
 from ..likes.evaluation import to_log1p
 from ..likes.explain import _more_likely, _reliability, pair_test
 from ..likes.new_company import _near_pairs
@@ -61,6 +61,7 @@ def _pair_table(
 def _bench_pairs():
     "Make the table of pairs from the real rows, and keep it."
     tests = _holdouts()
+    _look('make bench-pairs')
     future = {'future, with texts': _account_future(tests['unseen time'][0])}
     _keep('likes', 'pairs', _pair_table(tests | future), 'make bench-pairs')
 

@@ -18,7 +18,8 @@ from ..presets import _preset_of
 from ..table_files import _read_table
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import normalise_tweets
-from .likes_quality import _holdouts, _keep, _kept, _markdown_table, _mean_gain, _two_judges
+from behaviour_sim.bench.likes_quality import (_holdouts, _keep, _kept, _look, _markdown_table, _mean_gain,
+    _two_judges)
 from ..text.prompts import build_prompts, tidy_text
 from ..text.generation import speed_table
 from ..text.metrics import is_degenerate, _distinct, score_table, metric_signature
@@ -151,6 +152,7 @@ def bench_text(
     "Make the tables of `make bench-content` from the real rows, and keep them."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
     scores, start = {}, time.perf_counter()
+    _look('make bench-content')
     for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
         known, new = _content_holdout(n=n, split=split)
         writer = ContentSimulator().fit(known, minutes=minutes)
