@@ -94,7 +94,7 @@ def _loss_of_company(
 def fit_variances(
     table:pd.DataFrame,       # Known tweets with `y`
     E:np.ndarray=None,        # (n, d) their sentence embeddings
-    start:Mapping=_VARIANCES, # Initial variances
+    start:Mapping=_VARIANCES, # Initial variances; a part that is not among them is left out
     steps:int=30,             # Steps of L-BFGS, at most
     most:int=250,             # Tweets of a company to use, at most
     seed:int=42,              # Random seed of their choice
@@ -108,7 +108,7 @@ def fit_variances(
         if len(j) < 2: continue
         j = rng.choice(j, most, replace=False) if len(j) > most else j
         h, Ej = table.iloc[j], None if E is None else E[j]
-        parts = [_covariance(h, h, {k: float(k == name) for k in names}, Ej, Ej)
+        parts = [_covariance(h, h, dict.fromkeys(_VARIANCES, 0.) | {name: 1.}, Ej, Ej)
             if name != 'noise' else np.eye(len(j)) for name in names]
         systems.append((np.stack(parts), h['y'].to_numpy() - table['y'].mean()))
     x0, n = np.log(list(start.values())), sum(len(r) for _, r in systems)

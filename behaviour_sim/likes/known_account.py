@@ -6,7 +6,7 @@
 __all__ = ['NewAccountModel', 'KnownAccountModel']
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #47cef24d
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np, pandas as pd
@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from ..core import progress
 from ..data.splits import group_folds
-from .history import AccountHistory, history_features
+from .history import AccountHistory, fit_variances, history_features
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor
 from ..model_directories import _parquet_bytes, _parquet_table, load_parts, save_parts
 from behaviour_sim.likes.new_company import (ContentPrior, _NEW_COMPANY_PARAMS, _hide_text,
@@ -132,9 +132,11 @@ class _HistoryModel(Regressor):
         y:np.ndarray,         # (n,) log1p_likes
         prior:ContentPrior,   # Out-of-fold predictions of the training tweets
         quiet:bool|None=None, # No progress bar
+        variances:Mapping=None, # Variance of each part of the history; None: fitted to these tweets
     ):
         "Grow trees on the history's residuals, and keep their errors on what they have not seen."
         table = history_features(tweets, X, y)
+        self.variances = variances or fit_variances(table, E, most=60, spread=.5)[0]
         V = self.training_examples(X, tweets, table, E, prior)
         error = self.grow(V, y[V.row.astype(int)] - V.level, table, quiet)
         scale = _scale_of_errors(V.design) if len(V) else error
@@ -197,8 +199,8 @@ class NewAccountModel(_HistoryModel):
             known = fold != f
             met = table['company'].isin(set(table['company'][known])).to_numpy()
             if not len(rows := np.flatnonzero(~known & some & met)): continue
-            past, facts = AccountHistory().fit(table[known], E[known]), _history_facts(table.iloc[rows],
-                table[known])
+            past = AccountHistory(self.variances).fit(table[known], E[known])
+            facts = _history_facts(table.iloc[rows], table[known])
             for text in (True, False):
                 level, variance = past.predict(table.iloc[rows], E[rows] if text else None)
                 Z = _design_matrix(habits[text].iloc[rows], facts, prior.of(text)[rows], level, variance)
@@ -285,7 +287,7 @@ def _among(self:KnownAccountModel, table, E, some, example):
     fold = self._rng.permutation(np.arange(len(table)) % self.k)
     part = lambda f: _history_facts(table[fold == f], table[fold != f]).set_axis(np.flatnonzero(fold == f))
     facts = pd.concat([part(f) for f in np.unique(fold)]).sort_index()
-    self.history = AccountHistory().fit(table, E)
+    self.history = AccountHistory(self.variances).fit(table, E)
     at = some[self.history.kept]
     rows = self.history.kept[at]
     for text in (True, False):
@@ -300,8 +302,8 @@ def _later(self:KnownAccountModel, table, E, some, example):
         known = day <= cut
         met = table['account'].isin(set(table['account'][known])).to_numpy()
         rows = np.flatnonzero(~known & some & met)
-        past, facts = AccountHistory().fit(table[known], E[known]), _history_facts(table.iloc[rows],
-            table[known])
+        past = AccountHistory(self.variances).fit(table[known], E[known])
+        facts = _history_facts(table.iloc[rows], table[known])
         for text in (True, False):
             yield example('later', rows, text, *past.predict(table.iloc[rows], E[rows] if text else None),
                 facts, gap)

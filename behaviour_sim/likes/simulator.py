@@ -89,9 +89,10 @@ def fit(self:LikesSimulator,
     self.matched = _matched(t, X)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     known = X, t, E, y, self.new_company.prior, quiet
-    self.new_account = NewAccountModel(seed=self.seed, regressor=self.cold_start).fit(*known)
     self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
     history = self.known_account.history
+    cold = NewAccountModel(seed=self.seed, regressor=self.cold_start)
+    self.new_account = cold.fit(*known, history.variances)
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
     e = self._errors(y)
     self._calibrate(t, e)
