@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from .peers import _PriorBaseline
-from ..core import BadInput, content_key, data_dir, write_json
-from ..data.splits import _resampled
+from ..core import BadInput, content_key, data_dir, write_atomic, write_json
+from ..corpus.synthetic import sample_tweets
+from ..data.splits import _resampled, random_split, unseen_company, unseen_time
 from ..data.tweets import read_tweets
 from ..features.table import _LAG
 from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
+from ..model_directories import _parquet_bytes
 from ..table_files import _read_table
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #b94436e3
@@ -167,26 +169,6 @@ def _ablation(
             rows.setdefault(name, {})[k] = sim.evaluate(judged, quiet=quiet)['rmse_log1p']
     return pd.DataFrame(rows).T.rename_axis('taken away')
 
-# %% ../../nbs/9_bench/92_likes_quality.ipynb #e7f37902
-def _two_judges(
-    tweets:pd.DataFrame, # With likes
-    preset:str='laptop', # Encoders
-    seed:int=42,         # Random seed of the halves and the models
-    quiet:bool|None=None, # No progress bar
-) -> tuple: # Two fitted simulators: the ranker and the grader
-    "A simulator on either half of the tweets."
-    half = np.random.default_rng(seed).permutation(len(tweets)) % 2
-    return tuple(LikesSimulator(preset, seed=seed).fit(tweets[half == h].reset_index(drop=True), quiet=quiet)
-        for h in (0, 1))
-
-def _mean_gain(
-    gain:np.ndarray, # (n,) in log1p likes, one for each tweet
-    seed=0,          # Random seed of the 2,000 bootstrap samples, or a generator
-) -> dict: # gain, low, high: the mean and its 95 % interval
-    "What choosing brings on average."
-    means = gain[np.random.default_rng(seed).integers(0, len(gain), (2000, len(gain)))].mean(1)
-    return dict(gain=gain.mean(), low=np.quantile(means, .025), high=np.quantile(means, .975))
-
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00002
 def _results_folder() -> Path: # `nbs/results` of the repository that the current folder lies in
     "Where results are kept; `BadInput` outside the repository."
@@ -198,12 +180,13 @@ def _results_folder() -> Path: # `nbs/results` of the repository that the curren
 
 def _commit_of(
     folder:Path, # In a repository
-) -> str: # 40 hexadecimal digits, and + where files differ from them; '' outside a repository
-    "The commit that is checked out."
+) -> str: # 40 hexadecimal digits, and + where files differ from it; '' outside a repository
+    "The commit that is checked out; results may differ from it."
     git = lambda *a: subprocess.run(['git', '-C', str(folder), *a], capture_output=True,
         text=True).stdout.strip()
     return (git('rev-parse', 'HEAD')
-        + '+'*bool(git('status', '--porcelain', '--untracked-files=no'))) if folder.is_dir() else ''
+        + '+'*bool(git('status', '--porcelain', '--untracked-files=no', '--', ':(top)',
+            ':(top,exclude)nbs/results'))) if folder.is_dir() else ''
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
 def _show(
@@ -329,17 +312,56 @@ def _parts_markdown(
     return _markdown_table(table, columns[intervals])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
+def _embedded_holdouts(
+    n:int=2000, # Tweets of the embedded corpus
+) -> dict: # Name → (training tweets, test tweets)
+    "Hold-outs that everybody has."
+    t = sample_tweets(n)
+    splits = random_split(t), unseen_time(t), unseen_company(t)
+    return {s.name.replace('_', ' '): tuple(x.reset_index(drop=True) for x in s.frames(t)) for s in splits}
+
+def _per_tweet(
+    tests:dict,           # From `_embedded_holdouts`
+    simulators:dict,      # From `_simulator_key` to a fitted simulator; filled as needed
+    preset:str='laptop',  # Encoders
+    quiet:bool|None=None, # No progress bar
+) -> pd.DataFrame: # hold-out, id, username, inferred company, likes, predicted, lower, upper
+    "The prediction of each tweet alone, from which its row of the table can be computed again."
+    parts = [judged[['id', 'username', 'inferred company', 'likes']].join(
+        _fitted(simulators, known, preset, quiet=quiet).predict(judged, quiet=quiet)[
+            ['likes', 'lower', 'upper']].rename(columns=dict(likes='predicted')))
+        for known, judged in tests.values()]
+    return pd.concat(parts, keys=tests, names=['hold-out', None]).reset_index('hold-out')
+
+# %% ../../nbs/9_bench/92_likes_quality.ipynb #47e23d6f
 def bench_likes(
-    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'peers', with commas; '': all
+    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'peers', 'embedded', with commas; '': all
 ):
-    "Make the tables of the README from the real rows, and keep them."
+    "Make the tables of the README and of the page on quality, and keep them."
     from behaviour_sim.bench.peers import _peers_table
-    tests, sims = _holdouts(), {}
-    _look('make bench-quality')
+    names = ['hold-outs', 'intervals', 'ablation', 'peers', 'embedded']
+    wanted = [k.strip() for k in only.split(',') if k.strip()] or names
+    if unknown := set(wanted) - set(names): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
+    tests, sims = _holdouts() if set(wanted) - {'embedded'} else {}, {}
+    if tests: _look('make bench-quality')
     jobs = {'hold-outs': lambda: quality_table(tests, sims),
         'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
             for k, (known, judged) in tests.items()}, names=['hold-out']),
-        'ablation': lambda: _ablation(tests, simulators=sims), 'peers': lambda: _peers_table(data_dir())}
-    wanted = [k.strip() for k in only.split(',') if k.strip()] or list(jobs)
-    if unknown := set(wanted) - set(jobs): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
+        'ablation': lambda: _ablation(tests, simulators=sims), 'peers': lambda: _peers_table(data_dir()),
+        'embedded': _embedded_table}
     for k in wanted: _keep('likes', k, jobs[k](), 'make bench-quality')
+
+def _embedded_table() -> pd.DataFrame: # As from `quality_table`
+    "The table of the embedded corpus; `results_per_tweet.parquet` has the predictions behind it."
+    tests, sims = _embedded_holdouts(), {}
+    table, rows = quality_table(tests, sims), _per_tweet(tests, sims)
+    with write_atomic(_results_folder()/'results_per_tweet.parquet', 'wb') as f:
+        f.write(_parquet_bytes(rows, index=False))
+    return table
+
+def _embedded_markdown() -> str: # Markdown
+    "The table of the embedded corpus."
+    return _markdown_table(_kept('likes', 'embedded').xs('before posting', level='input'), {
+        'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
+        'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f}', 'alone': '{rmse_log1p:.2f}',
+        'with earlier posts': '{in_order_rmse_log1p:.2f}', 'coverage': '{coverage_90:.0%}'})

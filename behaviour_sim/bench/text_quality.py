@@ -17,9 +17,8 @@ from ..data.tweets import read_tweets
 from ..presets import _preset_of
 from ..table_files import _read_table
 from ..likes.evaluation import to_log1p
-from ..likes.simulator import normalise_tweets
-from behaviour_sim.bench.likes_quality import (_holdouts, _keep, _kept, _look, _markdown_table, _mean_gain,
-    _two_judges)
+from ..likes.simulator import LikesSimulator, normalise_tweets
+from .likes_quality import _holdouts, _keep, _kept, _look, _markdown_table
 from ..text.prompts import build_prompts, tidy_text
 from ..text.generation import speed_table
 from ..text.metrics import is_degenerate, _distinct, score_table, metric_signature
@@ -85,6 +84,26 @@ def _texts_of_all(
            'retrieved': written('retrieval')}
     if writer.lm: out |= {'language model': written('lm'), 'mixed': written('mixed')}
     return out | {'best old tweet': _best_old_tweet(writer, new)}
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #e7f37902
+def _two_judges(
+    tweets:pd.DataFrame, # With likes
+    preset:str='laptop', # Encoders
+    seed:int=42,         # Random seed of the halves and the models
+    quiet:bool|None=None, # No progress bar
+) -> tuple: # Two fitted simulators: the ranker and the grader
+    "A simulator on either half of the tweets."
+    half = np.random.default_rng(seed).permutation(len(tweets)) % 2
+    return tuple(LikesSimulator(preset, seed=seed).fit(tweets[half == h].reset_index(drop=True), quiet=quiet)
+        for h in (0, 1))
+
+def _mean_gain(
+    gain:np.ndarray, # (n,) in log1p likes, one for each tweet
+    seed=0,          # Random seed of the 2,000 bootstrap samples, or a generator
+) -> dict: # gain, low, high: the mean and its 95 % interval
+    "What choosing brings on average."
+    means = gain[np.random.default_rng(seed).integers(0, len(gain), (2000, len(gain)))].mean(1)
+    return dict(gain=gain.mean(), low=np.quantile(means, .025), high=np.quantile(means, .975))
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #da3e70d5
 def _closing_table(

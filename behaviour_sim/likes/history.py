@@ -16,8 +16,8 @@ from ..model_directories import Regressor, load_parts, save_parts
 from .evaluation import ConformalIntervals
 
 # %% ../../nbs/4_likes/44_history.ipynb #72d7269d
-#: Variance of each part: those with the highest leave-one-out likelihood on the challenge's training rows;
-#: `years`, which only long gaps can tell, by predicting 2020 from 2018 there.
+#: Variance of each part, from which `fit` starts: those with the highest leave-one-out likelihood on the
+#: challenge's training rows; `years`, which only long gaps can tell, by predicting 2020 from 2018 there.
 _VARIANCES = dict(
     company=7.0,    # same company
     account=0.2,    # same account
@@ -97,15 +97,16 @@ def fit_variances(
     start:Mapping=_VARIANCES, # Initial variances; a part that is not among them is left out
     steps:int=30,             # Steps of L-BFGS, at most
     most:int=250,             # Tweets of a company to use, at most
+    companies:int=500,        # Companies to use, at most; the first by name
     seed:int=42,              # Random seed of their choice
     ahead:bool=False,         # Each tweet from those before it (marginal likelihood), not from all others
     spread:float=np.inf,      # How far a log variance may lie from the start's: standard deviation of a prior
 ) -> tuple: # The variances, and the loss at each evaluation
     "Find the variances with the highest leave-one-out likelihood, or marginal likelihood."
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
     names, rng, systems, losses = list(start), np.random.default_rng(seed), [], []
-    for j in table.groupby('company').indices.values():
-        if len(j) < 2: continue
+    for j in [j for j in table.groupby('company').indices.values() if len(j) > 1][:companies]:
         j = rng.choice(j, most, replace=False) if len(j) > most else j
         h, Ej = table.iloc[j], None if E is None else E[j]
         parts = [_covariance(h, h, dict.fromkeys(_VARIANCES, 0.) | {name: 1.}, Ej, Ej)
@@ -117,7 +118,9 @@ def fit_variances(
         losses.append(sum(l for l, _ in each)/n)
         z = (x - x0)/spread
         return losses[-1] + z @ z/2/n, sum(g for _, g in each)/n + z/spread/n
-    x = minimize(loss, x0, jac=True, method='L-BFGS-B', options=dict(maxiter=steps)).x if n else x0
+    if not n: return dict(start), losses
+    with threadpool_limits(1): # a sum over several threads depends on their number
+        x = minimize(loss, x0, jac=True, method='L-BFGS-B', options=dict(maxiter=steps)).x
     return dict(zip(names, np.exp(x).tolist())), losses
 
 # %% ../../nbs/4_likes/44_history.ipynb #f8d56121

@@ -81,12 +81,11 @@ def fit(self:LikesSimulator,
     t, self.observed = normalise_tweets(tweets, captions, need_likes=True, target=self.target), None
     t, y = t.assign(**{c: _one_spelling(t[c], _spellings(t[c])) for c in _NAMES}), to_log1p(t['likes'])
     self.names, self.known = None, {c: set(t[c]) for c in _NAMES}
-    self.last, self.n = t['date'].max(), len(t)
     self.baselines = Baselines().fit(t)
     own = dict(text_encoder=self.text_encoder, image_encoder=self.image_encoder, extra=self.features)
     self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own)
     X, E = self.table.fit_transform(t, quiet)
-    self.matched = _matched(t, X)
+    self.last, self.n, self.matched = t['date'].max(), len(t), _matched(t, X)
     self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
     known = X, t, E, y, self.new_company.prior, quiet
     self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
