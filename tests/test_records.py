@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import records
 
@@ -77,3 +78,13 @@ def test_every_benchmark_on_the_holdouts_counts_its_look(module, run, rest, monk
 def test_a_look_names_its_commit(tmp_path):
     likes_quality._look("make bench-quality", tmp_path)
     assert json.loads((tmp_path / "looks.json").read_text())[0]["command"] == "make bench-quality"
+
+
+def test_the_table_of_the_embedded_corpus_can_be_computed_again():
+    rows = pd.read_parquet(ROOT / "nbs" / "results" / "results_per_tweet.parquet").set_index("hold-out")
+    table = likes_quality._kept("likes", "embedded", ROOT / "nbs" / "results").xs("before posting", level="input")
+    assert set(table.index) == set(rows.index) and (table["n"] == rows.groupby(level=0).size()).all()
+    error = np.log1p(rows["likes"]) - np.log1p(rows["predicted"])
+    np.testing.assert_allclose((error**2).groupby(level=0).mean().loc[table.index]**.5, table["rmse_log1p"], atol=2e-3)
+    inside = (rows["lower"] <= rows["likes"]) & (rows["likes"] <= rows["upper"])
+    np.testing.assert_allclose(inside.groupby(level=0).mean().loc[table.index], table["coverage_90"], atol=.01)
