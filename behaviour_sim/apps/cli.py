@@ -17,7 +17,7 @@ from behaviour_sim.apps.commands import (app, _Captions, _Context, _Data, _Image
     _Target, _loaded)
 from .terminal import (_check_out, _check_place, _check_style, _echo, _is_callers,
     _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _save_model,
-    _tell_log, _write_anything, _write_plan)
+    _tell_log, _with_pictures, _write_anything, _write_plan)
 
 
 # %% ../../nbs/8_apps/89_cli.ipynb #b7e62f62
@@ -286,6 +286,33 @@ def _run(data:Annotated[Optional[Path],
         f'RMSE of log1p({target})' + (', synthetic tweets' if figures['synthetic'] else ''))
     for name, why in figures['left_out'].items(): _echo(f"Without the split {name.replace('_', ' ')}: {why}")
     _echo(f"The report is {out/'index.html'}")
+
+# %% ../../nbs/8_apps/89_cli.ipynb #7fc3772f
+@app.command('reproduce')
+def _reproduce(data:_Data,
+    out:Annotated[Path, typer.Option('--out', help='Folder for tables, texts and pictures.')],
+    images:_Images=None, preset:_Preset='laptop',
+    printed:Annotated[bool, typer.Option('--as-printed', help='As its PDF says; the default.')]=False,
+    computed:Annotated[bool, typer.Option('--as-computed', help='As its notebooks did it.')]=False,
+    repaired:Annotated[bool, typer.Option('--repaired',
+        help='log1p of the likes, the account kept, judged on later tweets.')]=False,
+    only:Annotated[Optional[str], typer.Option('--only',
+        help='Parts, such as likes,text; without it likes, text and images.')]=None,
+    seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):
+    """Reproduce the report of Team 83: its tables with the printed figures beside those of your tweets.
+
+    Example: behaviour-sim reproduce tweets.csv --images pictures --out reproduced"""
+    from behaviour_sim.apps.report_system import _TITLES, ReportSystem
+    ways = {'as-printed': printed, 'as-computed': computed, 'repaired': repaired}
+    if sum(ways.values()) > 1: raise BadInput(f"Choose one of --{', --'.join(ways)}")
+    for name in (*(f'{t}.csv' for t in (*_TITLES, 'generated')), 'report.md'): _check_out(out/name, data)
+    system = ReportSystem(preset, next((w for w, on in ways.items() if on), 'as-printed'), seed)
+    tweets = _with_pictures(_read_posts(data, need_likes=True), images)
+    done = system.run(tweets, out, only and [p.strip() for p in only.split(',')])
+    for name, title in _TITLES.items():
+        if name in done: _print_table(done[name], title)
+    for said in done['differences']: _echo(said)
+    _echo(f"{out/'report.md'}: {len(tweets):,} tweets, {system.reading.replace('-', ' ')}")
 
 # %% ../../nbs/8_apps/89_cli.ipynb #3ee7cc6f
 def main(
