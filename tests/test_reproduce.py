@@ -12,6 +12,7 @@ from behaviour_sim.core import BadInput
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import write_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics
+from behaviour_sim.picture_files import open_picture
 from commands import refused, told
 
 pytest.importorskip('peft')
@@ -122,6 +123,14 @@ def test_the_encoders_of_the_paper_are_those_of_the_report():
     assert [roles[r] for r in ('clip', 'efficientnet', 'mpnet', 'distilbert')] == ['openai/clip-vit-base-patch32', 'google/efficientnet-b0',
         'sentence-transformers/all-mpnet-base-v2', 'distilbert-base-uncased']
     assert ReportSystem('paper').effort.cap is None, 'all 1,999 rounds'
+
+
+def test_pictures_are_drawn_for_tweets_that_were_held_back(tweets, tmp_path):
+    pytest.importorskip('diffusers')
+    system = ReportSystem('tiny', quiet=True)
+    done = system.run(tweets, tmp_path/'o', only=['images'])
+    assert [open_picture(p).size for p in sorted((tmp_path/'o'/'images').iterdir())] == [(32, 32)]*2
+    assert list(done) == ['timings', 'differences'] and done['timings']['work'].tolist() == ['a picture']
 
 
 def test_what_is_missing_is_left_out_and_said(tweets, tmp_path):
