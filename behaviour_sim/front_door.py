@@ -15,7 +15,7 @@ _NAMES = dict(
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',
     LikesSimulator='likes.updates', ContentSimulator='text.simulator', ImageSimulator='images.simulator',
-    Preset='presets', BadInput='core')
+    ReportSystem='apps.report_system', Preset='presets', BadInput='core')
 
 
 # %% ../nbs/02_front_door.ipynb #d418fbac

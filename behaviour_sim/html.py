@@ -76,6 +76,17 @@ def html_row(
     "A table of one row."
     return html_table(pd.DataFrame({k: pd.Series([v], index=[name], dtype=object) for k, v in facts.items()}))
 
+# %% ../nbs/01_html.ipynb #5c28a953
+def _pipe_table(
+    head:list, # Headings
+    rows:list, # Lists of cells, as text
+    right=(),  # Numbers of the columns that are aligned right
+) -> str: # Markdown
+    "A table in Markdown."
+    sides = ['--:' if i in right else '---' for i in range(len(head))]
+    lines = [head, sides, *([str(c).replace('|', '\\|') for c in row] for row in rows)]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
 # %% ../nbs/01_html.ipynb #22c8f629
 PAGE_STYLE = '''
 :root { color-scheme: light dark; --ink: #1d2429; --soft: #5c6a73; --line: #e3e7ea; --paper: #fff; --card: \

@@ -37,7 +37,7 @@ FOLDERS = {
     "5_text": ("Text", "A language model and a retriever become `ContentSimulator`, which writes tweets; with the likes simulator it plans a week."),
     "6_images": ("Images", "A Stable Diffusion XL LoRA learns how the pictures of a brand look, and becomes `ImageSimulator`, which draws new ones."),
     "7_scale": ("Scale", "The same jobs on Ray, and trees that read from disk."),
-    "8_apps": ("Apps", "The report of a run, the page for drafts, and the command line."),
+    "8_apps": ("Apps", "The report of a run, the page for drafts, the reproduced report of Team 83, and the command line."),
     "9_bench": ("Benchmarks", "Quality and speed are measured; no other notebook imports these."),
 }
 

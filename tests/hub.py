@@ -24,7 +24,7 @@ SMALL = {
         vision_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2))},
     'sentence-transformers/all-mpnet-base-v2': {'': dict(intermediate_size=64, num_hidden_layers=1)},
     'distilbert-base-uncased': {'': dict(hidden_dim=64, n_layers=1)},
-    'google/efficientnet-b0': {'': dict(width_coefficient=.2, depth_coefficient=.2)},
+    'google/efficientnet-b0': {'': dict(depth_coefficient=.2, in_channels=[32, 8, 8, 8, 16, 16, 16], out_channels=[8, 8, 8, 16, 16, 16, 16])},
     'stabilityai/sdxl-turbo': dict(
         unet=dict(block_out_channels=[32, 32, 64], attention_head_dim=[2, 2, 4], transformer_layers_per_block=[1, 1, 1], layers_per_block=1,
             cross_attention_dim=64, addition_time_embed_dim=8, projection_class_embeddings_input_dim=80, norm_num_groups=8),

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from behaviour_sim.bench.audit import (_AS_COMPUTED, _REPAIRED, _TARGETS, Audit, _epsilon_to_log1p, _fold_rows, _log_epsilon,
+from behaviour_sim.apps.report_choices import (_AS_COMPUTED, _REPAIRED, _TARGETS, _epsilon_to_log1p, _fold_rows, _log_epsilon,
     _positional_split, replace, _report_features, _smoothed_means)
+from behaviour_sim.bench.audit import Audit
 from behaviour_sim.bench.audit_table import _audit_table
 from behaviour_sim.likes.regressors import _same_path
 from behaviour_sim.core import BadInput, data_dir

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from behaviour_sim.data.cleaning import CLEAN_STEPS, DEFAULT_STEPS, LIGHT_STEPS, REPORT_STEPS, _FOREIGN, _WORD, _correction, _english, _known, append_company, clean_text, time_since_last_tweet, temporal_features
+from behaviour_sim.data.cleaning import CLEAN_STEPS, LIGHT_STEPS, REPORT_STEPS, _FOREIGN, _WORD, _correction, _english, _known, append_company, clean_text, time_since_last_tweet, temporal_features
 from behaviour_sim.core import BadInput, data_dir
 
 pieces = ['the', 'The', 'AND', 'kite', 'Kite', 'definately', 'bulit', 'awsome,', '(recieve)', '#definately', 'favorite', "don't", 'it’s', 'drachenfest',
@@ -96,7 +96,7 @@ def test_a_step_done_twice_is_done_once(step, texts):
     once = clean_text(texts, step)
     assert clean_text(once, step).tolist() == once.tolist()
 
-@pytest.mark.parametrize('steps', [*CLEAN_STEPS, DEFAULT_STEPS, LIGHT_STEPS, REPORT_STEPS, ()])
+@pytest.mark.parametrize('steps', [*CLEAN_STEPS, LIGHT_STEPS, REPORT_STEPS, ()])
 @given(texts=columns, shift=st.integers(-5, 5))
 @settings(max_examples=60, deadline=None)
 def test_rows_stay_rows(steps, texts, shift):

@@ -131,6 +131,14 @@ def _save_model(
     finally: shutil.rmtree(new, ignore_errors=True)
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #588225ec
+def _cell_text(
+    v,             # A value
+    dash:str='–',  # For a figure that there is not
+) -> str: # Figures with three decimals below 100
+    "A cell of a table as text."
+    if not isinstance(v, float): return str(v)
+    return dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}'
+
 def _print_table(
     table,     # A DataFrame
     title:str, # Above it
@@ -144,10 +152,8 @@ def _print_table(
         shown.add_column(Text(_printable(str(c).replace('_', ' '))),
             justify='left' if c == table.columns[0] else 'right')
     dash = '–' if (getattr(sys.stdout, 'encoding', None) or 'utf-8').lower().startswith('utf') else '-'
-    def cell(v):
-        if not isinstance(v, float): return str(v)
-        return dash if v != v else f'{v:,.3f}' if abs(v) < 100 else f'{v:,.0f}'
-    for row in table.itertuples(index=False): shown.add_row(*[Text(_printable(cell(v))) for v in row])
+    for row in table.itertuples(index=False):
+        shown.add_row(*[Text(_printable(_cell_text(v, dash))) for v in row])
     Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
 # %% ../../nbs/8_apps/83_terminal.ipynb #9e0a0002

@@ -14,8 +14,9 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from fastcore.meta import delegates
 
-from behaviour_sim.bench.audit import (_AS_COMPUTED, _AS_PRINTED, _BLENDED, _PRINTED, _REPAIRED, _SPLITS,
-    Audit, _tfidf_embedding)
+from behaviour_sim.apps.report_choices import (_AS_COMPUTED, _AS_PRINTED, _BLENDED, _PRINTED, _REPAIRED,
+    _SPLITS)
+from .audit import Audit, _tfidf_embedding
 from .likes_quality import _keep, _kept, _markdown_table
 from ..core import BadInput, PALETTE, data_dir, plot_style
 from ..data.cleaning import LIGHT_STEPS, REPORT_STEPS, clean_text

@@ -17,6 +17,7 @@ from ..corpus.synthetic import sample_tweets
 from ..data.splits import _resampled, random_split, unseen_company, unseen_time
 from ..data.tweets import read_tweets
 from ..features.table import _LAG
+from ..html import _pipe_table
 from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
 from ..model_directories import _parquet_bytes
@@ -267,9 +268,8 @@ def _markdown_table(
     "A table for people."
     rows = [[_Figures().format(t, name=name, **row) for t in columns.values()]
         for name, row in zip(table.index, table.to_dict('records'))]
-    sides = ['--:' if ':' in t else '---' for t in columns.values()] # figures are aligned right
-    lines = [list(columns), sides, *rows]
-    text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    figures = [i for i, t in enumerate(columns.values()) if ':' in t]
+    text = _pipe_table(list(columns), rows, right=figures)
     return text + (f'\n\n*{_made_by(table)}.*' if below and table.attrs else '')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #c9360b31

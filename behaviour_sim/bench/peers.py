@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import store_attr
 
-from .audit import _smoothed_means
+from ..apps.report_choices import _smoothed_means
 from ..data.cleaning import temporal_features
 from ..core import BadInput, data_dir, _require, write_json
 from ..data.tweets import read_tweets

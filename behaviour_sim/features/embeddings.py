@@ -205,7 +205,8 @@ def _tiny(
                 n_heads=4, hidden_dim=128)), _tiny_tokenizer())
         if kind == 'clip':
             small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
-            return _clip_image(t.CLIPModel(t.CLIPConfig(text_config=dict(small, vocab_size=400),
+            text = dict(small, vocab_size=400, bos_token_id=None, eos_token_id=None)
+            return _clip_image(t.CLIPModel(t.CLIPConfig(text_config=text,
                 vision_config=dict(small, image_size=32, patch_size=8), projection_dim=64)))
         return _efficientnet(t.EfficientNetModel(t.EfficientNetConfig(image_size=32, width_coefficient=.2,
             depth_coefficient=.2, hidden_dim=256, initializer_range=.6)))

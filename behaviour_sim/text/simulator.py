@@ -48,10 +48,10 @@ class ContentSimulator(Regressor):
         "The earlier tweets that each will resemble most."
         return self.retriever.rank(tweets, max(k, 8), quiet, skip)
 
-    def prompts(self, tweets:pd.DataFrame, found:list # From `examples`
+    def prompts(self, tweets:pd.DataFrame, found:list=None # From `examples`; None: a prompt without any
                ) -> list: # Texts that end where the tweet begins
         "What the language model reads."
-        examples = [list(f['content'][:self.k]) for f in found]
+        examples = None if found is None else [list(f['content'][:self.k]) for f in found]
         return build_prompts(tweets, self.style, examples, self.k)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #065f45bf
@@ -106,7 +106,8 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
     rng = np.random.default_rng(self.seed)
     at = np.sort(rng.permutation(len(t))[:rows])
     part = t.iloc[at].reset_index(drop=True)
-    prompts, texts = self.prompts(part, self.examples(part, self.k, at, quiet)), part['content'].tolist()
+    found = self.examples(part, self.k, at, quiet) if self.style == 'brief' else None # the report's has none
+    prompts, texts = self.prompts(part, found), part['content'].tolist()
     held = rng.random(len(part)) < min(.05, 64/len(part))
     def pick(mask): return [p for p, m in zip(prompts, mask) if m], [c for c, m in zip(texts, mask) if m]
     s = LORA_SETTINGS[_SETTINGS_OF[self.lm]]
