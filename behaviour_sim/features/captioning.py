@@ -163,7 +163,7 @@ def _picture_paths(
     return [p or (str(Path(folder)/found[i]) if i in found else '') for p,
         i in zip(own, _id_keys(tweets['id']))]
 
-@_device_job('choose a smaller captioner or preset')
+@_device_job('choose a smaller model or preset')
 def caption(
     tweets:pd.DataFrame,        # Tweets with `image_path` or with `caption`
     model:str='conse',          # A key of `CAPTIONERS`

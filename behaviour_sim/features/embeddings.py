@@ -317,7 +317,7 @@ def _compute(
         if done and (n % 16 == 0 or n == len(parts)): keep(done); done = []
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #059b2656
-@_device_job('choose a smaller encoder or preset')
+@_device_job('choose a smaller model or preset')
 def embed(
     items:Sequence,        # Texts; or paths of pictures, or PIL images
     model='minilm',        # A name in `ENCODERS`, or an object with `encode(list)` → (n, dim) array
