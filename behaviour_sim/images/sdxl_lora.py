@@ -228,7 +228,7 @@ def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
     for m in parts: m.train()
     for k in range(step*s.accumulation, (step + 1)*s.accumulation):
         x, ids, prompts, g = ex.step(k, s, size)
-        z = _latents_of(pipe, x, g if pipe.vae.device.type == 'cpu' else None).float()
+        z = _latents_of(pipe, x, g).float()
         noise = torch.randn(z.shape, generator=g).to(z.device)
         t = torch.randint(0, len(sched), (len(x),), generator=g).to(z.device)
         torch.manual_seed(k) # dropout
