@@ -355,7 +355,8 @@ def _gpu_markdown() -> str: # Markdown
     flat = fast.reset_index('model').rename(columns={'at once': 'n', 'peak, GB': 'peak'})
     flat['rate'], flat.attrs = 1/flat['seconds'], fast.attrs
     speed = _markdown_table(flat, {'': '{name}', 'model': '{model}', 'unit': '{unit}', 'at once': '{n:,.0f}',
-        'seconds each': '{seconds:.3g}', 'a second': '{rate:.3g}', 'peak, GB': '{peak:.1f}', 'note': '{note}'})
+        'seconds each': '{seconds:.3g}', 'a second': '{rate:.3g}', 'peak, GB': '{peak:.1f}',
+        'note': '{note}'})
     apart = _markdown_table(same, {'difference from the processor': '{name}', 'measured': '{difference:.2g}',
         'tolerated': '{tolerated:.2g}'}, below=False)
     return f"On one {fast['card'].iloc[0]}:\n\n{speed}\n\n{apart}"
