@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-pairs records bench-report bench-content bench-images bench-speed bench-full-size bench-app fuzz clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-pairs records bench-report bench-content bench-images bench-speed bench-full-size bench-gpu bench-app fuzz clean
 
 setup: $(READY)
 
@@ -99,6 +99,10 @@ bench-speed: setup
 # What the paper preset takes at full size: counted without weights, with shares measured on small models; a few minutes
 bench-full-size: setup
 	$(BIN)/python -c "from behaviour_sim.bench.full_size import _bench_full_size; _bench_full_size()"
+
+# What they take on a GPU, with random weights of full size: under ten minutes; without a GPU one sentence
+bench-gpu: setup
+	$(BIN)/python tests/gpu.py
 
 # The page under load: 200 requests a second for 30 seconds, a tenth of them valid
 bench-app: setup

@@ -7,8 +7,9 @@ __all__ = ['PALETTE', 'seed_everything', 'BadInput', 'pick_device', 'cache_dir',
            'content_key', 'sha256_file', 'progress', 'plot_style']
 
 # %% ../nbs/00_core.ipynb #f9c40117
-import atexit, contextlib, functools, hashlib, importlib, json, logging, os, random, shutil, sys, tempfile
-from collections.abc import Iterable
+import atexit, contextlib, contextvars, functools, hashlib, importlib, json, logging, os, random, shutil, sys
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,57 @@ def _require(
         raise BadInput(said) from e
 
 # %% ../nbs/00_core.ipynb #6db98d8a
+_DEVICES = {k: k for k in ('cuda', 'mps', 'cpu')}
+_device_of_call = contextvars.ContextVar('device', default=None)
+
+def _asked_device() -> str|None: # 'cuda', 'mps' or 'cpu'; None where nothing was asked for
+    "The `device` of the call that is running, else BEHAVIOUR_SIM_DEVICE; `BadInput` for another name."
+    name = _device_of_call.get() or os.environ.get('BEHAVIOUR_SIM_DEVICE')
+    return _registry_entry(_DEVICES, name, 'device') if name else None
+
 def pick_device() -> str: # 'cuda', 'mps' or 'cpu'
-    "The best device that torch can use here."
+    "The device that was asked for, else the best that torch can use; `BadInput` for one that it cannot use."
     torch = _require('torch', 'text')
-    if torch.cuda.is_available(): return 'cuda'
-    return 'mps' if torch.backends.mps.is_available() else 'cpu'
+    there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
+    usable = {k: k for k, yes in there.items() if yes}
+    return _registry_entry(usable, _asked_device() or next(iter(usable)), 'usable device')
+
+# %% ../nbs/00_core.ipynb #f0fb9b97
+#: How torch, cuBLAS, XGBoost and FAISS say that the memory of a GPU is full: an error's name or text.
+_FULL = ('outofmemory', 'out of memory', 'out_of_memory', 'alloc_failed', 'cudaerrormemoryallocation')
+
+def _device_job(
+    change:str, # What to change where the memory of the GPU is full, such as 'lower batch'
+) -> Callable: # A decorator
+    "A function runs on its keyword argument `device`, if it has one; `BadInput` where the memory is full."
+    def decorate(f):
+        @functools.wraps(f)
+        def run(*args, **kwargs):
+            token = _device_of_call.set(kwargs.get('device') or _device_of_call.get())
+            try:
+                _asked_device()
+                return f(*args, **kwargs)
+            except (RuntimeError, ValueError) as e: # XGBoost's errors are ValueErrors
+                full = any(x in f'{type(e).__name__} {e}'.lower() for x in _FULL)
+                if isinstance(e, BadInput) or not full: raise
+                said = f"The memory of the GPU is full; {change}, or set BEHAVIOUR_SIM_DEVICE=cpu"
+                raise BadInput(said) from e
+            finally: _device_of_call.reset(token)
+        return run
+    return decorate
+
+# %% ../nbs/00_core.ipynb #a0d1da41
+def _once_per_device(
+    maxsize:int|None=None, # Results that are kept
+) -> Callable: # A decorator
+    "`functools.lru_cache` with results of their own for each device that is asked for."
+    def decorate(f):
+        kept = functools.lru_cache(maxsize)(lambda device, *args: f(*args))
+        @functools.wraps(f)
+        def get(*args): return kept(_asked_device(), *args)
+        get.cache_clear = kept.cache_clear
+        return get
+    return decorate
 
 # %% ../nbs/00_core.ipynb #27412de2
 def cache_dir(

@@ -6,13 +6,13 @@
 __all__ = []
 
 # %% ../nbs/06_weights.ipynb #ee236f0a
-import functools, importlib.util, threading
+import importlib.util, threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .core import BadInput, pick_device, sha256_file
+from .core import BadInput, _once_per_device, pick_device, sha256_file
 
 # %% ../nbs/06_weights.ipynb #52bca76c
 #: Module → the package that holds it, the folder of its files, and their SHA-256.
@@ -60,7 +60,7 @@ def _fast_dtype():
     if pick_device() != 'cpu' or not torch.backends.mkldnn.is_available(): return torch.float32
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
-@functools.lru_cache
+@_once_per_device()
 def _numerics() -> str: # Such as 'cpu AVX512 bfloat16 2.13.0'
     "What determines how a vector is rounded; part of the cache's key."
     if importlib.util.find_spec('torch') is None: return ''
@@ -112,6 +112,21 @@ def _mean_pooled(
             out |= zip(at, V)
         return np.stack([out[i] for i in range(len(tokens))])
     return encode
+
+# %% ../nbs/06_weights.ipynb #3619d050
+def _mixed_precision(
+    asked:str='auto', # 'bf16', 'fp16', 'auto', or any other for none
+) -> str: # 'bf16', 'fp16', or what was asked for; 'no' for 'auto' and 'fp16' without a GPU
+    "Half precision as the device has it."
+    import torch
+    if pick_device() != 'cuda': return 'no' if asked in ('auto', 'fp16') else asked
+    if asked not in ('auto', 'bf16'): return asked
+    return 'bf16' if torch.cuda.is_bf16_supported(False) else 'fp16'
+
+def _half_dtype(asked:str='auto'): # As above; a torch dtype, None for none
+    "The type of half precision."
+    import torch
+    return dict(bf16=torch.bfloat16, fp16=torch.float16).get(_mixed_precision(asked))
 
 # %% ../nbs/06_weights.ipynb #bd33b300
 def _byte_bpe(

@@ -165,43 +165,56 @@ PIPELINES = {
     'stabilityai/stable-diffusion-xl-base-1.0': dict(_class_name='EulerDiscreteScheduler', timestep_spacing='leading', use_karras_sigmas=False),
 }
 
-def random_model(config):
+def random_model(config, device='cpu', half=False):
+    "Half precision from the first number on, where memory is short."
     import torch
     torch.manual_seed(0)
-    return _model_of(config)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16 if half else before)
+    try:
+        with torch.device(device): return _model_of(config)
+    finally: torch.set_default_dtype(before)
 
-def write_model(folder, name):
-    "One repository of transformers. Bloom's weights are two files in half precision, as published."
+def configured(name, part, sizes, tokens):
+    "A published configuration with the numbers of a tokenizer; at full size the vocabulary stays the published one."
+    def without(x): return {k: without(v) if isinstance(v, dict) else v for k, v in x.items() if k != 'vocab_size'}
+    return smaller(smaller(_CONFIGS[name][part], sizes.get(name, {}).get(part, {})), tokens if name in sizes else without(tokens))
+
+def write_model(folder, name, sizes=SMALL, device='cpu'):
+    "One repository of transformers. Bloom's weights are in half precision, as published, and here in several files; at full size BLIP-2's are too."
     tokenizer, others = MODELS[name]
-    config = smaller(smaller(_CONFIGS[name][''], SMALL[name]['']), tokenizer(folder))
+    config = configured(name, '', sizes, tokenizer(folder))
     for write_other in others: write_other(folder)
-    model = random_model(config)
-    if name == 'bigscience/bloom-7b1': model.half().save_pretrained(folder, max_shard_size='100KB')
-    else: model.save_pretrained(folder)
+    if name in sizes:
+        model = random_model(config)
+        if name == 'bigscience/bloom-7b1': model.half().save_pretrained(folder, max_shard_size='100KB')
+        else: model.save_pretrained(folder)
+    else: random_model(config, device, name in ('bigscience/bloom-7b1', 'Salesforce/blip2-opt-2.7b')).save_pretrained(folder)
     write(folder/'config.json', config)
 
-def write_pipeline(folder, name):
-    "One repository of diffusers, in its folders, with the variant fp16 beside each file."
+def write_pipeline(folder, name, sizes=SMALL, device='cpu'):
+    "One repository of diffusers, in its folders, with the variant fp16 beside each file; at full size in fp16 alone."
     scheduler = dict(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear', interpolation_type='linear', num_train_timesteps=1000, prediction_type='epsilon',
         sample_max_value=1., set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1, trained_betas=None, clip_sample=False) | PIPELINES[name]
     write(folder/'scheduler'/'scheduler_config.json', scheduler)
-    sizes = [clip_tokenizer(folder/'tokenizer'), clip_tokenizer(folder/'tokenizer_2', pad='!')]
+    tokens = [clip_tokenizer(folder/'tokenizer'), clip_tokenizer(folder/'tokenizer_2', pad='!')]
     index = dict(_class_name='StableDiffusionXLPipeline', _diffusers_version='0.24.0.dev0', force_zeros_for_empty_prompt=True, feature_extractor=[None, None], image_encoder=[None, None],
         scheduler=['diffusers', scheduler['_class_name']], tokenizer=['transformers', 'CLIPTokenizer'], tokenizer_2=['transformers', 'CLIPTokenizer'])
-    for part, config in _CONFIGS[name].items():
-        config = smaller(config, SMALL[name][part]) | (sizes[part.endswith('2')] if part.startswith('text') else {})
-        model = random_model(config)
-        for variant in (None, 'fp16'): (model.half() if variant else model).save_pretrained(folder/part, variant=variant)
+    for part in _CONFIGS[name]:
+        config = configured(name, part, sizes, tokens[part.endswith('2')] if part.startswith('text') else {})
+        model = random_model(config, device, name not in sizes)
+        for variant in (None, 'fp16') if name in sizes else (None,): (model.half() if variant else model).save_pretrained(folder/part, variant=variant)
         write(folder/part/'config.json', config)
         index[part] = ['transformers' if 'architectures' in config else 'diffusers', type(model).__name__]
     write(folder/'model_index.json', index)
 
-def build(cache):
-    "Every repository below `cache`, a folder as HF_HUB_CACHE names it: blobs, snapshots of links to them, refs/main."
-    for name in (*MODELS, *PIPELINES):
+def build(cache, names=(*MODELS, *PIPELINES), sizes=SMALL, device='cpu'):
+    "Repositories below `cache`, a folder as HF_HUB_CACHE names it: blobs, snapshots of links to them, refs/main. What has no `sizes` is of full size, its weights made on `device`."
+    for name in names:
         home = Path(cache)/f"models--{name.replace('/', '--')}"
         snapshot, blobs = home/'snapshots'/COMMIT, home/'blobs'
-        (write_model if name in MODELS else write_pipeline)(home/'new', name)
+        shutil.rmtree(home, ignore_errors=True)
+        (write_model if name in MODELS else write_pipeline)(home/'new', name, sizes, device)
         blobs.mkdir()
         for i, p in enumerate(sorted(p for p in (home/'new').rglob('*') if p.is_file())):
             link = snapshot/p.relative_to(home/'new')

@@ -266,7 +266,7 @@ def test_weights_in_fp16_train_and_write_on_a_processor(corpus, tmp_path, monkey
 def test_the_type_on_each_device(monkeypatch, device, dtype, fast, wanted):
     "Fast on a GPU is never 32 bits: Bloom would take 28 GB."
     import torch
-    monkeypatch.setattr(models, 'pick_device', lambda: device)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: device == 'cuda')
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *_: True)
     got = models._dtype_for(torch.nn.Linear(2, 2, dtype=getattr(torch, dtype)), fast)
     assert got is (getattr(torch, wanted) if wanted else None)

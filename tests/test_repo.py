@@ -80,7 +80,7 @@ def test_a_notebook_is_of_a_readable_size(path):
     code = code_cells(path)
     assert len(cells(path)) <= 90
     exported = sum(len(s.split('\n')) for s in code if is_exported(s)) # directives and blank lines too
-    assert exported <= (145 if path.stem == '00_core' else 350), f'{exported} exported lines'
+    assert exported <= (190 if path.stem == '00_core' else 350), f'{exported} exported lines'
     longest = max(code, key=lambda s: len(lines(s)))
     assert len(lines(longest)) <= 45, f'a cell of {len(lines(longest))} lines: {lines(longest)[0][:60]}'
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from ..core import _require
+from ..core import BadInput, _require
 from ..images.models import _denoising_errors, _latents_of, _small_decoder
 from ..images.sdxl_lora import IMAGE_SETTINGS, _add_adapters
 from ..text.bloom_lora import LORA_SETTINGS
@@ -346,3 +346,17 @@ def _full_size_markdown() -> str: # Markdown
 def _bench_full_size():
     "Make the table and keep it: `make bench-full-size`."
     _keep('full_size', 'Full size', _full_size_table(), 'make bench-full-size')
+
+# %% ../../nbs/9_bench/98_full_size.ipynb #19b3f2b0
+def _gpu_markdown() -> str: # Markdown
+    "The tables of `make bench-gpu`, or a sentence while there are none."
+    try: fast, same = (_kept('gpu', title) for title in ('On a card', 'Beside the processor'))
+    except BadInput: return '*`make bench-gpu` has not been run: no machine with a GPU was at hand.*'
+    flat = fast.reset_index('model').rename(columns={'at once': 'n', 'peak, GB': 'peak'})
+    flat['rate'], flat.attrs = 1/flat['seconds'], fast.attrs
+    speed = _markdown_table(flat, {'': '{name}', 'model': '{model}', 'unit': '{unit}', 'at once': '{n:,.0f}',
+        'seconds each': '{seconds:.3g}', 'a second': '{rate:.3g}', 'peak, GB': '{peak:.1f}',
+        'note': '{note}'})
+    apart = _markdown_table(same, {'difference from the processor': '{name}', 'measured': '{difference:.2g}',
+        'tolerated': '{tolerated:.2g}'}, below=False)
+    return f"On one {fast['card'].iloc[0]}:\n\n{speed}\n\n{apart}"

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..keys import _id_keys, _log
-from ..core import BadInput, pick_device
+from ..core import BadInput, _device_job, _once_per_device, pick_device
 from ..presets import _preset_of, _registered
 from .embeddings import _by_processor, _clip_mean, _clip_std, _fast_dtype, _from_hub
-from ..weights import _lite0_state, _packaged_weights, _pixels
+from ..weights import _half_dtype, _lite0_state, _packaged_weights, _pixels
 from .embeddings import embed
 from .embeddings import register_encoder, _tiny_tokenizer
 
@@ -115,11 +115,11 @@ def _blip2(
     return encode
 
 # %% ../../nbs/3_features/34_captioning.ipynb #b11b2a57
-@lru_cache
+@_once_per_device()
 def _blip2_parts(name): # The model, its tokenizer, and what prepares its pictures
     if name != 'tiny-blip2':
         m = _from_hub(name, 'Blip2ForConditionalGeneration',
-            dtype='float16' if pick_device() == 'cuda' else _fast_dtype())
+            dtype=_half_dtype() or _fast_dtype())
         return m, _from_hub(name, 'AutoTokenizer'), _by_processor(_from_hub(name, 'BlipImageProcessorPil'))
     import torch, transformers as t
     tok = _tiny_tokenizer()
@@ -163,6 +163,7 @@ def _picture_paths(
     return [p or (str(Path(folder)/found[i]) if i in found else '') for p,
         i in zip(own, _id_keys(tweets['id']))]
 
+@_device_job('choose a smaller model or preset')
 def caption(
     tweets:pd.DataFrame,        # Tweets with `image_path` or with `caption`
     model:str='conse',          # A key of `CAPTIONERS`
@@ -170,6 +171,7 @@ def caption(
     cache:bool=True,            # Look up and store on disk
     batch_size:int=None,        # Pictures at a time
     quiet:bool|None=None,       # No progress bar
+    *, device:str=None,         # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ) -> pd.Series: # Captions, '' for a tweet without a picture; with the tweets' index
     "What the pictures show. A picture that cannot be read has no caption, and the log counts them."
     encoder, in_words = _registered(CAPTIONERS, model, 'captioner')
@@ -189,10 +191,12 @@ def caption(
     return pd.Series(known, index=tweets.index, name='caption', dtype=object)
 
 # %% ../../nbs/3_features/34_captioning.ipynb #f01de402
+@_device_job('choose a smaller preset')
 def caption_folder(
     folder:str|Path,      # Folder of pictures, including its subfolders
     preset='laptop',      # Name of a preset, or a `Preset`, whose captioner is used
     quiet:bool|None=None, # No progress bar
+    *, device:str=None,   # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ) -> pd.DataFrame: # id, caption: '' for a picture that cannot be read
     "What the pictures of a folder show; `BadInput` if there are none, or two of one name."
     ends = {'.jpg', '.jpeg', '.png', '.webp', '.gif'}

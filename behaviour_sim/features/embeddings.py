@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
+from ..core import (BadInput, cache_dir, content_key, _device_job, _once_per_device, _require,
+    pick_device, progress)
 from ..presets import _hashed_words, _registered, _thumbnails
 from ..vector_cache import EmbeddingCache
 from ..weights import (_byte_bpe, _distil, _fast_dtype, _in_one_shape, _lite0_state,
@@ -239,7 +240,7 @@ def _keys(items, encoder):
     return [key(x) for x in items]
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #ea5915a2
-@lru_cache(maxsize=4)
+@_once_per_device(4)
 def _loaded_encoder(model): return (ENCODERS[model] if isinstance(model, str) else model).load()
 
 def _encode_function(
@@ -255,10 +256,12 @@ def _on_all_cores(
     "Process several batches in parallel, each on one core, which suits small models."
     import torch
     from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
     cores = torch.get_num_threads()
     if cores == 1 or len(batches) < 2 or pick_device() != 'cpu': return (yield from map(f, batches))
     try:
-        with ThreadPoolExecutor(cores) as pool: yield from pool.map(f, batches)
+        own = [copy_context() for _ in batches] # a thread would not know the device that was asked for
+        with ThreadPoolExecutor(cores) as pool: yield from pool.map(lambda c, b: c.run(f, b), own, batches)
     finally: torch.set_num_threads(cores)
 
 @lru_cache(maxsize=8)
@@ -315,12 +318,14 @@ def _compute(
         if done and (n % 16 == 0 or n == len(parts)): keep(done); done = []
 
 # %% ../../nbs/3_features/33_embeddings.ipynb #059b2656
+@_device_job('choose a smaller model or preset')
 def embed(
     items:Sequence,        # Texts; or paths of pictures, or PIL images
     model='minilm',        # A name in `ENCODERS`, or an object with `encode(list)` → (n, dim) array
     cache:bool=True,       # Look up and store vectors on disk
     batch_size:int=None,   # Items at a time; None: the encoder's own
     quiet:bool|None=None,  # No progress bar
+    *, device:str=None,    # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ) -> np.ndarray: # (n, dim) float32, zero rows where an item is missing
     "The vectors of texts or pictures; `BadInput` for an unknown model or missing weights."
     if isinstance(items, (str, bytes, Path)):

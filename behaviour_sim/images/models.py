@@ -13,7 +13,9 @@ from random import Random
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, cache_dir, content_key, _require, pick_device, progress
+from behaviour_sim.core import (BadInput, cache_dir, content_key, _device_job, pick_device, progress,
+    _require)
+from ..weights import _half_dtype
 from ..keys import _id_keys
 from ..presets import _registered
 from ..features.manifest import _made_once
@@ -329,11 +331,13 @@ def _small_pipeline(
 _FETCH = ' '.join(f"--include '{f}'" for f in (
     '*.json', '*.txt', '*/model.safetensors', '*/diffusion_pytorch_model.safetensors'))
 
+@_device_job('choose a smaller preset')
 def load_pipeline(
     preset:str,         # A key of `IMAGE_PRESETS`
     adapter=None,       # Folder with a LoRA in the format of diffusers
-    precision:str=None, # Precision of frozen weights: 'fp16', 'bf16' or 'no'; None: fp16 on a GPU
+    precision:str=None, # Precision of frozen weights: 'fp16', 'bf16', 'no' or 'auto'; None: 'auto'
     quiet:bool|None=None, # No progress bar
+    *, device:str=None,   # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ): # A StableDiffusionXLPipeline
     "A pipeline on the device; `BadInput` where diffusers, the weights or the adapter are missing."
     row, _ = _image_row(preset), _require('diffusers', 'image')
@@ -344,11 +348,10 @@ def load_pipeline(
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(pick_device())
 
-def _pipeline(row, place, precision): # A row of `IMAGE_PRESETS`; hub or folder; 'fp16', 'bf16', 'no' or None
+def _pipeline(row, place, precision): # A row of `IMAGE_PRESETS`; hub or folder; see above
     "The weights, from this machine only."
     import diffusers, torch
-    precision = precision or ('fp16' if pick_device() == 'cuda' else 'no')
-    dtype = dict(fp16=torch.float16, bf16=torch.bfloat16).get(precision, torch.float32)
+    dtype = _half_dtype(precision or 'auto') or torch.float32
     how = dict(dtype=dtype, local_files_only=True, use_safetensors=True, add_watermarker=False)
     try: return diffusers.StableDiffusionXLPipeline.from_pretrained(place, **how)
     except (OSError, ValueError) as e:

@@ -14,7 +14,9 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 import behaviour_sim
-from ..core import BadInput, content_key, pick_device, progress, _require, write_atomic
+from behaviour_sim.core import (BadInput, content_key, _device_job, pick_device, progress, _require,
+    write_atomic)
+from ..weights import _mixed_precision
 from ..picture_files import _centre_crop, _picture_sum, contact_sheet, open_picture
 from ..text.prompts import image_prompt
 from ..model_directories import _read_parts, _write_parts
@@ -44,13 +46,13 @@ class ImageLoraSettings:
     drop_words:float=.2       # Share of prompts that leave out caption and tweet
     drop_prompt:float=.1      # Share of pictures without a prompt, for guidance
     gradient_checkpointing:bool=True # Less memory, a fifth slower
-    precision:str='fp16'      # 'fp16' (a GPU), 'bf16' or 'no'
+    precision:str='auto'      # 'fp16' (a GPU), 'bf16', 'no', or 'auto': as the GPU has it
     ema:float=0.              # Decay of the running mean of the weights; 0: none
     evaluate_every:int=500    # Updates between looks at loss and pictures, and checkpoints
     seed:int=42               # Random seed
 
 IMAGE_SETTINGS = dict(
-    report=ImageLoraSettings('report', style='report', warmup=0),
+    report=ImageLoraSettings('report', style='report', warmup=0, precision='fp16'),
     sdxl=ImageLoraSettings('sdxl'),
     tiny=ImageLoraSettings('tiny', r=8, text_encoders=True, wide=True, batch=8, accumulation=1, warmup=20,
         learning_rate=4e-3, max_steps=300, min_snr=None, center_crop=True, drop_words=.5,
@@ -162,6 +164,7 @@ def _draw(pipe, prompts, seeds, row, batch=16, quiet=None) -> list: # PIL images
     return out
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #cfa98592
+@_device_job('lower batch, or choose a preset of smaller pictures')
 def imagine(
     tweets:pd.DataFrame,  # Columns as `image_prompt` wants them; `content` may be missing
     preset:str='tiny',    # A key of `IMAGE_PRESETS`; with an adapter its own is used
@@ -172,6 +175,7 @@ def imagine(
     batch:int=16,         # Pictures at a time, at most; fewer above 256 pixels
     pipe=None,            # A loaded pipeline; None: `load_pipeline(preset, adapter)`
     quiet:bool|None=None, # No progress bar
+    *, device:str=None,   # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says. `pipe` stays where it is
 ) -> list: # PIL images: the n of the first tweet, then those of the second, …
     "Draw pictures for tweets."
     if n < 1: raise BadInput(f"{n} pictures of each tweet were asked for; it takes at least one")
@@ -212,10 +216,8 @@ def _accelerator(s:ImageLoraSettings): # An accelerate.Accelerator
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     AcceleratorState._reset_state(reset_partial_state=True) # its precision is set once for a process
-    device = pick_device()
-    precision = 'no' if s.precision == 'fp16' and device != 'cuda' else s.precision
-    return Accelerator(mixed_precision=precision, gradient_accumulation_steps=s.accumulation,
-                       cpu=device == 'cpu')
+    return Accelerator(mixed_precision=_mixed_precision(s.precision),
+        gradient_accumulation_steps=s.accumulation, cpu=pick_device() == 'cpu')
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #3b40b749
 def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
@@ -226,7 +228,7 @@ def _update(acc, pipe, sched, weights, opt, ex, s, step, size):
     for m in parts: m.train()
     for k in range(step*s.accumulation, (step + 1)*s.accumulation):
         x, ids, prompts, g = ex.step(k, s, size)
-        z = _latents_of(pipe, x, g if pipe.vae.device.type == 'cpu' else None).float()
+        z = _latents_of(pipe, x, g).float()
         noise = torch.randn(z.shape, generator=g).to(z.device)
         t = torch.randint(0, len(sched), (len(x),), generator=g).to(z.device)
         torch.manual_seed(k) # dropout
@@ -287,6 +289,7 @@ def _fit_image_lora(ex, held, s, out, resume, stop_after, quiet):
     return pd.DataFrame(story['history']).astype(dict(train_loss=float, valid_loss=float))
 
 # %% ../../nbs/6_images/61_sdxl_lora.ipynb #90299b9c
+@_device_job('lower batch in the settings, or choose a preset of smaller pictures')
 def fit_image_lora(
     tweets:pd.DataFrame,  # Columns as `image_prompt` wants them
     images,               # Their pictures: paths or PIL images
@@ -296,6 +299,7 @@ def fit_image_lora(
     resume:bool=True,     # Continue from a checkpoint of the same data and settings
     stop_after:int=None,  # Stop after so many updates, to resume another time
     quiet:bool|None=None, # No progress bar
+    *, device:str=None,   # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ) -> pd.DataFrame: # step, train_loss, valid_loss
     "Fine-tune; the adapter is in `out` afterwards, in the format of `load_lora_weights`."
     s = _image_settings(preset)

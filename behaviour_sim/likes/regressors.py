@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from ..core import BadInput, _require
+from ..core import _asked_device, BadInput, _device_job, _once_per_device, _require
 from ..presets import _inside, _load_plugins, _plugin_names
 from ..model_directories import Regressor
 
@@ -147,9 +147,10 @@ def importance(self:_BoostedTrees) -> pd.Series: # Feature → share of the gain
     return (gain / max(gain.sum(), 1e-12)).sort_values(ascending=False)
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #47de6aaa
-@functools.lru_cache
+@_once_per_device()
 def _xgboost_device() -> str: # 'cuda' or 'cpu'
-    "The device that XGBoost trains on when CUDA is requested."
+    "The device that XGBoost trains on; the processor where it has no CUDA."
+    if _asked_device() in ('cpu', 'mps'): return 'cpu'
     xgb = _require('xgboost', 'cpu')
     if not xgb.build_info().get('USE_CUDA', False): return 'cpu'
     try: made = xgb.train(dict(device='cuda', verbosity=0), xgb.DMatrix(np.zeros((2, 1)), [0, 1]), 1)
@@ -163,6 +164,7 @@ class XGBoostModel(_BoostedTrees):
     def _data(self, M, y=None, weight=None, threads=1):
         return _require('xgboost', 'cpu').DMatrix(M, label=y, weight=weight, nthread=threads)
 
+    @_device_job('lower max_depth or max_bin')
     def _grow(self, M, y, valid, weight, threads):
         xgb = _require('xgboost', 'cpu')
         params = {'device': _xgboost_device(), 'verbosity': 0, 'seed': self.seed, 'nthread': threads,
@@ -175,6 +177,7 @@ class XGBoostModel(_BoostedTrees):
         self.rounds_used = self.booster.best_iteration + 1 if stop else self.booster.num_boosted_rounds()
         self.booster = self.booster[:self.rounds_used]
 
+    @_device_job('predict fewer rows at a time')
     def _score(self, M, threads):
         self.booster.set_param({'nthread': threads})
         return self.booster.predict(self._data(M, threads=threads))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..features.captioning import CAPTIONERS, caption
 from ..data.cleaning import LIGHT_STEPS, clean_text
-from ..core import BadInput, content_key, _require, progress
+from ..core import _asked_device, BadInput, content_key, _require, progress
 from ..core import _registry_entry, sha256_file, write_atomic
 from ..data.tweets import read_tweets, write_tweets
 from ..picture_files import open_picture
@@ -62,7 +62,8 @@ def ray_session(
 # %% ../../nbs/7_scale/70_ray_data.ipynb #81a88794
 class _Encode:
     "An actor that holds an encoder."
-    def __init__(self, encoder, plugins=()):
+    def __init__(self, encoder, plugins=(), device=None):
+        if device: os.environ['BEHAVIOUR_SIM_DEVICE'] = device
         _load_plugins(plugins)
         self.model = encoder
         _encode_function(encoder)
@@ -102,8 +103,8 @@ def _encode_on_ray(
         b in enumerate(batches)]
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 1000))
     size = workers or max(1, min(int(ray.cluster_resources().get('CPU', 1)), len(rows)))
-    for r in _in_our_words(data.map(_Encode, fn_constructor_args=[encoder, _plugin_names()], num_cpus=1,
-        concurrency=size).iter_rows()):
+    for r in _in_our_words(data.map(_Encode, num_cpus=1, concurrency=size,
+        fn_constructor_args=[encoder, _plugin_names(), _asked_device()]).iter_rows()):
         V = iter(np.frombuffer(r['vectors'], 'float32').reshape(-1, encoder.dim))
         yield r['at'], [next(V) if t else None for t in r['there']]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import PALETTE, BadInput, content_key, pick_device, progress, write_atomic
-from ..features.embeddings import _fast_dtype
+from ..core import PALETTE, BadInput, content_key, _device_job, pick_device, progress, write_atomic
+from ..weights import _fast_dtype, _half_dtype
 from behaviour_sim.text.language_models import (_base_language_model, _language_model_entry, _on_device,
     _own_seed)
 
@@ -34,7 +34,7 @@ class LoraSettings:
     max_tokens:int=192       # Length of prompt and tweet, in tokens; a longer prompt loses its beginning
     evaluate_every:int=50    # Updates between evaluations of the validation loss
     patience:int=3           # Evaluations without improvement before stopping; 0: never stop
-    precision:str='auto'     # 'fp32', 'bf16', 'fp16' (a GPU), or 'auto': bf16 where the processor has it
+    precision:str='auto'     # 'fp32', 'bf16', 'fp16' (a GPU), or 'auto': as the device has it
     eight_bit:bool=False     # The frozen weights in 8 bits, where bitsandbytes is installed
     seed:int=42              # Random seed of order, dropout and initial weights
 
@@ -168,15 +168,20 @@ def _learning_rate(
     done = min(1., (step - s.warmup)/max(1, s.max_steps - s.warmup))
     return .5*(1 + math.cos(math.pi*done))
 
-def _autocast(
+def _autocast_dtype(
     precision:str, # 'fp32', 'bf16', 'fp16' or 'auto'
-): # A context manager
-    "Mixed precision where it helps."
+): # A torch dtype; None: all in 32 bits
+    "Half precision where it helps; a processor has it in bfloat16 only."
     import torch
-    device, b = pick_device(), torch.bfloat16
-    half = dict(bf16=b, fp16=torch.float16 if device == 'cuda' else b).get(precision)
-    if precision == 'auto': half = b if device == 'cuda' or _fast_dtype() == b else None
-    return torch.autocast(device, half or b, enabled=half is not None)
+    if pick_device() == 'cuda': return _half_dtype(precision)
+    known = dict(bf16=torch.bfloat16, fp16=torch.bfloat16, auto=_fast_dtype())
+    return None if (half := known.get(precision)) == torch.float32 else half
+
+def _autocast(precision:str): # As above; a context manager
+    "Mixed precision."
+    import torch
+    half = _autocast_dtype(precision)
+    return torch.autocast(pick_device(), half or torch.bfloat16, enabled=half is not None)
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #ab8c4256
 def _with_adapters(
@@ -233,6 +238,7 @@ def _summed(weights:dict, total:float) -> float: # The sum of all totals
     return flat[-1].item()
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #3de0201c
+@_device_job('lower batch or max_tokens in the settings, or choose a smaller preset')
 @_own_seed()
 def finetune(
     prompts:list,           # Texts that end where the tweet begins
@@ -243,6 +249,7 @@ def finetune(
     max_minutes:float=None, # Stop after the update that exceeds it; None: never
     resume:bool=True,       # Continue from a checkpoint of the same data and settings
     quiet:bool|None=None,   # No progress bar
+    *, device:str=None,     # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ) -> pd.DataFrame: # step, train_loss, valid_loss, tokens
     "Fine-tune a language model; the adapter is in `out` afterwards."
     import torch
@@ -277,7 +284,7 @@ def finetune(
 def _grad_scaler(s): # The settings
     "Gradients in fp16 may be too small to be numbers."
     import torch
-    return torch.amp.GradScaler(enabled=s.precision == 'fp16' and pick_device() == 'cuda')
+    return torch.amp.GradScaler(enabled=_autocast_dtype(s.precision) == torch.float16)
 
 def _update(lm, weights, optimiser, scaler, rows, tok, s, step):
     "One update of the weights; its loss and its tokens."

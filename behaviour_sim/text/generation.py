@@ -10,10 +10,11 @@ import time
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, progress
+from ..core import BadInput, _device_job, progress
 from .language_models import _own_seed
 
 # %% ../../nbs/5_text/54_generation.ipynb #79cd0180
+@_device_job('lower max_new_tokens')
 def report_loop(
     prompts:list,          # Texts that end where the tweet begins
     lm, tok,               # From `load_language_model`
@@ -96,6 +97,8 @@ def _rules(width, temperature, top_p, repetition_penalty, no_repeat): # `width`:
     if temperature: rules += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p)]
     return rules
 
+# %% ../../nbs/5_text/54_generation.ipynb #e5a82c33
+@_device_job('lower batch or max_new_tokens')
 @_own_seed()
 def write_texts(
     prompts:list,             # Texts that end where the tweet begins

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from ..core import BadInput, cache_dir, pick_device, _registry_entry
+from ..core import BadInput, cache_dir, _device_job, pick_device, _registry_entry
 from ..features.manifest import _made_once
-from ..weights import _WEIGHTS, _byte_bpe, _fast_dtype, _packaged_weights
+from ..weights import _WEIGHTS, _byte_bpe, _fast_dtype, _half_dtype, _packaged_weights
 
 # %% ../../nbs/5_text/52_language_models.ipynb #f87712dc
 LANGUAGE_MODELS = {
@@ -120,7 +120,8 @@ def _eight_bits() -> dict: # Arguments of `from_pretrained`; none where bitsandb
             'loaded in 8 bits: pip install bitsandbytes')
         return {}
     from transformers import BitsAndBytesConfig
-    return dict(quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map='auto')
+    place = 'auto' if (device := pick_device()) == 'cuda' else {'': device}
+    return dict(quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map=place)
 
 # %% ../../nbs/5_text/52_language_models.ipynb #823d342f
 @_quiet_libraries()
@@ -157,8 +158,7 @@ def _dtype_for(
     import torch
     device, dtype = pick_device(), next(lm.parameters()).dtype
     if device == 'cpu': return _fast_dtype() if fast or dtype == torch.float16 else None
-    if not fast or dtype != torch.float32 or device != 'cuda': return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return _half_dtype() if fast and dtype == torch.float32 else None
 
 def _on_device(lm, fast:bool=False): # A model; half precision where the device has it
     "A model on the device; one in 8 bits is there already, and can be neither moved nor cast."
@@ -179,6 +179,7 @@ def _with_adapter(lm, adapter, merge): # A model; the folder of its adapter; add
     return lm.merge_and_unload() if merge else lm
 
 # %% ../../nbs/5_text/52_language_models.ipynb #d7dd263b
+@_device_job('choose a smaller lm or preset, or load it with eight_bit=True')
 @_own_seed() # peft draws weights before it reads them
 def load_language_model(
     name:str,             # A key of `LANGUAGE_MODELS`
@@ -186,6 +187,7 @@ def load_language_model(
     merge:bool=True,      # Add the adapter into the weights
     eight_bit:bool=False, # Load in 8 bits, if bitsandbytes is there
     fast:bool=False,      # Half precision where the device has it; a few words may differ
+    *, device:str=None,   # 'cuda', 'mps' or 'cpu'; None: as `pick_device` says
 ) -> tuple: # The model in evaluation mode, and its tokenizer
     "A language model with its adapter."
     lm, tok = _base_language_model(name, eight_bit)
