@@ -291,7 +291,7 @@ def test_a_link_written_in_a_notebook_is_followed(tmp_path, link, ok):
 
 def test_sidebar_follows_the_folders():
     names = ["index", "00_core", "02_new", "1_corpus/11_pictures", "4_likes/47_simulator", "4_likes/49_new", "5_text/51_metrics", "6_images/60_models",
-             "7_scale/70_ray_data", "8_apps/85_cli", "9_bench/90_audit", "tutorials/x", "pages/quality"]
+             "7_scale/70_ray_data", "8_apps/89_cli", "9_bench/90_audit", "tutorials/x", "pages/quality"]
     got = docs.sidebar([Path(f"{n}.ipynb") for n in names])
     assert got[0] == "index.ipynb"
     assert {s["section"]: len(s["contents"]) for s in got[1:]} == {
