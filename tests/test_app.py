@@ -220,8 +220,8 @@ def test_every_answer_forbids_what_it_did_not_send(port):
 
 # --- Too many, too slow, too long ---
 
-from behaviour_sim.apps import app as module, app_page
-from behaviour_sim.apps.app import AppSession
+from behaviour_sim.apps import app as module, app_session
+from behaviour_sim.apps.app_session import AppSession
 
 
 class Desk(AppSession):
@@ -281,7 +281,7 @@ def test_while_one_is_answered_few_wait_and_the_others_are_told_so():
     with served(desk) as port:
         first, got = in_the_background(1, port, body=form())
         desk.begun.wait(30)
-        others, later = in_the_background(app_page._MOST_WAITING + 6, port, body=form())
+        others, later = in_the_background(module._MOST_WAITING + 6, port, body=form())
         while len(later) < 6: time.sleep(.01)
         assert {x[0] for x in later[:6]} == {503} and later[0][2]['Retry-After'] == '1' and 'again' in json.loads(later[0][1])['error']
         assert ask(port, '/')[0] == ask(port, '/about')[0] == 200 and ask(port, body=form(date='soon'))[0] == 400 and not got
@@ -309,14 +309,14 @@ def test_what_nobody_waits_for_is_not_computed():
 
 def test_an_unfinished_question_is_given_up(monkeypatch):
     "A head and a body that never end, more connections than there may be, more pictures at a time than there may be."
-    monkeypatch.setattr(app_page, '_HEAD_SECONDS', .2)
+    monkeypatch.setattr(module, '_HEAD_SECONDS', .2)
     with served(Desk()) as port:
-        slow = [opened(port, POST % b'/picture') for _ in range(app_page._MOST_UPLOADS)]
+        slow = [opened(port, POST % b'/picture') for _ in range(module._MOST_UPLOADS)]
         while ask(port, '/picture', b'x', Content_Type='application/octet-stream')[0] != 503: time.sleep(.01)
         for s in slow: s.close()
         assert ended(opened(port)) == ended(opened(port, b'GET / HT')) == b''
-    monkeypatch.setattr(module, '_read_body', partial(app_page._read_body, seconds=.2))
-    monkeypatch.setattr(app_page, '_HEAD_SECONDS', 60); monkeypatch.setattr(app_page, '_MOST_CONNECTIONS', 20)
+    monkeypatch.setattr(module, '_read_body', partial(module._read_body, seconds=.2))
+    monkeypatch.setattr(module, '_HEAD_SECONDS', 60); monkeypatch.setattr(module, '_MOST_CONNECTIONS', 20)
     with served(Desk()) as port:
         said = ended(opened(port, POST % b'/picture'))
         assert b' 408 ' in said and b'in time' in said
@@ -329,7 +329,7 @@ def test_an_unfinished_question_is_given_up(monkeypatch):
 
 
 def test_few_pictures_are_kept(monkeypatch):
-    monkeypatch.setattr(module, '_MOST_PICTURES', 2)
+    monkeypatch.setattr(app_session, '_MOST_PICTURES', 2)
     desk = Desk()
     names = [desk.keep(_jpeg(draw_picture('product', seed=1).resize((64, 64 + i)))) for i in range(4)]
     assert sorted(p.name for p in desk.folder.iterdir()) == sorted(names[2:])
