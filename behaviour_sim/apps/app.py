@@ -16,7 +16,7 @@ from ..model_directories import _FORMAT
 from ..corpus.synthetic import sample_tweets
 from ..text.simulator import ContentSimulator, _language_model_of
 from .app_page import _LOOK, _MARKUP, _SCRIPT
-from .app_session import _MAX_PICTURE, AppSession, _checked_draft
+from .app_session import _MAX_PICTURE, AppSession
 
 # %% ../../nbs/8_apps/86_app.ipynb #c0de8102
 _HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -200,9 +200,11 @@ def make_app(
     def sent(response):
         async def page(request): return response
         return page
-    def checked(data):
-        _checked_draft(form := _read_form(data), desk.folder)
-        return form
+    def answering(read, f): # the body is checked before it waits for its turn
+        def checked(data):
+            read(form := _read_form(data))
+            return form
+        return _handler(100_000, drafts, [(None, checked), (turns, f)])
     @contextlib.asynccontextmanager
     async def lifespan(app):
         _say_briefly()
@@ -212,8 +214,9 @@ def make_app(
     texts = {'/': (_MARKUP, 'html'), '/look.css': (_LOOK, 'css'), '/script.js': (_SCRIPT, 'javascript')}
     pages = {at: Response(text, media_type=f'text/{kind}') for at, (text, kind) in texts.items()}
     pages['/about'] = JSONResponse(_to_json(desk.about()))
-    asked = {f'/{f.__name__}': _handler(100_000, drafts, [(None, checked), (turns, f)])
-        for f in (desk.predict, desk.hours, desk.rewrite)}
+    asked = {f'/{f.__name__}': answering(desk.read, f)
+        for f in (desk.predict, desk.hours, desk.rewrite, desk.habits)}
+    asked['/compare'] = answering(desk.read_both, desk.compare)
     asked['/picture'] = _handler(_MAX_PICTURE, uploads, [(decoder, desk.keep), (turns, desk.shown)])
     routes = [*[Route(at, sent(r)) for at, r in pages.items()],
         *[Route(at, f, methods=['POST']) for at, f in asked.items()]]

@@ -17,6 +17,7 @@ from ..core import BadInput, content_key
 from ..features.addresses import RefusedAddress
 from ..features.download import check_picture
 from ..data.drafts import _as_challenge, _handle, _link as _a_link, normalise_tweets
+from ..keys import _as_count
 from ..likes.explain import _NO_HOUR
 from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
@@ -26,7 +27,8 @@ from ..text.metrics import is_degenerate
 from ..text.simulator import ContentSimulator
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #bff020d3
-_MOST = dict(company=100, username=50, content=2000, date=20, media=10, caption=500, picture=64) # characters
+_MOST = dict(company=100, username=50, followers=20, content=2000, date=20, media=10, caption=500,
+    picture=64) # characters
 _thing = 'https://pbs.example.com/draft'
 _MEDIA = dict(none='[]', photo=f"[Photo(previewUrl='{_thing}', fullUrl='{_thing}')]",
     gif=f"[Gif(thumbnailUrl='{_thing}', variants=[])]",
@@ -65,15 +67,13 @@ def _checked_draft(
         raise BadInput("When is it posted? A day from 2006 to 2100 is needed")
     if (media := d['media'] or 'none') not in _MEDIA:
         raise BadInput(f"The medium is one of {', '.join(_MEDIA)}")
+    if (count := _as_count(d['followers'])) is None:
+        raise BadInput("The followers are a count, such as 12,345 or 1.2K")
     tweet = dict(id='draft', date=date, content=_as_challenge(d['content']),
         username=d['username'] or d['company'], media=_MEDIA[media], caption=d['caption'])
+    if count == count: tweet['followers'] = count
     if d['picture']: tweet['image_path'] = str(_found_picture(folder, d['picture']))
     return tweet | {'inferred company': d['company']}
-
-def _read_draft(form:dict, folder:Path|None=None # As for `_checked_draft`
-               ) -> pd.DataFrame: # One tweet without likes, its id 'draft'
-    "The same as a table."
-    return pd.DataFrame([_checked_draft(form, folder)])
 
 def _found_picture(
     folder:Path, # Where pictures are
@@ -143,13 +143,31 @@ class AppSession:
         self._pictures = tempfile.TemporaryDirectory(prefix='behaviour_sim-')
         self.folder = Path(self._pictures.name)
 
+    def read(self, form:dict # See `_checked_draft`
+            ) -> pd.DataFrame: # One tweet without likes, its id 'draft'
+        "A draft as a table; `BadInput` says what cannot be used."
+        t = pd.DataFrame([_checked_draft(form, self.folder)])
+        if 'followers' in t and self.sim.table.profiles is None:
+            raise BadInput("This model was fitted without profiles: it does not use followers")
+        return t
+
+    def read_both(self, forms:dict # first, second
+                 ) -> tuple: # Two tables
+        "Two drafts; the sentence of a `BadInput` says which of them cannot be used."
+        if not isinstance(forms, dict) or set(forms) != {'first', 'second'}:
+            raise BadInput("A comparison has the parts first, second and no others")
+        def one(k):
+            try: return self.read(forms[k])
+            except BadInput as e: raise BadInput(f"The {k} draft: {e}") from None
+        return one('first'), one('second')
+
     def close(self):
         "Forget the pictures."
         self._pictures.cleanup()
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #2c0fb19b
 @patch
-def about(self:AppSession) -> dict: # accounts, cases, counted, day, no_hours, lead, how, note
+def about(self:AppSession) -> dict: # accounts, cases, counted, day, followers, no_hours, …
     "What the page says of the simulator."
     known, f = self.sim.new_company.context, self.sim.facts()
     names = known.groupby(['inferred company', 'username']).size().sort_values(ascending=False).reset_index()
@@ -158,6 +176,7 @@ def about(self:AppSession) -> dict: # accounts, cases, counted, day, no_hours, l
                f"to {f['last']}.")
     return dict(accounts=names.groupby('inferred company')['username'].agg(list).to_dict(),
         cases=_CASES_TOLD, counted=self.sim.target, day=str(f['last']), no_hours=_NO_HOUR + '.',
+        followers=self.sim.table.profiles is not None,
         lead='Type a draft; see what to expect of it before it is posted.',
         how='Edits of the words that are there'
         + (', and what a language model writes after reading the draft and old tweets of the brand'
@@ -174,10 +193,10 @@ def expected(self:AppSession, t:pd.DataFrame # Tweets
     return self.sim.predict(t, quiet=True).rename(columns={self.sim.target: 'likes'})
 
 @patch
-def predict(self:AppSession, form:dict # See `_read_draft`
+def predict(self:AppSession, form:dict # See `_checked_draft`
            ) -> dict: # likes, lower, upper (90 %), case, factors
     "What to expect of a draft, and what moved it."
-    t = _read_draft(form, self.folder)
+    t = self.read(form)
     with self.lock:
         why = self.sim.explain(t, 'draft', quiet=True).iloc[:-1] # the last row is the prediction
         return dict(self.expected(t).iloc[0][['likes', 'lower', 'upper']],
@@ -185,10 +204,10 @@ def predict(self:AppSession, form:dict # See `_read_draft`
             factors=why[why['group'] != 'base'][['group', 'factor']].to_dict('records'))
 
 @patch
-def hours(self:AppSession, form:dict # See `_read_draft`
+def hours(self:AppSession, form:dict # See `_checked_draft`
          ) -> list: # hour, likes, lower, upper; the best first
     "The draft at every hour of its day; nothing where the hours of the training tweets are unknown."
-    t = _read_draft(form, self.folder)
+    t = self.read(form)
     if not self.sim.table.hour_known: return []
     with self.lock: table = self.sim.best_time(t, 'draft', quiet=True)
     return table.rename(columns={self.sim.target: 'likes'}).to_dict('records')
@@ -213,10 +232,38 @@ def shown(self:AppSession, name:str # From `keep`
     unseen = 'image.e' not in self.sim.table.compressors
     return dict(picture=name, caption=said, note=_NOT_LEARNED if unseen else '')
 
+# %% ../../nbs/8_apps/82_app_session.ipynb #b09552f4
+@patch
+def compare(self:AppSession, forms:dict # See `AppSession.read_both`
+           ) -> dict: # first, second (each with likes, lower, upper, case), probability (of the first), verdict
+    "Which of two drafts gets more likes."
+    a, b = self.read_both(forms)
+    with self.lock:
+        p = self.expected(pd.concat([a, b], ignore_index=True)).drop(columns='id').to_dict('records')
+        c = self.sim.compare(a, b, quiet=True).iloc[0]
+    return dict(first=p[0], second=p[1], probability=c['probability'], verdict=c['verdict'])
+
+# %% ../../nbs/8_apps/82_app_session.ipynb #b0b5e622
+_COMPARED = ('From {n} posts of {brand}: by how much {counted} differ with a habit, within an account and a '
+    'quarter, the other habits being equal. Those with the most to gain come first.')
+_TOO_FEW = '{n} posts of {brand} are known: too few with a habit, or without it, to be compared.'
+
+@patch
+def habits(self:AppSession, form:dict # See `_checked_draft`
+          ) -> dict: # rows (habit, posts, share, effect, low, high; most to gain first), told
+    "What goes with more likes within the posts of the draft's brand; not causal."
+    with self.lock:
+        brand = self.sim._read(self.read(form))[0]['inferred company'][0] # as it was learned
+        try: table = self.sim.opportunity(brand)
+        except BadInput: return dict(rows=[], told='The model knows no post of this brand.')
+    told = (_COMPARED if len(table) else _TOO_FEW).format(n=f"{table.attrs['posts']:,}", brand=brand,
+        counted=self.sim.target)
+    return dict(rows=table.drop(columns='worth').to_dict('records'), told=told)
+
 # %% ../../nbs/8_apps/82_app_session.ipynb #9039876d
 @patch
 def written(self:AppSession,
-    t:pd.DataFrame, # From `_read_draft`
+    t:pd.DataFrame, # From `AppSession.read`
     wanted:float,   # Likes
     n:int=3,        # Drafts
 ) -> list: # Texts; none without a language model
@@ -228,10 +275,10 @@ def written(self:AppSession,
     return [tidy_text(texts[0]) for texts in self.writer.write(prompt, n, quiet=True)]
 
 @patch
-def rewrite(self:AppSession, form:dict # See `_read_draft`
+def rewrite(self:AppSession, form:dict # See `_checked_draft`
            ) -> list: # content, how, likes, lower, upper, change; the most likes first
     "Other versions of a draft, ranked by the likes to expect."
-    t = _read_draft(form, self.folder)
+    t = self.read(form)
     with self.lock:
         now = self.expected(t).iloc[0]
         typed = form.get('content', '').strip()

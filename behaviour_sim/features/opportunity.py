@@ -79,7 +79,7 @@ def _opportunity_of(
     table = dict(habit=list(H), posts=(share*len(t)).round().astype(int), share=share, effect=np.exp(effect),
         low=np.exp(low), high=np.exp(high), worth=effect*(1 - share))
     ranked = pd.DataFrame(table).sort_values('worth', ascending=False, ignore_index=True)
-    return _sourced(ranked, t, company=company)
+    return _sourced(ranked, t, company=company, posts=len(t))
 
 # %% ../../nbs/3_features/37_opportunity.ipynb #8e1a6288
 def _posts_of(t, company):
