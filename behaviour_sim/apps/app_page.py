@@ -14,10 +14,12 @@ _MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8">\
 <title>What will this tweet do?</title><link rel="icon" href="data:,">\
 <link rel="stylesheet" href="look.css"><script src="script.js" defer></script></head>
 <body><main><h1>What will this tweet do?</h1><p class="lead" id="about">Loading the simulator …</p>\
-<p id="error" role="alert" hidden></p>
-<div class="desk"><form class="sheet" id="draft" autocomplete="off">
-<div class="pair"><label>Brand<input id="company" list="companies" maxlength="100"></label>\
-<label>Account<input id="username" list="usernames" maxlength="50"></label></div>
+<p class="wrong" id="error" role="alert" hidden></p>
+<div class="desk"><form class="sheet" id="draft" autocomplete="off"><h2 id="named" hidden>The first draft</h2>
+<div id="fields"><div class="pair"><label>Brand<input id="company" list="companies" maxlength="100"></label>\
+<label>Account<input id="username" list="usernames" maxlength="50"></label>
+<label id="following" hidden>Followers<input id="followers" maxlength="20" inputmode="numeric" \
+placeholder="if you know"></label></div>
 <label>Tweet <span class="soft" id="count"></span>\
 <textarea id="content" rows="6" maxlength="2000" placeholder="Type a draft. Links and @names count as such, \
 whatever they are."></textarea></label>
@@ -29,8 +31,10 @@ whatever they are."></textarea></label>
 </div>
 <img id="preview" alt="The picture of the draft" hidden><p class="soft" id="seen" hidden></p>
 <label>What the picture shows<input id="caption" maxlength="500" placeholder="A picture gets a caption by \
-itself"></label>
-<datalist id="companies"></datalist><datalist id="usernames"></datalist></form>
+itself"></label></div>
+<button class="quiet" id="compare" type="button">Compare with another draft</button>
+<datalist id="companies"></datalist><datalist id="usernames"></datalist><datalist id="usernames2"></datalist>\
+</form>
 <section class="sheet" id="expected" aria-live="polite" aria-busy="true"><p class="big">\
 <b id="likes">–</b> <span class="counted">likes</span></p><p id="range"></p>
 <svg id="interval" viewBox="0 0 600 70" role="img" aria-label="The interval on a log axis"></svg>\
@@ -38,22 +42,40 @@ itself"></label>
 <h2>What moved it</h2><div id="factors"></div>\
 <p class="soft">Each factor multiplies what an average tweet gets. Not a claim of cause.</p>
 <h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Every hour"></svg>\
-<p class="soft" id="best"></p></section></div>
+<p class="soft" id="best"></p></section>
+<form class="sheet" id="second" autocomplete="off" hidden><div class="head"><h2>The second draft</h2>\
+<button class="quiet" id="close" type="button">Close</button></div></form>
+<section class="sheet" id="compared" aria-live="polite" aria-busy="true" hidden>\
+<h2>Which gets more <span class="counted">likes</span>?</h2><p class="wrong" id="why" role="alert" hidden></p>
+<p class="verdict" id="verdict">–</p><div class="odds"><i id="odds"></i></div>\
+<p class="head soft"><span id="first">First</span><span id="other">Second</span></p>
+<svg id="both" viewBox="0 0 600 116" role="img" aria-label="Both intervals on one log axis"></svg>
+<div class="pair" id="outcomes"></div><p class="soft">The intervals hold nine times in ten; the \
+probability is calibrated on pairs of training tweets. Of one account most drafts can't be told apart: the \
+account matters more than the draft.</p></section></div>
 <section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p>\
 <button id="rewrite" type="button">Rewrite the draft</button><ol id="drafts"></ol></section>
+<section class="sheet"><h2>Habits of the brand</h2><p class="soft" id="told"></p>\
+<p class="wrong" id="lost" role="alert" hidden></p><button id="show" type="button">Show the habits</button>
+<div class="wide"><table id="habits" hidden><thead><tr><th scope="col">Habit<td><th scope="col">With it\
+<th scope="col">90 % interval<th scope="col">Posts with it</thead><tbody></tbody></table></div>
+<p id="caution" hidden>No cause is claimed. A brand that asks a question on the day of a launch gets what \
+the launch gets. To learn what a habit causes, use it on posts chosen at random.</p></section>
 <p class="soft" id="note"></p></main></body></html>'''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #1a915fea
 _LOOK = PAGE_STYLE + '''
+:root { --second: #a2487f } @media (prefers-color-scheme: dark) { :root { --second: #e59ac4 } }
 main { max-width: 68rem; padding-top: 2rem } [hidden] { display: none } h2 { font-size: 1.05rem; margin: \
 1.6rem 0 .4rem } .lead { margin-bottom: 1.2rem }
 .desk { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; \
 margin-bottom: 1.2rem }
 .sheet { background: var(--card); border: 1px solid var(--line); border-radius: .8rem; padding: 1.1rem \
-1.25rem; min-width: 0 } .sheet > h2:first-child { margin-top: 0 }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .9rem } label { display: block; font-size: \
-.88rem; font-weight: 600; margin-bottom: .8rem; min-width: 0 }
-.soft, label .soft { color: var(--soft); font-size: .9rem; font-weight: 400; margin: .3rem 0 } #count { \
+1.25rem; min-width: 0 } .sheet > h2:first-child, .head h2 { margin-top: 0 } .sheet + .sheet:not(.desk > *) { \
+margin-top: 1.2rem }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: 0 .9rem } label { \
+display: block; font-size: .88rem; font-weight: 600; margin-bottom: .8rem; min-width: 0 }
+.soft, label .soft { color: var(--soft); font-size: .9rem; font-weight: 400; margin: .3rem 0 } [id^=count] { \
 float: right; font-variant-numeric: tabular-nums }
 input, textarea, select, button { font: inherit; font-weight: 400; color: inherit } input, textarea, select \
 { display: block; width: 100%; margin-top: .2rem; padding: .5rem .6rem; background: var(--paper); border: \
@@ -62,7 +84,9 @@ textarea { resize: vertical } input[type=file] { padding: .35rem; font-size: .85
 select, button, rect):focus-visible { outline: 2px solid var(--accent); outline-offset: 1px }
 button { background: var(--accent); color: var(--paper); border: 0; border-radius: .5rem; padding: .5rem \
 1rem; cursor: pointer; font-weight: 600 } button:disabled { opacity: .6; cursor: default }
-#preview { max-width: 100%; max-height: 11rem; border-radius: .5rem; margin-bottom: .8rem } #error { \
+.quiet, #drafts button { background: none; color: var(--accent); border: 1px solid var(--accent) } #fields + \
+button { width: 100% } #close, #drafts button { padding: .15rem .7rem; font-size: .85rem }
+[id^=preview] { max-width: 100%; max-height: 11rem; border-radius: .5rem; margin-bottom: .8rem } .wrong { \
 background: var(--bad); color: var(--paper); border-radius: .5rem; padding: .5rem .8rem; max-width: none }
 .big { font-size: 1.2rem; margin: 0; color: var(--soft) } .big b { font-size: 3rem; line-height: 1.1; color: \
 var(--ink); font-variant-numeric: tabular-nums } #range { margin: .2rem 0 .4rem }
@@ -77,13 +101,24 @@ var(--accent) } .hour { fill: var(--soft); opacity: .45; cursor: pointer } .hour
 .bar { position: relative; height: .7rem; border-left: 2px solid var(--line); margin-left: 50% } .bar i { \
 position: absolute; top: 0; bottom: 0; border-radius: .2rem } .up { background: var(--good) } .down { \
 background: var(--bad) }
-#drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid var(--line); padding: .8rem 0; \
+#drafts:empty { margin: 0 } #drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid var(--line); padding: .8rem 0; \
 overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
-#drafts button { padding: .15rem .7rem; margin-left: .6rem; font-size: .85rem; background: none; color: \
-var(--accent); border: 1px solid var(--accent) }
-#rewrite, #note { margin-top: .8rem }
+#drafts button { margin-left: .6rem } #rewrite, #note, #show { margin-top: .8rem }
+.head { display: flex; justify-content: space-between; gap: 1rem; align-items: baseline; max-width: none }
+.verdict { font-size: 1.7rem; font-weight: 650; line-height: 1.25; margin: 0 0 .8rem } .odds { height: \
+.7rem; border-radius: .35rem; overflow: hidden; background: var(--second) } .odds i { display: block; height: 100%; \
+background: var(--accent); border-right: 2px solid var(--card); transition: width .2s }
+.second.band, .second.dot { fill: var(--second) } #first, .one h3 { color: var(--accent) } #other, .two h3 { \
+color: var(--second) } #outcomes { margin: .6rem 0 } #outcomes h3 { font-size: .95rem; margin: 0 } #outcomes \
+p { margin: 0; overflow-wrap: anywhere } #outcomes b { font-size: 1.6rem } .cut { display: -webkit-box; \
+-webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden }
+#habits { margin: .8rem 0 } #habits th[scope=row] { font-weight: 400; white-space: normal } #habits svg { \
+width: 12rem; margin-left: auto } #habits tr:not(.sure) :is(th, td) { color: var(--soft) } .whisker { \
+stroke: var(--soft); stroke-width: 2.5 } .sure .whisker { stroke: var(--accent) } tr:not(.sure) .dot { fill: \
+var(--soft) } #caution { border-left: 3px solid var(--line); padding-left: .8rem }
 @media (max-width: 30rem) { main { padding-inline: .8rem } .big b { font-size: 2.4rem } svg text { \
-font-size: 20px } .pair:has([type=file]) { grid-template-columns: 1fr } }
+font-size: 20px } .pair:has([type=file]) { grid-template-columns: 1fr } #habits :is(th, td):nth-child(2) { \
+display: none } #habits :is(th, td) { padding-inline: .2rem } #habits thead th { white-space: normal } }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #ec4ca6c9
@@ -112,66 +147,79 @@ async function ask(what, body, type = 'application/json', more = 5) {
   const x = await r.json()
   if (!r.ok) throw new Error(x.error)
   return x }
-function guarded(f) {
+function guarded(f, at = 'error') {
   return async (...args) => {
-    try { await f(...args); $('error').hidden = true }
-    catch (e) { if (e.name !== 'AbortError') { $('error').textContent = e.message; \
-$('error').hidden = false } } } }
+    try { await f(...args); $(at).hidden = true }
+    catch (e) { if (e.name !== 'AbortError') { $(at).textContent = e.message; $(at).hidden = false } } } }
+const waiting = {}
+function soon(what, f) { clearTimeout(waiting[what]); waiting[what] = setTimeout(f, 250) }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #8c3c0ff5
 _DRAFT = '''
-let about = { accounts: {}, counted: 'likes' }, picture = ''
-const draft = () => JSON.stringify({ company: $('company').value, username: $('username').value, \
-content: $('content').value,
-  date: `${$('day').value}T${clock($('hour').value)}`, media: $('media').value, \
-caption: $('caption').value, picture })
-let waiting, turn = 0
-function changed() {
-  turn++
-  $('count').textContent = `${[...$('content').value].length} / 280`
-  for (const id of ['expected', 'hours']) $(id).setAttribute('aria-busy', true)
-  clearTimeout(waiting); waiting = setTimeout(predict, 250) }
+let about = { accounts: {}, counted: 'likes' }, turn = 0, pairs = 0
+const parts = ['company', 'username', 'followers', 'content', 'day', 'hour', 'media', 'caption']
+const pictures = { '': '', 2: '' } // of the first draft and of the second; so end the names of their fields
+function draft(s = '') {
+  const x = Object.fromEntries(parts.map(id => [id, $(id + s).value])), { day, hour, followers, ...rest } = x
+  return { ...rest, ...about.followers && { followers }, date: `${day}T${clock(hour)}`, \
+picture: pictures[s] } }
+function changed(s = '') {
+  $('count' + s).textContent = `${[...$('content' + s).value].length} / 280`
+  if (!s) {
+    turn++
+    for (const id of ['expected', 'hours']) $(id).setAttribute('aria-busy', true)
+    soon('predict', predict) }
+  if (!$('second').hidden) {
+    pairs++
+    $('compared').setAttribute('aria-busy', true)
+    soon('compare', compare) } }
 const predict = guarded(async () => {
-  const mine = turn, x = await ask('predict', draft())
+  const mine = turn, x = await ask('predict', JSON.stringify(draft()))
   if (mine !== turn) return // the draft has changed since: a later answer is on its way
   $('likes').textContent = said(x.likes)
   $('range').textContent = `between ${said(x.lower)} and ${said(x.upper)}, nine times in ten`
   $('case').textContent = about.cases[x.case]
-  interval(x); factors(x.factors)
+  intervals($('interval'), [x]); factors(x.factors)
   $('expected').setAttribute('aria-busy', false)
-  const rows = await ask('hours', draft())
+  const rows = await ask('hours', JSON.stringify(draft()))
   if (mine !== turn) return
   hours(rows)
   $('hours').setAttribute('aria-busy', false) })
-function accounts() {
-  const known = about.accounts[$('company').value]
-  $('usernames').replaceChildren(...(known ?? []).map(a => new Option(a)))
-  if (known && !known.includes($('username').value)) $('username').value = known[0] }
-const chosen = guarded(async () => {
-  const file = $('picture').files[0]
-  picture = ''; $('preview').hidden = $('seen').hidden = true
+function accounts(s = '') {
+  const known = about.accounts[$('company' + s).value]
+  $('usernames' + s).replaceChildren(...(known ?? []).map(a => new Option(a)))
+  if (known && !known.includes($('username' + s).value)) $('username' + s).value = known[0] }
+const chosen = guarded(async s => {
+  const file = $('picture' + s).files[0], seen = $('seen' + s), preview = $('preview' + s)
+  pictures[s] = ''; preview.hidden = seen.hidden = true
   if (file) {
     const x = await ask('picture', file, 'application/octet-stream')
-    picture = x.picture; $('caption').value = x.caption
-    $('seen').textContent = x.note; $('seen').hidden = !x.note
-    if ($('media').value === 'none') $('media').value = 'photo'
-    $('preview').src = URL.createObjectURL(file); $('preview').hidden = false }
-  changed() })
+    pictures[s] = x.picture; $('caption' + s).value = x.caption
+    seen.textContent = x.note; seen.hidden = !x.note
+    if ($('media' + s).value === 'none') $('media' + s).value = 'photo'
+    preview.src = URL.createObjectURL(file); preview.hidden = false }
+  changed(s) })
+function listen(s) {
+  for (const id of parts.slice(1)) $(id + s).addEventListener('input', () => changed(s))
+  $('company' + s).addEventListener('input', () => { accounts(s); if (!s) unshown(); changed(s) })
+  $('picture' + s).addEventListener('change', () => chosen(s)) }
 '''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #3c412e9e
 _PICTURES = '''
-function interval({ likes, lower, upper }) {
-  const s = $('interval'), top = Math.max(1000, 10 ** Math.ceil(Math.log10(upper + 1))), \
+function intervals(s, rows) {
+  const top = Math.max(1000, ...rows.map(r => 10 ** Math.ceil(Math.log10(r.upper + 1)))), \
 x = v => 12 + 570 * Math.log1p(v) / Math.log1p(top)
   s.replaceChildren()
-  draw(s, 'line', { x1: 12, x2: 582, y1: 30, y2: 30, class: 'axis' })
-  for (let v = 1; v <= top; v *= 10) draw(s, 'text', { x: x(v), y: 64 }, \
+  for (let v = 1; v <= top; v *= 10) draw(s, 'text', { x: x(v), y: 46 * rows.length + 18 }, \
 v < 1e3 ? v : v < 1e6 ? v / 1e3 + 'k' : v / 1e6 + 'M')
-  draw(s, 'rect', { x: x(lower), y: 16, width: Math.max(2, x(upper) - x(lower)), height: 28, rx: 6, \
-class: 'band' })
-  draw(s, 'circle', { cx: x(likes), cy: 30, r: 9, class: 'dot' }) }
+  rows.forEach(({ likes, lower, upper }, i) => {
+    const y = 46 * i + 30, kind = i ? 'second ' : ''
+    draw(s, 'line', { x1: 12, x2: 582, y1: y, y2: y, class: 'axis' })
+    draw(s, 'rect', { x: x(lower), y: y - 14, width: Math.max(2, x(upper) - x(lower)), height: 28, rx: 6, \
+class: kind + 'band' })
+    draw(s, 'circle', { cx: x(likes), cy: y, r: 9, class: kind + 'dot' }) }) }
 function factors(rows) {
   const widest = Math.max(Math.log(1.5), ...rows.map(r => Math.abs(Math.log(r.factor))))
   $('factors').replaceChildren()
@@ -200,12 +248,77 @@ ${about.counted}` })
 ${about.counted}, ${times((rows[0].likes + 1) / (here.likes + 1))} what ${clock(now)} gets.` }
 '''
 
+# %% ../../nbs/8_apps/81_app_page.ipynb #6410be9c
+_SECOND = '''
+function second(content = $('content').value) {
+  if (!$('fields2')) {
+    const copy = $('fields').cloneNode(true)
+    for (const e of [copy, ...copy.querySelectorAll('[id]')]) e.id += '2'
+    $('second').append(copy); $('username2').setAttribute('list', 'usernames2'); listen(2) }
+  if ($('second').hidden) {
+    for (const id of parts) $(id + 2).value = $(id).value
+    pictures[2] = pictures['']; $('picture2').value = ''; accounts(2)
+    for (const id of ['preview', 'seen']) $(id + 2).hidden = $(id).hidden
+    $('seen2').textContent = $('seen').textContent; $('preview2').src = $('preview').src }
+  comparing(true)
+  $('content2').value = content; $('content2').focus()
+  changed(2) }
+function comparing(on) {
+  $('second').hidden = $('compared').hidden = $('named').hidden = !on; $('compare').hidden = on
+  if (!on) { pairs++; running.compare?.abort(); $('compare').focus() } }
+const compare = guarded(async () => {
+  const mine = pairs, two = { first: draft(), second: draft(2) }
+  const x = await ask('compare', JSON.stringify(two))
+  if (mine !== pairs) return
+  const share = Math.round(100 * x.probability)
+  $('verdict').textContent = x.verdict[0].toUpperCase() + x.verdict.slice(1)
+  $('odds').style.width = share + '%'
+  $('first').textContent = `${share} % for the first`
+  $('other').textContent = `${100 - share} % for the second`
+  intervals($('both'), [x.first, x.second])
+  $('outcomes').replaceChildren()
+  for (const [k, kind] of [['first', 'one'], ['second', 'two']]) {
+    const e = put($('outcomes'), 'div', '', kind), r = x[k]
+    put(e, 'h3', k === 'first' ? 'First' : 'Second')
+    const p = put(e, 'p'); put(p, 'b', said(r.likes)); p.append(' ' + about.counted)
+    put(e, 'p', `between ${said(r.lower)} and ${said(r.upper)}`, 'soft')
+    put(e, 'p', two[k].content.trim() || 'No text', 'soft cut') }
+  $('compared').setAttribute('aria-busy', false) }, 'why')
+'''
+
+# %% ../../nbs/8_apps/81_app_page.ipynb #2fca7220
+_HABITS = '''
+function unshown() {
+  running.habits?.abort()
+  $('habits').hidden = $('caution').hidden = true
+  $('told').textContent = `Hours, media and words that go with more ${about.counted} within the brand's own \
+posts.` }
+const habits = guarded(async () => {
+  const b = $('show'), body = $('habits').tBodies[0]; b.disabled = true; b.textContent = 'Comparing …'
+  try {
+    const { rows, told } = await ask('habits', JSON.stringify(draft()))
+    $('told').textContent = told
+    body.replaceChildren(); $('habits').hidden = $('caution').hidden = !rows.length
+    const widest = Math.max(Math.log(1.5), ...rows.flatMap(r => [-Math.log(r.low), Math.log(r.high)])), \
+x = v => 100 + 92 * Math.log(v) / widest
+    for (const r of rows) {
+      const e = put(body, 'tr', '', r.low > 1 || r.high < 1 ? 'sure' : '')
+      put(e, 'th', r.habit).scope = 'row'
+      const s = draw(put(e, 'td'), 'svg', { viewBox: '0 0 200 20', 'aria-hidden': true })
+      draw(s, 'line', { x1: 100, x2: 100, y1: -6, y2: 26, class: 'axis' })
+      draw(s, 'line', { x1: x(r.low), x2: x(r.high), y1: 10, y2: 10, class: 'whisker' })
+      draw(s, 'circle', { cx: x(r.effect), cy: 10, r: 5, class: 'dot' })
+      put(e, 'td', times(r.effect)); put(e, 'td', `${r.low.toFixed(2)} to ${r.high.toFixed(2)}`)
+      put(e, 'td', `${Math.round(100 * r.share)} %`) }
+  } finally { b.disabled = false; b.textContent = 'Show the habits' } }, 'lost')
+'''
+
 # %% ../../nbs/8_apps/81_app_page.ipynb #ad830eae
 _START = '''
 const rewrite = guarded(async () => {
   const b = $('rewrite'); b.disabled = true; b.textContent = 'Rewriting …'
   try {
-    const rows = await ask('rewrite', draft())
+    const rows = await ask('rewrite', JSON.stringify(draft()))
     $('drafts').replaceChildren()
     if (!rows.length) put($('drafts'), 'li', 'Nothing to try: the draft has no words yet, \
 or none that can be left out.')
@@ -215,21 +328,21 @@ or none that can be left out.')
       const p = put(e, 'span', `${said(r.likes)} ${about.counted}, ${times(r.change)}; ${r.how}`, \
 'soft')
       put(p, 'button', 'use it').onclick = () => { $('content').value = r.content; scrollTo({ top: 0 }); \
-changed() } }
+changed() }
+      put(p, 'button', 'compare').onclick = () => second(r.content) }
   } finally { b.disabled = false; b.textContent = 'Rewrite the draft' } })
 guarded(async () => {
   about = await ask('about')
-  $('about').textContent = about.lead; $('how').textContent = about.how; \
-document.querySelector('.counted').textContent = about.counted; $('note').textContent = about.note
+  $('about').textContent = about.lead; $('how').textContent = about.how; $('note').textContent = about.note
+  for (const e of document.querySelectorAll('.counted')) e.textContent = about.counted
+  $('following').hidden = !about.followers
   for (let h = 0; h < 24; h++) $('hour').append(new Option(clock(h), h))
   $('companies').replaceChildren(...Object.keys(about.accounts).map(c => new Option(c)))
   $('company').value = Object.keys(about.accounts)[0] ?? ''; $('day').value = about.day; $('hour').value = 12
-  accounts()
-  $('draft').onsubmit = e => e.preventDefault()
-  for (const id of ['username', 'content', 'day', 'hour', 'media', \
-'caption']) $(id).addEventListener('input', changed)
-  $('company').addEventListener('input', () => { accounts(); changed() })
-  $('picture').addEventListener('change', chosen); $('rewrite').onclick = rewrite
+  for (const id of ['draft', 'second']) $(id).onsubmit = e => e.preventDefault()
+  accounts(); unshown(); listen('')
+  $('compare').onclick = () => second(); $('close').onclick = () => comparing(false)
+  $('rewrite').onclick = rewrite; $('show').onclick = habits
   changed() })()
 '''
-_SCRIPT = _TOOLS + _DRAFT + _PICTURES + _START
+_SCRIPT = _TOOLS + _DRAFT + _PICTURES + _SECOND + _HABITS + _START
