@@ -101,13 +101,13 @@ var(--accent) } .hour { fill: var(--soft); opacity: .45; cursor: pointer } .hour
 .bar { position: relative; height: .7rem; border-left: 2px solid var(--line); margin-left: 50% } .bar i { \
 position: absolute; top: 0; bottom: 0; border-radius: .2rem } .up { background: var(--good) } .down { \
 background: var(--bad) }
-#drafts:empty { margin: 0 } #drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid var(--line); padding: .8rem 0; \
-overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
+#drafts:empty { margin: 0 } #drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid \
+var(--line); padding: .8rem 0; overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
 #drafts button { margin-left: .6rem } #rewrite, #note, #show { margin-top: .8rem }
 .head { display: flex; justify-content: space-between; gap: 1rem; align-items: baseline; max-width: none }
 .verdict { font-size: 1.7rem; font-weight: 650; line-height: 1.25; margin: 0 0 .8rem } .odds { height: \
-.7rem; border-radius: .35rem; overflow: hidden; background: var(--second) } .odds i { display: block; height: 100%; \
-background: var(--accent); border-right: 2px solid var(--card); transition: width .2s }
+.7rem; border-radius: .35rem; overflow: hidden; background: var(--second) } .odds i { display: block; \
+height: 100%; background: var(--accent); border-right: 2px solid var(--card); transition: width .2s }
 .second.band, .second.dot { fill: var(--second) } #first, .one h3 { color: var(--accent) } #other, .two h3 { \
 color: var(--second) } #outcomes { margin: .6rem 0 } #outcomes h3 { font-size: .95rem; margin: 0 } #outcomes \
 p { margin: 0; overflow-wrap: anywhere } #outcomes b { font-size: 1.6rem } .cut { display: -webkit-box; \
@@ -135,18 +135,24 @@ const said = n => n < 9.95 ? n.toFixed(1).replace('.0', '') : Math.round(n).toLo
 const times = f => '×' + (f < 9.95 ? f.toFixed(2) : said(f))
 const clock = h => String(h).padStart(2, '0') + ':00'
 const running = {}
-async function ask(what, body, type = 'application/json', more = 5) {
+let line = Promise.resolve()
+async function ask(what, body, type = 'application/json') {
   running[what]?.abort()
-  const mine = running[what] = new AbortController()
-  const r = await fetch(what, body === undefined ? {} \
-: { method: 'POST', headers: { 'Content-Type': type }, body, signal: mine.signal })
-  if (r.status === 503 && more) { // others are being answered
-    await new Promise(go => setTimeout(go, 1000 * (r.headers.get('Retry-After') ?? 1)))
-    if (mine.signal.aborted) throw new DOMException('', 'AbortError')
-    return ask(what, body, type, more - 1) }
-  const x = await r.json()
-  if (!r.ok) throw new Error(x.error)
-  return x }
+  const mine = running[what] = new AbortController(), { signal } = mine, before = line
+  let done; line = new Promise(go => { done = go })
+  try {
+    await before // this page asks one thing at a time
+    for (let more = 20; ; more--) {
+      signal.throwIfAborted()
+      const r = await fetch(what, body === undefined ? {} \
+: { method: 'POST', headers: { 'Content-Type': type }, body, signal })
+      if (r.status !== 503 || !more) {
+        const x = await r.json()
+        if (!r.ok) throw new Error(x.error)
+        return x }
+      await new Promise(go => setTimeout(go, 1000 * (r.headers.get('Retry-After') ?? 1))) // others ask, too
+    }
+  } finally { done() } }
 function guarded(f, at = 'error') {
   return async (...args) => {
     try { await f(...args); $(at).hidden = true }

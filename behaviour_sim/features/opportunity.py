@@ -48,7 +48,7 @@ def _effects(
     return np.linalg.solve(S + _RIDGE*np.eye(S.shape[-1]), b[..., None])[..., 0]
 
 # %% ../../nbs/3_features/37_opportunity.ipynb #0a370011
-_FEWEST = 5 # posts needed with a habit, and without it
+_FEWEST = 5 # posts needed with a habit and without it, each beside others of its account and quarter
 
 def opportunity(
     tweets:pd.DataFrame, # Posts with likes
@@ -70,10 +70,10 @@ def _opportunity_of(
 ) -> pd.DataFrame: # As of `opportunity`
     "The same, of posts with their features."
     H, y, week = _habits(t['date'], X), pd.Series(y, t.index), t['date'].dt.to_period('W').astype(str)
-    share = H.mean()
-    H = H[[c for c in H if _FEWEST <= H[c].sum() <= len(H) - _FEWEST]]
     level = [t['username'], t['date'].dt.to_period('Q')]
     Z, left = (v - v.groupby(level).transform('mean') for v in (H, y))
+    kept = ((Z > 0).sum() >= _FEWEST) & ((Z < 0).sum() >= _FEWEST)
+    share, H, Z = H.mean(), H.loc[:, kept], Z.loc[:, kept]
     effect, low, high = _with_interval(Z.to_numpy(), left.to_numpy(), t['username'] + week, times, seed)
     share = share[list(H)].to_numpy()
     table = dict(habit=list(H), posts=(share*len(t)).round().astype(int), share=share, effect=np.exp(effect),
