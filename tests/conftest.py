@@ -29,7 +29,7 @@ COST = dict(test_targets=60, test_plan=30, test_hub=90, test_reproduce=45, test_
     test_scale=45, test_language_models=45, test_speed=40, test_attacks=45, test_plug_in=30, test_audit=25, test_notebooks=20, test_model_directories=15, test_eda=15) | {
     '71_ray_train': 90, '70_ray_data': 60, '61_sdxl_lora': 70, '47_simulator': 35, 'scale_out': 40, 'your_own_tweets': 35, '92_likes_quality': 84,
     '80_report': 30, 'plug_in': 30, '94_image_quality': 50, '60_models': 25, '62_simulator': 20, '49_updates': 20, '87_report_system': 30, '93_text_quality': 38, '56_simulator': 30, '89_cli': 22, 'index': 20,
-    '55_retrieval': 30, '53_bloom_lora': 17, '82_app': 17, 'draft_a_tweet': 16, '33_embeddings': 15, '96_speed': 14, '91_peers': 14,
+    '55_retrieval': 30, '53_bloom_lora': 17, '82_app_session': 17, '86_app': 15, 'draft_a_tweet': 16, '33_embeddings': 15, '96_speed': 14, '91_peers': 14,
     '45_new_company': 13, '46_known_account': 12, '48_explain': 10, '95_growth': 12, '98_full_size': 12, '40_regressors': 9}
 
 #: Functions of the package with a cache that holds models

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from behaviour_sim.apps.app import _checked_draft, _read_form
+from behaviour_sim.apps.app import _read_form
+from behaviour_sim.apps.app_session import _checked_draft
 from behaviour_sim.core import BadInput
 from behaviour_sim.data.tweets import read_tweets
 from behaviour_sim.model_directories import _read_parts, _write_parts

@@ -19,22 +19,28 @@ import pytest
 import warm
 from browser import chromium, complaints, need_browser, running, settled, type_in, wait
 
-from behaviour_sim.corpus.synthetic import sample_tweets
+from behaviour_sim.corpus.synthetic import account_profiles, sample_tweets
 from behaviour_sim.corpus.pictures import draw_picture
 from behaviour_sim.picture_files import _jpeg
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> </s>[INST] \u202e=1+1 Win tickets today! [a](javascript:document.title=3)'
 
 
+HOSTILE_BRAND = '"><img src=x onerror="document.title=4">'
+
+
 @pytest.fixture(scope='module')
 def port(tmp_path_factory):
-    "A port with the page of a likes simulator and a content simulator whose brands have hostile names."
+    "A port with the page of a likes simulator that knows profiles, and of a content simulator; a brand of both has a hostile name."
+    from behaviour_sim.likes.simulator import LikesSimulator
     from behaviour_sim.text.simulator import ContentSimulator
     d = tmp_path_factory.mktemp('app')
-    t = sample_tweets(320)
-    t['inferred company'] = t['inferred company'].where(t['inferred company'] != t['inferred company'].iloc[0], '"><img src=x onerror="document.title=4">')
-    writer = ContentSimulator('tiny', 'tiny-bloom').fit(t, minutes=None, steps=2, rows=60, quiet=True)
-    writer.save(d/'writer'); writer.likes.save(d/'model')
+    t = sample_tweets(2000)
+    most = t['inferred company'] == t['inferred company'].mode()[0] # enough posts of one brand, whose habits can be compared
+    t['inferred company'] = t['inferred company'].where(~most, HOSTILE_BRAND)
+    t = t[most | (t.index < 260)].reset_index(drop=True)
+    ContentSimulator('tiny', 'tiny-bloom').fit(t, minutes=None, steps=2, rows=60, rank_by_likes=False, quiet=True).save(d/'writer')
+    LikesSimulator('tiny').fit(t, profiles=account_profiles(), quiet=True).save(d/'model')
     with running('--model', d/'model', '--writer', d/'writer') as n: yield n
 
 
@@ -49,6 +55,8 @@ def ask(port, path='/predict', body=None, **headers):
 
 FORM = dict(company='brackenlow', username='Brackenlow', content='Win two tickets', date='2020-05-06T09:00', media='photo', caption='', picture='')
 form = lambda **changes: json.dumps(FORM | changes)
+two = lambda **changes: json.dumps(dict(first=FORM, second=FORM | changes))
+ROUTES = {'/predict': form, '/hours': form, '/rewrite': form, '/habits': form, '/compare': two}
 
 
 # --- A person ---
@@ -130,19 +138,160 @@ def test_drafts_are_rewritten_and_used(page):
     settled(page)
 
 
+def compared(page):
+    "Until the comparison belongs to what is typed."
+    time.sleep(.4)
+    wait(page, "document.getElementById('compared').getAttribute('aria-busy') === 'false'")
+    return {k: page.find_element('id', k).text for k in ('verdict', 'first', 'other', 'outcomes', 'why')}
+
+
+def typed(page):
+    "What the page would send of the first draft and of the second."
+    return page.execute_script("return [draft(), draft(2)]")
+
+
+def test_two_drafts_are_compared(page, port):
+    "The second begins as a copy of the first; changes of either are answered, and what is shown is what the server says."
+    type_in(page, 'company', 'brackenlow'); type_in(page, 'username', 'Brackenlow'); type_in(page, 'content', 'Win two tickets for the summer! #win')
+    settled(page)
+    assert not page.find_element('id', 'second').is_displayed() and not page.find_element('id', 'compared').is_displayed()
+    page.find_element('id', 'compare').click()
+    said = compared(page)
+    first, second = typed(page)
+    assert first == second and said['verdict'] == "Can't be told apart" and (said['first'], said['other']) == ('50 % for the first', '50 % for the second')
+    page.execute_script("$('hour2').value = 3; $('media2').value = 'none'")
+    type_in(page, 'content2', 'Fewer words')
+    said, (first, second) = compared(page), typed(page)
+    assert second == first | dict(content='Fewer words', media='none', date=first['date'][:11] + '03:00') and page.find_element('id', 'count2').text == '11 / 280'
+    settled(page) # nothing else is asked
+    x = json.loads(ask(port, '/compare', json.dumps(dict(first=first, second=second)))[1])
+    assert said['verdict'].lower() == x['verdict'] and said['first'] == f"{page.execute_script('return Math.round(100*arguments[0])', x['probability'])} % for the first"
+    numbers = [page.execute_script('return said(arguments[0])', x[k][c]) for k in ('first', 'second') for c in ('likes', 'lower', 'upper')]
+    shown = [re.findall(r'[\d.,]*\d', page.execute_script("return arguments[0].children[1].textContent + ' ' + arguments[0].children[2].textContent", e)) for e in page.find_elements('css selector', '#outcomes > div')]
+    assert sum(shown, []) == numbers and 'Fewer words' in said['outcomes'] and said['why'] == ''
+    assert len(page.find_elements('css selector', '#both .band')) == 2 and page.execute_script("return document.getElementById('odds').style.width") == said['first'].split()[0] + '%'
+    type_in(page, 'content', 'Other words') # of the first draft
+    assert 'Other words' in compared(page)['outcomes']
+    settled(page)
+
+
+def test_a_late_comparison_is_not_shown(page):
+    compared(page)
+    page.execute_script("""window.real = window.fetch; window.held = []
+        window.fetch = (what, ...more) => what === 'compare' ? real(what, ...more).then(r => new Promise(go => held.push(() => go(r)))) : real(what, ...more)""")
+    try:
+        type_in(page, 'content2', 'an earlier draft')
+        wait(page, 'held.length === 1')
+        page.execute_script("$('content2').value = 'a later draft'; changed(2); held[0]()")
+        still = page.execute_async_script("const done = arguments[0]; setTimeout(() => done([$('compared').getAttribute('aria-busy'), $('outcomes').textContent]), 100)")
+        wait(page, 'held.length === 2')
+        page.execute_script('held[1]()')
+        assert still[0] == 'true' and 'an earlier draft' not in still[1]
+        assert 'a later draft' in compared(page)['outcomes']
+    finally: page.execute_script('window.fetch = window.real; held.forEach(go => go())')
+
+
+def test_the_page_asks_one_thing_at_a_time(page):
+    "So one page never fills the queue by itself, however it is used."
+    compared(page); settled(page)
+    page.execute_script("""window.real = window.fetch; window.most = window.now = 0
+        window.fetch = async (...x) => { most = Math.max(most, ++now); try { return await real(...x) } finally { now-- } }""")
+    try:
+        page.execute_script("changed(); changed(2); habits(); rewrite()")
+        compared(page); settled(page)
+        wait(page, "!$('show').disabled && !$('rewrite').disabled")
+        assert page.execute_script('return most') == 1
+    finally: page.execute_script('window.fetch = window.real')
+
+
+def test_a_second_draft_that_cannot_be_used_says_why(page):
+    "Beside the comparison, and the first draft's prediction stays; with the mistake the sentence goes."
+    before = settled(page)
+    type_in(page, 'company2', ' ')
+    assert wait(page, "document.getElementById('why').textContent") == 'The second draft: Which brand posts it?'
+    assert page.find_element('id', 'error').text == '' and page.find_element('id', 'likes').text == before
+    type_in(page, 'company2', 'brackenlow')
+    assert compared(page)['why'] == ''
+
+
+def test_the_picture_of_the_second_draft_is_its_own(page, tmp_path):
+    (tmp_path/'p.jpg').write_bytes(_jpeg(draw_picture('product', seed=5)))
+    page.find_element('id', 'picture2').send_keys(str(tmp_path/'p.jpg'))
+    wait(page, "!document.getElementById('preview2').hidden && document.getElementById('preview2').naturalWidth === 256")
+    compared(page)
+    first, second = typed(page)
+    assert second['picture'].endswith('.jpg') and first['picture'] != second['picture'] and second['media'] == 'photo'
+
+
+def test_followers_count_where_the_model_knows_them(page, port):
+    type_in(page, 'followers2', '9M')
+    compared(page)
+    first, second = typed(page)
+    assert (first['followers'], second['followers']) == ('', '9M')
+    settled(page)
+    many, none = (json.loads(ask(port, body=json.dumps(second | dict(followers=n)))[1])['likes'] for n in ('9M', '0'))
+    assert many > none
+    type_in(page, 'followers2', 'many')
+    wait(page, "!document.getElementById('why').hidden && document.getElementById('why').textContent.startsWith('The second draft: The followers are a count')")
+    type_in(page, 'followers2', '1.2K')
+    assert compared(page)['why'] == ''
+
+
+def test_a_comparison_is_closed(page):
+    "And a rewritten draft opens it again, with its own words."
+    page.find_element('id', 'close').click()
+    assert not page.find_element('id', 'second').is_displayed() and page.find_element('id', 'compare').is_displayed()
+    type_in(page, 'content', 'It is here! Our new tea is in all shops. #tea')
+    settled(page)
+    page.find_element('id', 'rewrite').click()
+    wait(page, "!document.getElementById('rewrite').disabled && document.querySelectorAll('#drafts li button').length")
+    wanted = page.find_element('css selector', '#drafts p').text
+    page.find_elements('css selector', '#drafts li button')[1].click()
+    compared(page)
+    first, second = typed(page)
+    assert second['content'].strip() == wanted.strip() and first['content'] == 'It is here! Our new tea is in all shops. #tea'
+
+
+def test_the_habits_of_the_brand_are_shown(page, port):
+    "As the server says them; they go when the brand is another."
+    type_in(page, 'company', HOSTILE_BRAND)
+    page.find_element('id', 'show').click()
+    wait(page, "!document.getElementById('show').disabled && !document.getElementById('habits').hidden")
+    settled(page)
+    x = json.loads(ask(port, '/habits', form(company=HOSTILE_BRAND, username='a'))[1])
+    rows = [[e.text for e in r.find_elements('css selector', 'th, td')] for r in page.find_elements('css selector', '#habits tbody tr')]
+    assert [r[0] for r in rows] == [h['habit'] for h in x['rows']] and len(rows) > 3 and page.find_element('id', 'told').text == x['told'] and HOSTILE_BRAND in x['told']
+    assert [r[3] for r in rows] == [page.execute_script("return arguments[0].toFixed(2) + ' to ' + arguments[1].toFixed(2)", h['low'], h['high']) for h in x['rows']]
+    assert [r[4] for r in rows] == [page.execute_script("return Math.round(100*arguments[0]) + ' %'", h['share']) for h in x['rows']]
+    assert 'No cause is claimed' in page.find_element('id', 'caution').text
+    type_in(page, 'company', 'nobody has heard of it')
+    assert not page.find_element('id', 'habits').is_displayed() and not page.find_element('id', 'caution').is_displayed()
+    page.find_element('id', 'show').click()
+    wait(page, "document.getElementById('told').textContent.includes('knows no post')")
+    assert not page.find_element('id', 'habits').is_displayed()
+    settled(page)
+
+
 def test_hostile_text_stays_text(page):
     "Brands, drafts and rewritten drafts that would be markup, and one brand of the model's own that is."
     assert any('onerror' in c for c in page.execute_script("return Object.keys(about.accounts)"))
-    type_in(page, 'company', '"><img src=x onerror="document.title=4">'); page.execute_script("const c = document.getElementById('content'); c.value = arguments[0]; c.dispatchEvent(new Event('input'))", HOSTILE)
+    type_in(page, 'company', HOSTILE_BRAND); page.execute_script("const c = document.getElementById('content'); c.value = arguments[0]; c.dispatchEvent(new Event('input'))", HOSTILE)
     settled(page)
     page.find_element('id', 'rewrite').click()
     wait(page, "!document.getElementById('rewrite').disabled && document.querySelectorAll('#drafts li').length")
-    assert page.title == 'What will this tweet do?' and not page.find_elements('css selector', 'main img:not(#preview), main script')
+    page.execute_script("second(arguments[0])", HOSTILE)
+    compared(page)
+    assert HOSTILE in page.execute_script("return document.getElementById('outcomes').textContent")
+    page.find_element('id', 'show').click()
+    wait(page, "!document.getElementById('show').disabled && document.getElementById('told').textContent.includes('onerror')")
+    assert page.title == 'What will this tweet do?' and not page.find_elements('css selector', 'main img:not(#preview, #preview2), main script')
     assert page.find_element('id', 'error').text == ''
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_it_fits_a_phone(page, scheme):
+    "With everything open."
+    assert page.find_element('id', 'compared').is_displayed()
     page.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]})
     page.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=360, height=800, deviceScaleFactor=1, mobile=True))
     assert page.execute_script('return document.documentElement.scrollWidth') <= 360
@@ -152,8 +301,9 @@ def test_it_fits_a_phone(page, scheme):
 
 
 def test_nothing_complained_and_nothing_left_the_machine(page, port):
-    "But for the one picture that was no picture."
-    wrong = [w for w in complaints(page, f'http://127.0.0.1:{port}/') if '/picture' not in w]
+    "But for the one picture that was no picture, the drafts that could not be compared, and what a busy server was asked again."
+    meant = re.compile(r'/picture|(?=.*\b400\b).*/compare|\b503\b')
+    wrong = [w for w in complaints(page, f'http://127.0.0.1:{port}/') if not meant.search(w)]
     assert not wrong
 
 
@@ -176,6 +326,7 @@ def test_it_answers_to_its_own_name_only(port, host):
 def test_another_page_may_not_ask(port, headers):
     status, said, _ = ask(port, body=form(), **headers)
     assert status == 403 and 'error' in json.loads(said)
+    for path in ('/compare', '/habits'): assert ask(port, path, ROUTES[path](), **headers)[0] == 403
     assert ask(port, body=form(), Origin=f'http://127.0.0.1:{port}', Sec_Fetch_Site='same-origin')[0] == 200
 
 
@@ -185,11 +336,37 @@ BAD = {'no JSON': '{', 'deep': '['*50_000, 'a list': '[]', 'a number': '7', 'NaN
 
 
 @pytest.mark.parametrize('name', BAD)
-@pytest.mark.parametrize('path', ['/predict', '/rewrite'])
+@pytest.mark.parametrize('path', ROUTES)
 def test_a_bad_draft_gets_one_sentence(port, path, name):
-    status, said, _ = ask(port, path, BAD[name])
+    body = BAD[name]
+    if path == '/compare':
+        with contextlib.suppress(ValueError, RecursionError): body = json.dumps(dict(first=FORM, second=json.loads(body)))
+    status, said, _ = ask(port, path, body)
     error = json.loads(said)['error']
     assert status == 400 and 5 < len(error) < 300 and '\n' not in error and 'Traceback' not in error
+
+
+@pytest.mark.parametrize('body', [form(), json.dumps(dict(first=FORM)), json.dumps(dict(first=FORM, second=FORM, third=FORM)), json.dumps([FORM, FORM]), json.dumps(dict(first=FORM, second=[])), json.dumps(dict(first=None, second=FORM)), '"first second"'], ids=str)
+def test_what_is_no_pair_of_drafts_is_refused(port, body):
+    status, said, _ = ask(port, '/compare', body)
+    assert status == 400 and re.match('A comparison has|The (first|second) draft: ', json.loads(said)['error'])
+
+
+@pytest.mark.parametrize('followers, status', [('', 200), ('0', 200), ('12,345', 200), ('1.2K', 200), ('9'*20, 200), ('-1', 400), ('many', 400), ('1e999', 400), ('9'*21, 400), ('=1+1', 400), ('٣', 200), (5, 400), (None, 400)])
+def test_followers_are_a_count(port, followers, status):
+    got, said, _ = ask(port, body=form(followers=followers))
+    assert got == status, said
+    if status == 200:
+        p = json.loads(said)
+        assert 0 <= p['lower'] <= p['likes'] <= p['upper'] < float('inf')
+
+
+def test_a_model_without_profiles_takes_no_followers():
+    desk = Desk(); desk.sim.table = SimpleNamespace(profiles=None)
+    with served(desk) as port:
+        status, said, _ = ask(port, body=form(followers='1.2K'))
+        assert status == 400 and 'without profiles' in said and not desk.asked
+        assert 'The second draft: This model was fitted without profiles' in ask(port, '/compare', two(followers='7'))[1]
 
 
 @pytest.mark.parametrize('text', ['\x00', '\ud800'.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace'), '\\ud800', HOSTILE, '=cmd|calc', '\u202e'*100, '🍵'*500, ' '*1999, '<|im_start|>system', '\n'*1999])
@@ -198,6 +375,16 @@ def test_an_odd_draft_gets_a_prediction(port, text):
     status, said, _ = ask(port, body=body)
     p = json.loads(said)
     assert status == 200 and 0 <= p['lower'] <= p['likes'] <= p['upper'] < float('inf')
+    status, said, _ = ask(port, '/compare', json.dumps(dict(first=json.loads(body), second=FORM)))
+    both = json.loads(said)
+    assert status == 200 and all(both['first'][k] == pytest.approx(p[k], rel=1e-3, abs=1e-3) for k in ('likes', 'lower', 'upper')) and 0 <= both['probability'] <= 1
+
+
+@pytest.mark.parametrize('company', [HOSTILE_BRAND, 'nobody', '\x00x', '🍵'*50, '\u202eabc', 'x'*100])
+def test_habits_of_an_odd_brand(port, company):
+    status, said, _ = ask(port, '/habits', form(company=company))
+    x = json.loads(said)
+    assert status == 200 and set(x) == {'rows', 'told'} and all(0 < r['low'] <= r['effect'] <= r['high'] < 100 and 0 < r['share'] < 1 for r in x['rows'])
 
 
 def test_too_large_a_picture_and_other_methods(port):
@@ -212,7 +399,7 @@ def test_a_model_that_knows_no_pictures_says_so(port):
 
 
 def test_every_answer_forbids_what_it_did_not_send(port):
-    for path, body in (('/', None), ('/script.js', None), ('/about', None), ('/nothing', None), ('/predict', form()), ('/predict', '{')):
+    for path, body in (('/', None), ('/script.js', None), ('/about', None), ('/nothing', None), ('/predict', form()), ('/predict', '{'), ('/compare', two()), ('/habits', form())):
         h = ask(port, path, body)[2]
         policy = h['Content-Security-Policy']
         assert "default-src 'none'" in policy and 'unsafe' not in policy and "frame-ancestors 'none'" in policy and h['X-Content-Type-Options'] == 'nosniff', path
@@ -220,8 +407,8 @@ def test_every_answer_forbids_what_it_did_not_send(port):
 
 # --- Too many, too slow, too long ---
 
-from behaviour_sim.apps import app as module, app_page
-from behaviour_sim.apps.app import AppSession
+from behaviour_sim.apps import app as module, app_session
+from behaviour_sim.apps.app_session import AppSession
 
 
 class Desk(AppSession):
@@ -235,6 +422,8 @@ class Desk(AppSession):
         return dict(likes=1)
     def hours(self, form): return []
     def rewrite(self, form): return []
+    def habits(self, form): return dict(rows=[], told='')
+    def compare(self, forms): return self.predict(forms['first'])
     def shown(self, name): return dict(picture=name)
 
 
@@ -275,16 +464,17 @@ def ended(s):
 POST = b'POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\nx'
 
 
-def test_while_one_is_answered_few_wait_and_the_others_are_told_so():
-    "Pages and invalid drafts are answered meanwhile."
+@pytest.mark.parametrize('path', ROUTES)
+def test_while_one_is_answered_few_wait_and_the_others_are_told_so(path):
+    "Whatever is asked. Pages and invalid drafts are answered meanwhile."
     desk = Desk()
     with served(desk) as port:
         first, got = in_the_background(1, port, body=form())
         desk.begun.wait(30)
-        others, later = in_the_background(app_page._MOST_WAITING + 6, port, body=form())
+        others, later = in_the_background(module._MOST_WAITING + 6, port, path, ROUTES[path]())
         while len(later) < 6: time.sleep(.01)
         assert {x[0] for x in later[:6]} == {503} and later[0][2]['Retry-After'] == '1' and 'again' in json.loads(later[0][1])['error']
-        assert ask(port, '/')[0] == ask(port, '/about')[0] == 200 and ask(port, body=form(date='soon'))[0] == 400 and not got
+        assert ask(port, '/')[0] == ask(port, '/about')[0] == 200 and ask(port, path, ROUTES[path](date='soon'))[0] == 400 and not got
         desk.free.set()
         for t in first + others: t.join(60)
         assert got[0][0] == 200 and {x[0] for x in later} <= {200, 503}
@@ -309,14 +499,14 @@ def test_what_nobody_waits_for_is_not_computed():
 
 def test_an_unfinished_question_is_given_up(monkeypatch):
     "A head and a body that never end, more connections than there may be, more pictures at a time than there may be."
-    monkeypatch.setattr(app_page, '_HEAD_SECONDS', .2)
+    monkeypatch.setattr(module, '_HEAD_SECONDS', .2)
     with served(Desk()) as port:
-        slow = [opened(port, POST % b'/picture') for _ in range(app_page._MOST_UPLOADS)]
+        slow = [opened(port, POST % b'/picture') for _ in range(module._MOST_UPLOADS)]
         while ask(port, '/picture', b'x', Content_Type='application/octet-stream')[0] != 503: time.sleep(.01)
         for s in slow: s.close()
         assert ended(opened(port)) == ended(opened(port, b'GET / HT')) == b''
-    monkeypatch.setattr(module, '_read_body', partial(app_page._read_body, seconds=.2))
-    monkeypatch.setattr(app_page, '_HEAD_SECONDS', 60); monkeypatch.setattr(app_page, '_MOST_CONNECTIONS', 20)
+    monkeypatch.setattr(module, '_read_body', partial(module._read_body, seconds=.2))
+    monkeypatch.setattr(module, '_HEAD_SECONDS', 60); monkeypatch.setattr(module, '_MOST_CONNECTIONS', 20)
     with served(Desk()) as port:
         said = ended(opened(port, POST % b'/picture'))
         assert b' 408 ' in said and b'in time' in said
@@ -329,7 +519,7 @@ def test_an_unfinished_question_is_given_up(monkeypatch):
 
 
 def test_few_pictures_are_kept(monkeypatch):
-    monkeypatch.setattr(module, '_MOST_PICTURES', 2)
+    monkeypatch.setattr(app_session, '_MOST_PICTURES', 2)
     desk = Desk()
     names = [desk.keep(_jpeg(draw_picture('product', seed=1).resize((64, 64 + i)))) for i in range(4)]
     assert sorted(p.name for p in desk.folder.iterdir()) == sorted(names[2:])

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from behaviour_sim.apps.app import AppSession
+from behaviour_sim.apps.app_session import AppSession
 from behaviour_sim.apps.terminal import _printable
 from behaviour_sim.core import BadInput, cache_dir, content_key
 from behaviour_sim.corpus.synthetic import sample_tweets

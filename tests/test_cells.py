@@ -72,5 +72,5 @@ def test_a_notebook_runs_in_a_process_of_its_own(tmp_path):
 def test_what_goes_to_one_process():
     "A file of tests with its fixtures, or one notebook."
     assert {unit(f"tests/test_splits.py::{t}") for t in ("test_a", "test_b[x::y]", "test_c[a@b]")} == {"test_splits"}
-    assert unit("tests/test_cells.py::test_cells[82_app]") == "82_app"
+    assert unit("tests/test_cells.py::test_cells[86_app]") == "86_app"
     assert unit("tests/test_cells.py::test_which_cells_are_skipped") == "test_cells"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from commands import told
 
-from behaviour_sim.apps.app import AppSession
+from behaviour_sim.apps.app_session import AppSession
 from behaviour_sim.apps.exports import write_export
 from behaviour_sim.apps.report import run_all
 from behaviour_sim.core import BadInput

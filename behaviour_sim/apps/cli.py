@@ -254,7 +254,8 @@ def _app_command(model:Annotated[Optional[Path],
     Example: behaviour-sim app --model m --writer writer --open"""
     from behaviour_sim.core import _require
     _require('starlette', 'app'); _require('uvicorn', 'app')
-    from behaviour_sim.apps.app import AppSession, _demo_desk, serve
+    from behaviour_sim.apps.app import _demo_desk, serve
+    from behaviour_sim.apps.app_session import AppSession
     from behaviour_sim.text.simulator import ContentSimulator
     if writer and not model: raise BadInput('--writer goes with --model')
     if writer and not writer.is_dir(): raise BadInput(f"{writer}: there is no such model directory")

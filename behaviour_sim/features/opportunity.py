@@ -17,18 +17,25 @@ from ..keys import _each, account_key
 
 # %% ../../nbs/3_features/37_opportunity.ipynb #0a370006
 def _habits(
-    t:pd.DataFrame, # From `normalise_tweets`
+    date:pd.Series, # (n,) when each was posted
+    X:pd.DataFrame, # (n, d) from `text_features` and `media_features`
 ) -> pd.DataFrame: # (n, h) float64: 1 with the habit, 0 without
     "The habits of each post."
-    X, kind, hour = text_features(t).fillna(0), media_features(t)['media.kind'], t['date'].dt.hour
+    X, kind, hour = X.fillna(0), X['media.kind'], date.dt.hour
     out = {k: kind == v for k, v in _KINDS.items() if k not in ('none', 'error')}
     words = dict(link='links', mention='mentions', hashtag='hashtags', emoji='emoji', question='questions')
     out |= {k: X[f'text.{v}'] > 0 for k, v in words.items()}
     out |= {'under 80 characters': X['text.length'] < 80, 'over 180 characters': X['text.length'] > 180}
-    if _has_hours(t['date']):
+    if _has_hours(date):
         parts = {'morning, 6 to 12': 6, 'afternoon, 12 to 18': 12, 'evening, 18 to 24': 18}
         out |= {k: (hour >= a) & (hour < a + 6) for k, a in parts.items()}
-    return pd.DataFrame(out | {'weekend': t['date'].dt.day_of_week > 4}).astype('float64')
+    return pd.DataFrame(out | {'weekend': date.dt.day_of_week > 4}).astype('float64')
+
+def _counted(
+    t:pd.DataFrame, # From `normalise_tweets`
+) -> pd.DataFrame: # (n, 27) float32
+    "The features that show the habits."
+    return pd.concat([text_features(t), media_features(t)], axis=1)
 
 # %% ../../nbs/3_features/37_opportunity.ipynb #0a370009
 _RIDGE = 3. # as strong as three posts in which a habit has no effect
@@ -41,7 +48,7 @@ def _effects(
     return np.linalg.solve(S + _RIDGE*np.eye(S.shape[-1]), b[..., None])[..., 0]
 
 # %% ../../nbs/3_features/37_opportunity.ipynb #0a370011
-_FEWEST = 5 # posts needed with a habit, and without it
+_FEWEST = 5 # posts needed with a habit and without it, each beside others of its account and quarter
 
 def opportunity(
     tweets:pd.DataFrame, # Posts with likes
@@ -51,18 +58,30 @@ def opportunity(
 ) -> pd.DataFrame: # habit, posts, share, effect, low, high (90 %; factors on likes + 1), worth
     "Habits that go with more likes within a brand's own posts, times how seldom it uses them; not causal."
     t = _posts_of(normalise_tweets(tweets), company)
-    H, y, week = _habits(t), np.log1p(_likes_of(t)), t['date'].dt.to_period('W').astype(str)
-    share = H.mean()
-    H = H[[c for c in H if _FEWEST <= H[c].sum() <= len(H) - _FEWEST]]
+    return _opportunity_of(t, _counted(t), np.log1p(_likes_of(t)), company or 'all companies', times, seed)
+
+def _opportunity_of(
+    t:pd.DataFrame, # (n,) posts: `username`, `date`
+    X:pd.DataFrame, # (n, d) from `text_features` and `media_features`
+    y,              # (n,) log1p_likes
+    company:str,    # What the table is said to be about
+    times:int=500,  # Resamples of the intervals
+    seed:int=42,    # Random seed of the resamples
+) -> pd.DataFrame: # As of `opportunity`
+    "The same, of posts with their features."
+    H, y, week = _habits(t['date'], X), pd.Series(y, t.index), t['date'].dt.to_period('W').astype(str)
     level = [t['username'], t['date'].dt.to_period('Q')]
     Z, left = (v - v.groupby(level).transform('mean') for v in (H, y))
+    kept = ((Z > 0).sum() >= _FEWEST) & ((Z < 0).sum() >= _FEWEST)
+    share, H, Z = H.mean(), H.loc[:, kept], Z.loc[:, kept]
     effect, low, high = _with_interval(Z.to_numpy(), left.to_numpy(), t['username'] + week, times, seed)
     share = share[list(H)].to_numpy()
     table = dict(habit=list(H), posts=(share*len(t)).round().astype(int), share=share, effect=np.exp(effect),
         low=np.exp(low), high=np.exp(high), worth=effect*(1 - share))
     ranked = pd.DataFrame(table).sort_values('worth', ascending=False, ignore_index=True)
-    return _sourced(ranked, t, company=company or 'all companies')
+    return _sourced(ranked, t, company=company, posts=len(t))
 
+# %% ../../nbs/3_features/37_opportunity.ipynb #8e1a6288
 def _posts_of(t, company):
     "The posts of one company, whatever the spelling; `BadInput` if there are none."
     if company is None: return t

@@ -18,6 +18,7 @@ from ..model_directories import Regressor, _parquet_bytes, _parquet_table, _repl
 from .evaluation import _evaluation, _in_counts, _with_counting_noise, to_log1p
 from .history import history_features
 from ..data.drafts import normalise_tweets
+from ..features.opportunity import _opportunity_of, _posts_of
 from ..keys import _id_keys
 from .simulator import LikesSimulator
 
@@ -255,3 +256,29 @@ def _wait(
         raise BadInput(f"{delay!r} is no length of time; write it as '2d' or '48h'") from None
     if pd.isna(wait) or wait < pd.Timedelta(0): raise BadInput(f"A delay is 0 or more, not {delay}")
     return max(wait, pd.Timedelta(seconds=1)).ceil('s')
+
+# %% ../../nbs/4_likes/49_updates.ipynb #2d82c868
+def _known_posts(
+    sim:LikesSimulator, # Fitted
+) -> pd.DataFrame: # username, inferred company, date, y (log1p_likes), counts of text and media
+    "The posts whose likes are known; of a company at most the latest ones, which its history keeps."
+    h, t = sim.known_account.history.table, sim.new_company.context
+    h = pd.DataFrame(dict(username=h['account'], second=(h['day']*86400).round().astype('int64'), y=h['y']))
+    t = t.assign(second=pd.to_datetime(t['date']).astype('datetime64[s]').astype('int64'))
+    key = ['username', 'second', 'nth'] # an account may post twice in a second
+    t, h = (x.assign(nth=x.groupby(key[:2]).cumcount()) for x in (t, h))
+    known = t.merge(h, on=key).drop(columns=key[1:])
+    if sim.observed is None: return known
+    new = sim.observed.since
+    return pd.concat([known, new.posts[[*_ABOUT, 'y']].join(new.X)], join='inner', ignore_index=True)
+
+@patch
+def opportunity(self:LikesSimulator,
+    company:str,    # The brand
+    times:int=500,  # Resamples of the intervals
+    seed:int=42,    # Random seed of the resamples
+) -> pd.DataFrame: # As of `features.opportunity.opportunity`
+    "Habits that go with more likes within a brand's posts, from those that the simulator knows; not causal."
+    if self.names is None: raise BadInput("This simulator is not fitted yet")
+    t = _posts_of(_known_posts(self), company)
+    return _opportunity_of(t, t.filter(regex=r'^(text|media)\.'), t['y'], company, times, seed)
