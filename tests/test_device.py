@@ -1,5 +1,6 @@
 """Where models run, in which precision, and what is said where a card has no room. The card is simulated: what goes to it is noted, and stays on the processor."""
 import inspect
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,23 @@ def test_threads_know_the_device(card, monkeypatch):
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
     embed([str(i) for i in range(40)], 'tiny-distilbert', False, batch_size=4, quiet=True, device='cpu')
     assert 'cuda' not in card
+
+def test_workers_of_ray_are_told_the_device(card, monkeypatch):
+    "A process of its own knows neither the argument nor what was set after it began. Ray is simulated here: the worker is made and called in this process."
+    import sys
+    from types import SimpleNamespace
+    from behaviour_sim.scale import ray_data
+    class Data:
+        def __init__(self, rows): self.rows = rows
+        def map(self, f, fn_constructor_args, **_): self.f = f(*fn_constructor_args); return self
+        def iter_rows(self): return map(self.f, self.rows)
+    ray = SimpleNamespace(data=SimpleNamespace(from_items=lambda rows, **_: Data(rows)), cluster_resources=lambda: {'CPU': 1})
+    monkeypatch.setitem(sys.modules, 'ray', ray)
+    monkeypatch.setenv('BEHAVIOUR_SIM_DEVICE', '')
+    monkeypatch.setattr(embeddings, '_ENGINES', [*embeddings._ENGINES, ray_data._encode_on_ray])
+    texts = [str(i) for i in range(20)]
+    there = embed(texts, 'tiny-distilbert', False, batch_size=4, quiet=True, device='cpu')
+    assert 'cuda' not in card and os.environ['BEHAVIOUR_SIM_DEVICE'] == 'cpu' and np.abs(there).sum(1).all()
 
 @pytest.mark.parametrize('device, wanted', [(None, 'cuda'), ('cuda', 'cuda'), ('cpu', 'cpu'), ('mps', 'cpu')])
 def test_trees_grow_where_they_are_asked_to(monkeypatch, device, wanted):
