@@ -9,7 +9,7 @@ __all__ = []
 from ..html import PAGE_STYLE
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #6e49d7c9
-_MARKUP = '''<!doctype html><html lang="en"><head><meta charset="utf-8">\
+_DESK = '''<!doctype html><html lang="en"><head><meta charset="utf-8">\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>What will this tweet do?</title><link rel="icon" href="data:,">\
 <link rel="stylesheet" href="look.css"><script src="script.js" defer></script></head>
@@ -43,6 +43,10 @@ itself"></label></div>
 <p class="soft">Each factor multiplies what an average tweet gets. Not a claim of cause.</p>
 <h2>Best hours</h2><svg id="hours" viewBox="0 0 600 130" role="img" aria-label="Every hour"></svg>\
 <p class="soft" id="best"></p></section>
+'''
+
+# %% ../../nbs/8_apps/81_app_page.ipynb #e9fa08d7
+_MARKUP = _DESK + '''\
 <form class="sheet" id="second" autocomplete="off" hidden><div class="head"><h2>The second draft</h2>\
 <button class="quiet" id="close" type="button">Close</button></div></form>
 <section class="sheet" id="compared" aria-live="polite" aria-busy="true" hidden>\
@@ -64,7 +68,7 @@ the launch gets. To learn what a habit causes, use it on posts chosen at random.
 <p class="soft" id="note"></p></main></body></html>'''
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #1a915fea
-_LOOK = PAGE_STYLE + '''
+_BASE = PAGE_STYLE + '''
 :root { --second: #a2487f } @media (prefers-color-scheme: dark) { :root { --second: #e59ac4 } }
 main { max-width: 68rem; padding-top: 2rem } [hidden] { display: none } h2 { font-size: 1.05rem; margin: \
 1.6rem 0 .4rem } .lead { margin-bottom: 1.2rem }
@@ -101,8 +105,13 @@ var(--accent) } .hour { fill: var(--soft); opacity: .45; cursor: pointer } .hour
 .bar { position: relative; height: .7rem; border-left: 2px solid var(--line); margin-left: 50% } .bar i { \
 position: absolute; top: 0; bottom: 0; border-radius: .2rem } .up { background: var(--good) } .down { \
 background: var(--bad) }
+'''
+
+# %% ../../nbs/8_apps/81_app_page.ipynb #641f1852
+_LOOK = _BASE + '''
 #drafts:empty { margin: 0 } #drafts { padding: 0; list-style: none } #drafts li { border-top: 1px solid \
-var(--line); padding: .8rem 0; overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; white-space: pre-line }
+var(--line); padding: .8rem 0; overflow-wrap: anywhere } #drafts p { margin: 0 0 .3rem; max-width: none; \
+white-space: pre-line }
 #drafts button { margin-left: .6rem } #rewrite, #note, #show { margin-top: .8rem }
 .head { display: flex; justify-content: space-between; gap: 1rem; align-items: baseline; max-width: none }
 .verdict { font-size: 1.7rem; font-weight: 650; line-height: 1.25; margin: 0 0 .8rem } .odds { height: \
@@ -192,6 +201,10 @@ const predict = guarded(async () => {
   if (mine !== turn) return
   hours(rows)
   $('hours').setAttribute('aria-busy', false) })
+'''
+
+# %% ../../nbs/8_apps/81_app_page.ipynb #8381a891
+_FIELDS = '''
 function accounts(s = '') {
   const known = about.accounts[$('company' + s).value]
   $('usernames' + s).replaceChildren(...(known ?? []).map(a => new Option(a)))
@@ -351,4 +364,4 @@ guarded(async () => {
   $('rewrite').onclick = rewrite; $('show').onclick = habits
   changed() })()
 '''
-_SCRIPT = _TOOLS + _DRAFT + _PICTURES + _SECOND + _HABITS + _START
+_SCRIPT = _TOOLS + _DRAFT + _FIELDS + _PICTURES + _SECOND + _HABITS + _START

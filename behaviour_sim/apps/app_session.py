@@ -235,8 +235,8 @@ def shown(self:AppSession, name:str # From `keep`
 # %% ../../nbs/8_apps/82_app_session.ipynb #b09552f4
 @patch
 def compare(self:AppSession, forms:dict # See `AppSession.read_both`
-           ) -> dict: # first, second (each with likes, lower, upper, case), probability (of the first), verdict
-    "Which of two drafts gets more likes."
+           ) -> dict: # first, second (each: likes, lower, upper, case), probability, verdict
+    "Which of two drafts gets more likes; the probability is that of the first."
     a, b = self.read_both(forms)
     with self.lock:
         p = self.expected(pd.concat([a, b], ignore_index=True)).drop(columns='id').to_dict('records')
