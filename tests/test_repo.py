@@ -305,7 +305,9 @@ def test_no_large_file_and_no_debris():
 def test_no_real_row_is_in_the_repository():
     "The challenge's tweets stay outside: no file of data, and no status id of their kind in a notebook."
     files = needs_git(tracked())
-    assert not [f for f in files if re.search(r'\.(csv|xlsx|parquet|feather|jsonl)$', f)]
+    # the predictions of the embedded corpus, whose names test_records compares
+    made = {'nbs/results/results_per_tweet.parquet'}
+    assert not [f for f in files if re.search(r'\.(csv|xlsx|parquet|feather|jsonl)$', f) and f not in made]
     real = re.compile(r'pbs\.twimg\.com/(?:media|ext_tw_video_thumb|amplify_video_thumb)/[\w-]{12,}|video\.twimg\.com/\w+/\d{15,}')
     for path in NUMBERED + TUTORIALS:
         said = [''.join(v) if isinstance(v, list) else str(v) for c in cells(path) for o in c.get('outputs', []) for v in [*o.get('data', {}).values(), o.get('text', '')]]

@@ -342,8 +342,9 @@ def bench_likes(
     names = ['hold-outs', 'intervals', 'ablation', 'peers', 'embedded']
     wanted = [k.strip() for k in only.split(',') if k.strip()] or names
     if unknown := set(wanted) - set(names): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
-    tests, sims = _holdouts() if set(wanted) - {'embedded'} else {}, {}
-    if tests: _look('make bench-quality')
+    real = set(wanted) - {'embedded'}
+    tests, sims = _holdouts() if real else {}, {}
+    if real: _look('make bench-quality')
     jobs = {'hold-outs': lambda: quality_table(tests, sims),
         'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
             for k, (known, judged) in tests.items()}, names=['hold-out']),
