@@ -291,11 +291,12 @@ def _holdouts_markdown() -> str: # Markdown
 def _peers_markdown() -> str: # Markdown
     "The table of peers, each with both columns."
     error = lambda k: f'{{rmse_{k}:.2f}} / {{in_order_rmse_{k}:.2f}}'
-    names = dict(prior_baseline='LightGBM, thirty lines', catboost='CatBoost with its text features',
+    names = dict(company_mean='mean of the company', account_mean='mean of the account',
+        prior_baseline='LightGBM, thirty lines', catboost='CatBoost with its text features',
         skrub="skrub's `TableVectorizer` and boosting", LikesSimulator='`LikesSimulator`')
     return _markdown_table(_kept('likes', 'peers').rename(names), {'': '{name}', 'random': error('random'),
         'unseen time': error('unseen_time'), 'unseen company': error('unseen_company'),
-        'fit': '{fit_seconds:.0f} s', 'peak memory': '{peak_mb:,.0f} MB'})
+        'fit, s': '{fit_seconds:.0f}', 'peak memory, MB': '{peak_mb:,.0f}'})
 
 def _parts_markdown(
     intervals:bool=False, # The table of intervals, not that of errors
