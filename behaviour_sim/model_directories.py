@@ -68,6 +68,12 @@ def _is_finite(
     return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == 'f')
 
 # %% ../nbs/04_model_directories.ipynb #3a16946c
+def _plain(
+    x, # From a card, which may hold anything
+) -> str: # ASCII; the rest is spelled out
+    "A value as it may stand in a message."
+    return ascii(str(x))[1:-1]
+
 def _read_parts(
     folder:str|Path, # A directory written by `_write_parts`
     kind:str=None,   # The kind it must be; None takes any
@@ -83,19 +89,19 @@ def _read_parts(
             'files'))
     except AttributeError: raise BadInput(f"The model card in {folder} is incomplete") from None
     if known != _FORMAT:
-        by, ours = f'by version {version} ' if version else '', behaviour_sim.__version__
-        raise BadInput(f"The model in {folder} was saved {by}in format {known}; "
+        by, ours = f'by version {_plain(version)} ' if version else '', behaviour_sim.__version__
+        raise BadInput(f"The model in {folder} was saved {by}in format {_plain(known)}; "
                        f"this is version {ours}, which reads format {_FORMAT}: fit it again")
     if card.get('key') != content_key(found, known, version, facts, sums):
         raise BadInput(f"The model card in {folder} was changed after it was saved")
     if not isinstance(facts, dict) or not isinstance(sums, dict):
         raise BadInput(f"The model card in {folder} is incomplete")
-    if kind and found != kind: raise BadInput(f"{folder} holds a {found}, not a {kind}")
+    if kind and found != kind: raise BadInput(f"{folder} holds a {_plain(found)}, not a {kind}")
     files = {n: (folder/n).read_bytes() if (folder/n).is_file() else b'' for n in sums if Path(n).name == n}
     if bad := [n for n, s in sums.items() if hashlib.sha256(files.get(n, b'')).hexdigest() != s]:
-        raise BadInput(f"{bad[0]} in {folder} is missing or was changed after it was saved")
+        raise BadInput(f"{_plain(bad[0])} in {folder} is missing or was changed after it was saved")
     if bad := [n for n, d in files.items() if not _is_finite(n, d)]:
-        raise BadInput(f"{bad[0]} in {folder} holds what is no number (NaN or infinity): fit it again")
+        raise BadInput(f"{_plain(bad[0])} in {folder} holds what is no number (NaN or infinity): fit it again")
     return found, facts, files
 
 # %% ../nbs/04_model_directories.ipynb #0e566cd9
@@ -146,9 +152,9 @@ def _class_of(
     "The class that reads a model; `BadInput` for anything else, which is not called or inspected."
     if isinstance(path, str) and path in Regressor.kinds: return Regressor.kinds[path]
     try: found = _import_named(path)
-    except BadInput as e: raise BadInput(f"{folder} holds a {path}, which cannot be loaded: {e}") from e
+    except BadInput as e: raise BadInput(f"{folder} holds a {_plain(path)}, which cannot be loaded: {e}") from e
     if not isinstance(found, type) or not issubclass(found, Regressor):
-        raise BadInput(f"{folder} holds a {path}, which is no model")
+        raise BadInput(f"{folder} holds a {_plain(path)}, which is no model")
     return found
 
 # %% ../nbs/04_model_directories.ipynb #7b80c268

@@ -2,6 +2,7 @@
 import builtins, contextlib, csv, io, os, random, re, signal, time
 from pathlib import Path
 
+import fuzz
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
@@ -209,3 +210,7 @@ def test_python_in_media_is_not_run(s):
     with nothing_is_run(20):
         for text in (s, f'[{s}]', f"[Photo(previewUrl='https://a.b/'+({s!r}), fullUrl=(lambda: {s})())]", s*(MAX_MEDIA//max(1, len(s)) + 1)):
             assert parse_media(text)['kind'] in ('none', 'error', 'photo', 'video', 'gif')
+
+
+@pytest.mark.parametrize('kind,number', [('card', 475_596)]) # a version with a mark that turns the writing direction
+def test_what_make_fuzz_has_found(kind, number): assert fuzz.attempt(kind, number) == 'refused'
