@@ -101,7 +101,8 @@ def _read_parts(
     if bad := [n for n, s in sums.items() if hashlib.sha256(files.get(n, b'')).hexdigest() != s]:
         raise BadInput(f"{_plain(bad[0])} in {folder} is missing or was changed after it was saved")
     if bad := [n for n, d in files.items() if not _is_finite(n, d)]:
-        raise BadInput(f"{_plain(bad[0])} in {folder} holds what is no number (NaN or infinity): fit it again")
+        raise BadInput(f"{_plain(bad[0])} in {folder} holds what is no number (NaN or infinity): "
+                       "fit it again")
     return found, facts, files
 
 # %% ../nbs/04_model_directories.ipynb #0e566cd9
@@ -152,7 +153,8 @@ def _class_of(
     "The class that reads a model; `BadInput` for anything else, which is not called or inspected."
     if isinstance(path, str) and path in Regressor.kinds: return Regressor.kinds[path]
     try: found = _import_named(path)
-    except BadInput as e: raise BadInput(f"{folder} holds a {_plain(path)}, which cannot be loaded: {e}") from e
+    except BadInput as e:
+        raise BadInput(f"{folder} holds a {_plain(path)}, which cannot be loaded: {e}") from e
     if not isinstance(found, type) or not issubclass(found, Regressor):
         raise BadInput(f"{folder} holds a {_plain(path)}, which is no model")
     return found
