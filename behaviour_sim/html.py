@@ -20,12 +20,18 @@ def safe_html(
     return html.escape(_unseen.sub('\ufffd', str(x)))
 
 # %% ../nbs/01_html.ipynb #37294434
+def _spelled_out(
+    x, # Any value from a file
+) -> str: # Printable
+    "A value as text, in which what cannot be printed is spelled out, such as \\x1b."
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(x))
+
 def _shown(
     x,            # Any value from a file
     width:int=40, # Characters to show at most
 ) -> str: # Printable text in quotes
     "A value for a one-line message: cut short, with control characters spelled out."
-    s = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(x)[:width])
+    s = _spelled_out(str(x)[:width])
     return f"'{s}…'" if len(str(x)) > width else f"'{s}'"
 
 # %% ../nbs/01_html.ipynb #386b3ff2

@@ -13,6 +13,7 @@ import numpy as np, pandas as pd
 
 import behaviour_sim
 from .core import BadInput, content_key, _to_json, sha256_file, write_atomic, write_json
+from .html import _spelled_out
 from .presets import _import_named, _import_path, _load_plugins
 
 # %% ../nbs/04_model_directories.ipynb #9449d69f
@@ -68,12 +69,6 @@ def _is_finite(
     return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == 'f')
 
 # %% ../nbs/04_model_directories.ipynb #3a16946c
-def _plain(
-    x, # From a card, which may hold anything
-) -> str: # ASCII; the rest is spelled out
-    "A value as it may stand in a message."
-    return ascii(str(x))[1:-1]
-
 def _read_parts(
     folder:str|Path, # A directory written by `_write_parts`
     kind:str=None,   # The kind it must be; None takes any
@@ -89,19 +84,19 @@ def _read_parts(
             'files'))
     except AttributeError: raise BadInput(f"The model card in {folder} is incomplete") from None
     if known != _FORMAT:
-        by, ours = f'by version {_plain(version)} ' if version else '', behaviour_sim.__version__
-        raise BadInput(f"The model in {folder} was saved {by}in format {_plain(known)}; "
+        by, ours = f'by version {_spelled_out(version)} ' if version else '', behaviour_sim.__version__
+        raise BadInput(f"The model in {folder} was saved {by}in format {_spelled_out(known)}; "
                        f"this is version {ours}, which reads format {_FORMAT}: fit it again")
     if card.get('key') != content_key(found, known, version, facts, sums):
         raise BadInput(f"The model card in {folder} was changed after it was saved")
     if not isinstance(facts, dict) or not isinstance(sums, dict):
         raise BadInput(f"The model card in {folder} is incomplete")
-    if kind and found != kind: raise BadInput(f"{folder} holds a {_plain(found)}, not a {kind}")
+    if kind and found != kind: raise BadInput(f"{folder} holds a {_spelled_out(found)}, not a {kind}")
     files = {n: (folder/n).read_bytes() if (folder/n).is_file() else b'' for n in sums if Path(n).name == n}
     if bad := [n for n, s in sums.items() if hashlib.sha256(files.get(n, b'')).hexdigest() != s]:
-        raise BadInput(f"{_plain(bad[0])} in {folder} is missing or was changed after it was saved")
+        raise BadInput(f"{_spelled_out(bad[0])} in {folder} is missing or was changed after it was saved")
     if bad := [n for n, d in files.items() if not _is_finite(n, d)]:
-        raise BadInput(f"{_plain(bad[0])} in {folder} holds what is no number (NaN or infinity): "
+        raise BadInput(f"{_spelled_out(bad[0])} in {folder} holds what is no number (NaN or infinity): "
                        "fit it again")
     return found, facts, files
 
@@ -154,9 +149,9 @@ def _class_of(
     if isinstance(path, str) and path in Regressor.kinds: return Regressor.kinds[path]
     try: found = _import_named(path)
     except BadInput as e:
-        raise BadInput(f"{folder} holds a {_plain(path)}, which cannot be loaded: {e}") from e
+        raise BadInput(f"{folder} holds a {_spelled_out(path)}, which cannot be loaded: {e}") from e
     if not isinstance(found, type) or not issubclass(found, Regressor):
-        raise BadInput(f"{folder} holds a {_plain(path)}, which is no model")
+        raise BadInput(f"{folder} holds a {_spelled_out(path)}, which is no model")
     return found
 
 # %% ../nbs/04_model_directories.ipynb #7b80c268

@@ -1,6 +1,7 @@
 """The command line, called from a test."""
 import contextlib
 import io
+import shutil
 
 import pytest
 
@@ -20,3 +21,15 @@ def refused(result, *words):
     assert code == 2 and out == '', (code, out, err)
     assert err.startswith('behaviour-sim: ') and err.count('\n') == 1 and 'Traceback' not in err, err
     for w in words: assert w in err, err
+
+
+def pictured_posts(folder, n):
+    "In the folder: `t.csv` with n posts, and `pictures`, named by their ids."
+    from behaviour_sim.corpus.synthetic import sample_tweets
+    from behaviour_sim.data.tweets import write_tweets
+    t = sample_tweets(n, image_dir=folder/'drawn')
+    (folder/'pictures').mkdir()
+    for id, p in zip(t['id'], t['image_path']):
+        if p: shutil.copy(p, folder/'pictures'/f'{id}.jpg')
+    write_tweets(t.drop(columns=['image_path', 'caption']), folder/'t.csv')
+    return folder

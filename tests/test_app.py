@@ -82,12 +82,19 @@ def test_a_person_types_a_draft(page, port):
     assert first == page.execute_script(f"return said({said['likes']})")
 
 
+@contextlib.contextmanager
+def held(page, question):
+    "Answers to one kind of question wait in `held` of the page until they are called."
+    page.execute_script("""const kind = arguments[0]; window.real = window.fetch; window.held = []
+        window.fetch = (what, ...more) => what === kind ? real(what, ...more).then(r => new Promise(go => held.push(() => go(r)))) : real(what, ...more)""", question)
+    try: yield
+    finally: page.execute_script('window.fetch = window.real; held.forEach(go => go())')
+
+
 def test_a_late_answer_about_an_earlier_draft_is_not_shown(page):
     "The hours of the first draft come after the person has gone on typing; until the new answer is there, the page says that it is busy."
     settled(page)
-    page.execute_script("""window.real = window.fetch; window.held = []
-        window.fetch = (what, ...more) => what === 'hours' ? real(what, ...more).then(r => new Promise(go => held.push(() => go(r)))) : real(what, ...more)""")
-    try:
+    with held(page, 'hours'):
         type_in(page, 'content', 'the first draft')
         wait(page, 'held.length === 1')
         page.execute_script("$('content').value = 'the second draft'; changed(); held[0]()")
@@ -97,7 +104,6 @@ def test_a_late_answer_about_an_earlier_draft_is_not_shown(page):
         page.execute_script('held[1]()')
         assert (busy, still) == ('true', 'true')
         settled(page)
-    finally: page.execute_script('window.fetch = window.real; held.forEach(go => go())')
 
 
 def test_the_best_hour_can_be_taken(page):
@@ -177,9 +183,7 @@ def test_two_drafts_are_compared(page, port):
 
 def test_a_late_comparison_is_not_shown(page):
     compared(page)
-    page.execute_script("""window.real = window.fetch; window.held = []
-        window.fetch = (what, ...more) => what === 'compare' ? real(what, ...more).then(r => new Promise(go => held.push(() => go(r)))) : real(what, ...more)""")
-    try:
+    with held(page, 'compare'):
         type_in(page, 'content2', 'an earlier draft')
         wait(page, 'held.length === 1')
         page.execute_script("$('content2').value = 'a later draft'; changed(2); held[0]()")
@@ -188,7 +192,6 @@ def test_a_late_comparison_is_not_shown(page):
         page.execute_script('held[1]()')
         assert still[0] == 'true' and 'an earlier draft' not in still[1]
         assert 'a later draft' in compared(page)['outcomes']
-    finally: page.execute_script('window.fetch = window.real; held.forEach(go => go())')
 
 
 def test_the_page_asks_one_thing_at_a_time(page):

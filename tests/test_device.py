@@ -4,12 +4,11 @@ import os
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
 from behaviour_sim import presets, weights
-from behaviour_sim.core import BadInput, _asked_device, pick_device
+from behaviour_sim.core import BadInput, _asked_device
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.features import captioning, embeddings
 from behaviour_sim.features.captioning import caption, caption_folder

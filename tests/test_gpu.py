@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip('diffusers')
 import gpu
 import hub
-from behaviour_sim.bench import full_size, likes_quality
+from behaviour_sim.bench import full_size
 from behaviour_sim.core import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]

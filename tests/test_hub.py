@@ -4,7 +4,6 @@ What stands only on a GPU and at full size is not run: layers in 8 bits (bitsand
 """
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,7 @@ import pandas as pd
 import pytest
 
 import hub
-from behaviour_sim.corpus.synthetic import sample_tweets
-from behaviour_sim.data.tweets import write_tweets
+from commands import pictured_posts
 
 pytest.importorskip('diffusers')
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,12 +51,7 @@ for args in json.loads(sys.argv[1]):
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
     "A folder with a hub, with posts and with their pictures."
-    d = tmp_path_factory.mktemp('paper')
-    t = sample_tweets(60, image_dir=d/'drawn')
-    (d/'pictures').mkdir()
-    for id, p in zip(t['id'], t['image_path']):
-        if p: shutil.copy(p, d/'pictures'/f'{id}.jpg')
-    write_tweets(t.drop(columns=['image_path', 'caption']), d/'t.csv')
+    d = pictured_posts(tmp_path_factory.mktemp('paper'), 60)
     hub.build(d/'hub')
     return d
 

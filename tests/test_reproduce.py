@@ -1,6 +1,5 @@
 """The report's system: its own tables from one command, three readings that differ as they should, and nothing left half done."""
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import write_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics
 from behaviour_sim.picture_files import open_picture
-from commands import refused, told
+from commands import pictured_posts, refused, told
 
 pytest.importorskip('peft')
 
@@ -21,13 +20,7 @@ pytest.importorskip('peft')
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
     "A folder with posts and with their pictures, named by id."
-    d = tmp_path_factory.mktemp('reproduce')
-    t = sample_tweets(160, image_dir=d/'drawn')
-    (d/'pictures').mkdir()
-    for id, p in zip(t['id'], t['image_path']):
-        if p: shutil.copy(p, d/'pictures'/f'{id}.jpg')
-    write_tweets(t.drop(columns=['image_path', 'caption']), d/'t.csv')
-    return d
+    return pictured_posts(tmp_path_factory.mktemp('reproduce'), 160)
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch, store_attr
 
 from ..core import PALETTE, plot_style
-from ..apps.report_choices import (_AS_COMPUTED, _BLENDED, _PRINTED, _SPLITS, _TARGETS, _Choices,
+from ..apps.report_choices import (_AS_COMPUTED, _PRINTED, _SPLITS, _TARGETS, _Choices,
     _errors, _fit_trees, _fold_rows, _mean_prediction, _report_features, _smoothed_means)
 from ..likes.ensemble import LossWeightedEnsemble
 from ..likes.evaluation import Baselines, likes_metrics, to_log1p

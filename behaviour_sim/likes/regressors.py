@@ -6,7 +6,7 @@
 __all__ = ['REPORT_XGB', 'COMPUTED_XGB', 'COMPUTED_LGB', 'XGBoostModel', 'LightGBMModel', 'ExternalRegressor']
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #faf5135d
-import copy, functools, inspect, json, os, tempfile
+import copy, inspect, json, os, tempfile
 from pathlib import Path
 
 import numpy as np, pandas as pd
