@@ -44,12 +44,13 @@ class ReportSystem:
         reading:str='as-printed', # 'as-printed', 'as-computed' or 'repaired'
         seed:int=42,             # Random seed of everything
         effort:_Effort=None,     # How much of it; None: by the preset
-        models=_REPORT_MODELS,   # The likes models
+        models=None,             # The likes models; None: the report's three
         quiet:bool|None=None,    # No progress bar
     ):
         if reading not in _READINGS:
             raise BadInput(f"There is no reading {reading!r}; choose one of {', '.join(_READINGS)}")
         store_attr()
+        self.models = _REPORT_MODELS if models is None else models
         self.what, self.roles = _READINGS[reading], _encoders_of(preset)
         self.preset = _preset_of(preset)
         self.effort = effort or _EFFORTS.get(self.preset.name, _Effort())
