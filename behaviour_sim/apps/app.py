@@ -17,6 +17,7 @@ from ..corpus.synthetic import sample_tweets
 from ..text.simulator import ContentSimulator, _language_model_of
 from .app_page import _LOOK, _MARKUP, _SCRIPT
 from .app_session import _MAX_PICTURE, AppSession
+from .terminal import _echo
 
 # %% ../../nbs/8_apps/86_app.ipynb #c0de8102
 _HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -133,14 +134,14 @@ def _say_briefly(
     loop.set_exception_handler(handler)
 
 # %% ../../nbs/8_apps/86_app.ipynb #525fc022
-def _demo_desk(
+def _demo_session(
     preset:str='laptop',  # Encoders
     n:int=1000,           # Invented tweets
     steps:int=12,         # Updates of the language model
     seed:int=42,          # Random seed
     quiet:bool|None=None, # No progress bar
 ) -> AppSession:
-    "A desk that knows the embedded corpus."
+    "A session that knows the embedded corpus."
     place = cache_dir('app')/content_key(behaviour_sim.__version__, _FORMAT, preset, n,
         steps, seed, _language_model_of(preset))[:16]
     def make(folder):
@@ -182,13 +183,13 @@ def _handler(
         except TimeoutError: return no(408, 'The question did not arrive in time', Connection='close')
         except ClientDisconnect: return no(400, 'The question broke off')
         except Exception as e:
-            print(f'behaviour-sim: {type(e).__name__}: {ascii(str(e))[1:-1]}', file=sys.stderr)
+            _echo(f'behaviour-sim: {type(e).__name__}: {e}', err=True)
             return no(500, 'Something failed; the terminal says what.')
     return handler
 
 # %% ../../nbs/8_apps/86_app.ipynb #7b8bbdd4
 def make_app(
-    desk:AppSession, # Who answers
+    session:AppSession, # Who answers
 ): # A Starlette application
     "The page, and the questions it may ask."
     _require('starlette', 'app')
@@ -213,11 +214,11 @@ def make_app(
     drafts, uploads = asyncio.Semaphore(_MOST_CONNECTIONS), asyncio.Semaphore(_MOST_UPLOADS)
     texts = {'/': (_MARKUP, 'html'), '/look.css': (_LOOK, 'css'), '/script.js': (_SCRIPT, 'javascript')}
     pages = {at: Response(text, media_type=f'text/{kind}') for at, (text, kind) in texts.items()}
-    pages['/about'] = JSONResponse(_to_json(desk.about()))
-    asked = {f'/{f.__name__}': answering(desk.read, f)
-        for f in (desk.predict, desk.hours, desk.rewrite, desk.habits)}
-    asked['/compare'] = answering(desk.read_both, desk.compare)
-    asked['/picture'] = _handler(_MAX_PICTURE, uploads, [(decoder, desk.keep), (turns, desk.shown)])
+    pages['/about'] = JSONResponse(_to_json(session.about()))
+    asked = {f'/{f.__name__}': answering(session.read, f)
+        for f in (session.predict, session.hours, session.rewrite, session.habits)}
+    asked['/compare'] = answering(session.read_both, session.compare)
+    asked['/picture'] = _handler(_MAX_PICTURE, uploads, [(decoder, session.keep), (turns, session.shown)])
     routes = [*[Route(at, sent(r)) for at, r in pages.items()],
         *[Route(at, f, methods=['POST']) for at, f in asked.items()]]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=['127.0.0.1', 'localhost'], www_redirect=False)
@@ -229,18 +230,18 @@ def _end(number, frame):
     raise SystemExit(128 + number)
 
 def serve(
-    desk:AppSession,          # Who answers
+    session:AppSession, # Who answers
     port:int=8642,      # 0: any that is free
     opened:bool=False,  # Open a browser?
 ):
     "Serve the page at 127.0.0.1 until Ctrl-C or SIGTERM."
     _require('uvicorn', 'app')
     import uvicorn, webbrowser
-    with contextlib.closing(desk), contextlib.suppress(KeyboardInterrupt):
+    with contextlib.closing(session), contextlib.suppress(KeyboardInterrupt):
         if threading.current_thread() is threading.main_thread():
             for s in signal.valid_signals() & {signal.SIGTERM, getattr(signal, 'SIGHUP', None)}:
                 if signal.getsignal(s) is signal.SIG_DFL: signal.signal(s, _end) # nohup ignores one
-        app = make_app(desk)
+        app = make_app(session)
         try: place = socket.create_server(('127.0.0.1', port))
         except (OSError, OverflowError) as e:
             why = getattr(e, 'strerror', None) or e

@@ -254,7 +254,7 @@ def _app_command(model:Annotated[Optional[Path],
     Example: behaviour-sim app --model m --writer writer --open"""
     from behaviour_sim.core import _require
     _require('starlette', 'app'); _require('uvicorn', 'app')
-    from behaviour_sim.apps.app import _demo_desk, serve
+    from behaviour_sim.apps.app import _demo_session, serve
     from behaviour_sim.apps.app_session import AppSession
     from behaviour_sim.text.simulator import ContentSimulator
     if writer and not model: raise BadInput('--writer goes with --model')
@@ -262,7 +262,7 @@ def _app_command(model:Annotated[Optional[Path],
     if not model:
         _echo('Fitting on the embedded corpus, the first time only; --model takes your own.', err=True)
     serve(AppSession(_loaded(model), ContentSimulator.load(writer) if writer else None) if model
-        else _demo_desk(preset), port, opened)
+        else _demo_session(preset), port, opened)
 
 # %% ../../nbs/8_apps/89_cli.ipynb #0d3f7e17
 @app.command('run')
