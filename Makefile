@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-pairs records bench-report bench-content bench-images bench-speed bench-full-size bench-gpu bench-app fuzz clean
+.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-studies records bench-report bench-content bench-images bench-speed bench-full-size bench-gpu bench-app fuzz clean
 
 setup: $(READY)
 
@@ -72,9 +72,9 @@ docs: setup
 bench-quality: setup
 	$(BIN)/python -c "from behaviour_sim.bench.likes_quality import bench_likes; bench_likes('$(ONLY)')"
 
-# Which of two posts, on the real rows: four fits
-bench-pairs: setup
-	$(BIN)/python -c "from behaviour_sim.bench.pair_quality import _bench_pairs; _bench_pairs()"
+# Which of two posts, what effort, blends and each source of knowledge bring, on the real rows; ONLY=pairs,effort for some
+bench-studies: setup
+	$(BIN)/python -c "from behaviour_sim.bench.likes_studies import _bench_studies; _bench_studies('$(ONLY)')"
 
 # A row of RECORDS.md: the hold-outs with three seeds, beside the row before; WHAT='what has changed', or none to write the page only
 records: setup

@@ -17,7 +17,7 @@ from .html import _spelled_out
 from .presets import _import_named, _import_path, _load_plugins
 
 # %% ../nbs/04_model_directories.ipynb #9449d69f
-_FORMAT = 6 # of model directories; raise it when any class packs something else
+_FORMAT = 7 # of model directories; raise it when any class packs something else
 
 def _write_parts(
     folder:str|Path,  # The directory, made if needed

@@ -9,11 +9,11 @@ from behaviour_sim.apps.report_choices import (_AS_COMPUTED, _REPAIRED, _TARGETS
     _positional_split, replace, _report_features, _smoothed_means)
 from behaviour_sim.bench.audit import Audit
 from behaviour_sim.bench.audit_table import _audit_table
-from behaviour_sim.likes.regressors import _same_path
+from behaviour_sim.features.effort import _same_path
 from behaviour_sim.core import BadInput, data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.likes.evaluation import Baselines, likes_metrics
-from behaviour_sim.bench import likes_quality
+from behaviour_sim.bench import likes_quality, likes_studies
 from behaviour_sim.bench.likes_quality import judge
 from behaviour_sim.bench.peers import _PEERS, _PRIOR_REPORTED, _PriorBaseline, compare_peers, _measure_peer, _real_rows
 
@@ -139,15 +139,15 @@ def test_the_ablation_fits_each_training_set_on_its_own(tweets, monkeypatch):
     "Whatever has the same number of tweets; what `quality_table` has fitted is used again."
     class Means:
         fits = 0
-        def __init__(self, preset, post_publication=False): pass
-        def fit(self, known, quiet=None): self.mean, Means.fits = known['likes'].mean(), Means.fits + 1; return self
+        def __init__(self, preset, post_publication=False, effort='default'): pass
+        def fit(self, known, profiles=None, quiet=None): self.mean, Means.fits = known['likes'].mean(), Means.fits + 1; return self
         def evaluate(self, judged, quiet=None): return dict(rmse_log1p=self.mean)
     monkeypatch.setattr(likes_quality, 'LikesSimulator', Means)
     one, two, fitted = tweets.iloc[:50], tweets.iloc[50:100], {}
-    table = likes_quality._ablation(dict(a=(one, two), b=(two, one)), 'tiny', quiet=True)
+    table = likes_studies._ablation(dict(a=(one, two), b=(two, one)), 'tiny', quiet=True)
     assert Means.fits == 10 and table['a'].eq(one['likes'].mean()).all() and table['b'].eq(two['likes'].mean()).all()
     likes_quality._fitted(fitted, one, 'tiny'), likes_quality._fitted(fitted, one, 'tiny', True)
-    likes_quality._ablation(dict(a=(one, two)), 'tiny', fitted, quiet=True)
+    likes_studies._ablation(dict(a=(one, two)), 'tiny', fitted, quiet=True)
     assert Means.fits == 10 + 2 + 4 and len(fitted) == 2
 
 def test_the_ensemble_of_the_report_blends_its_models_1_and_2(tweets, text):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import records
 
-from behaviour_sim.bench import likes_quality, pair_quality, text_quality
+from behaviour_sim.bench import likes_quality, likes_studies, text_quality
 from behaviour_sim.corpus.synthetic import sample_tweets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ class Looked(Exception):
     "A benchmark is about to look at the hold-outs."
 
 
-@pytest.mark.parametrize("module,run", [(likes_quality, "bench_likes"), (pair_quality, "_bench_pairs"), (text_quality, "bench_text")])
+@pytest.mark.parametrize("module,run", [(likes_quality, "bench_likes"), (likes_studies, "_bench_studies"), (text_quality, "bench_text")])
 def test_every_benchmark_on_the_holdouts_counts_its_look_before_it_fits(module, run, monkeypatch):
     def look(command): raise Looked(command)
     monkeypatch.setattr(module, "_look", look)

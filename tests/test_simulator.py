@@ -30,6 +30,21 @@ def test_two_processes_predict_the_same_bits():
     assert one.stdout == two.stdout and len(one.stdout.strip()) == 64, one.stderr
 
 
+def test_a_regressor_of_ones_own_is_fitted_once_at_a_time(tweets, monkeypatch):
+    "The package's trees are grown side by side; somebody else's regressor may hold state that two fits would share."
+    from threading import Lock
+    from sklearn.linear_model import Ridge
+    busy, fits = Lock(), []
+    class Alone(Ridge):
+        def fit(self, X, y, sample_weight=None):
+            assert busy.acquire(blocking=False), 'two fits at a time'
+            try: fits.append(len(X)); return super().fit(X, y, sample_weight)
+            finally: busy.release()
+    monkeypatch.setenv('OMP_NUM_THREADS', '4')
+    LikesSimulator('light', regressors=[Alone()], cold_start=Alone(), effort='quick').fit(tweets.iloc[:120], quiet=True)
+    assert len(fits) > 10
+
+
 def test_predictions_ignore_likes_ids_and_the_order_of_rows(tweets, sim):
     new = tweets.iloc[400:]
     p = sim.predict_log1p(new, quiet=True)

@@ -84,6 +84,8 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     typer.Option('--post-publication',
     help='Also use what exists only after posting: a video\'s views.')]=False,
     target:_Target='likes',
+    effort:Annotated[str,
+    typer.Option('--effort', help='What the fit may cost: quick, default or best.')]='default',
     preset:_Preset='laptop', engine:_Engine='local', address:_Address=None,
     seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):
     """Train the likes simulator.
@@ -97,7 +99,8 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
     extra = _read_table(captions, ('id', 'caption')), _read_table(profiles,
         ('username', 'followers_count', 'friends_count', 'statuses_count'))
     with computed_by(engine, address):
-        sim = LikesSimulator(preset, post_publication, seed, target=target).fit(tweets, *extra)
+        sim = LikesSimulator(preset, post_publication, seed, target=target, effort=effort)
+        sim.fit(tweets, *extra)
     _save_model(sim, model)
     used = ''.join(f', {n:,} with {what}' for what, n in sim.matched.items())
     _echo(f"{model}: fitted on {'' if target == 'likes' else f'the {target} of '}{len(tweets):,} "

@@ -14,7 +14,8 @@ import numpy as np, pandas as pd
 from ..core import BadInput
 from ..data.splits import Split, random_split, unseen_company, unseen_time
 from ..likes.evaluation import likes_metrics, to_log1p
-from ..likes.regressors import COMPUTED_XGB, REPORT_XGB, XGBoostModel, _same_path
+from ..likes.regressors import COMPUTED_XGB, REPORT_XGB, XGBoostModel
+from ..features.effort import _same_path
 from ..presets import _preset_of
 
 # %% ../../nbs/8_apps/85_report_choices.ipynb #d3f1c484

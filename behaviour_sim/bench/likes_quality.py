@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .peers import _PriorBaseline
+from .peers import _PriorBaseline, _peers_table
 from ..core import BadInput, content_key, data_dir, write_atomic, write_json
 from ..corpus.synthetic import sample_tweets
 from ..data.splits import _resampled, random_split, unseen_company, unseen_time
 from ..data.tweets import read_tweets
-from ..features.table import _LAG
 from ..html import _pipe_table
 from ..likes.evaluation import likes_metrics, to_log1p
 from ..likes.simulator import LikesSimulator, normalise_tweets, _calibration_group
@@ -44,22 +43,27 @@ def _simulator_key(
     known:pd.DataFrame,  # Training tweets
     preset:str='laptop', # Encoders
     post_publication:bool=False, # Use `views`
+    profiles:pd.DataFrame=None,  # Public facts of accounts
+    effort:str='default',        # As for `LikesSimulator`
 ) -> str: # 64 hexadecimal digits
     "What determines a fitted simulator."
-    return content_key(list(known), pd.util.hash_pandas_object(known, index=False).to_numpy(),
-        preset, post_publication)
+    rows = [pd.util.hash_pandas_object(t, index=False).to_numpy() for t in (known, profiles) if t is not None]
+    return content_key(list(known), *rows, preset, post_publication, effort)
 
 def _fitted(
     simulators:dict,     # From `_simulator_key` to a fitted simulator; filled as needed
     known:pd.DataFrame,  # Training tweets
     preset:str='laptop', # Encoders
     post_publication:bool=False, # Use `views`
+    profiles:pd.DataFrame=None,  # Public facts of accounts
+    effort:str='default', # As for `LikesSimulator`
     quiet:bool|None=None, # No progress bar
 ) -> LikesSimulator:
     "The simulator of these training tweets, fitted at the first call."
-    key = _simulator_key(known, preset, post_publication)
+    key = _simulator_key(known, preset, post_publication, profiles, effort)
     if key not in simulators:
-        simulators[key] = LikesSimulator(preset, post_publication).fit(known, quiet=quiet)
+        sim = LikesSimulator(preset, post_publication, effort=effort)
+        simulators[key] = sim.fit(known, profiles=profiles, quiet=quiet)
     return simulators[key]
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #15157d4c
@@ -99,10 +103,11 @@ def judge(
     judged:pd.DataFrame,    # Tweets to be judged on
     preset:str='laptop',    # Encoders
     post_publication:bool=False, # Use `views`
+    profiles:pd.DataFrame=None, # Public facts of accounts
     quiet:bool|None=None,   # No progress bar
 ) -> dict: # Of each tweet alone, and `in_order_…` of each with the earlier judged tweets as its posts
     "Fit, predict, and evaluate against observed likes: errors of log1p, likes and intervals."
-    sim = _fitted(simulators, known, preset, post_publication, quiet)
+    sim = _fitted(simulators, known, preset, post_publication, profiles, quiet=quiet)
     e = sim.evaluate(judged, quiet=quiet)
     p = sim.predict(judged, quiet=quiet)
     baselines = {k: e['baselines'][k]['rmse_log1p'] for k in ('account_mean', 'constant')}
@@ -138,37 +143,22 @@ def _interval_table(
 def quality_table(
     tests:dict,           # From `_holdouts`
     simulators:dict=None, # Filled with the fitted simulators
+    profiles:pd.DataFrame=None, # Public facts of accounts
     **kwargs              # To `judge`
 ) -> pd.DataFrame: # One row for each hold-out and each kind of input
-    "Every hold-out, before posting and with `views`."
+    "Every hold-out, before posting, with followers where there are `profiles`, and with `views`."
     rows, simulators = {}, {} if simulators is None else simulators
     plain = {name: likes_metrics(judged['likes'], _PriorBaseline().fit(known).predict(judged))
         for name, (known, judged) in tests.items()}
     plain = {name: dict(lightgbm=m['rmse_log1p'], lightgbm_spearman=m['spearman'])
         for name, m in plain.items()}
-    for post in (False, True):
+    inputs = {'before posting': {}, 'with followers': dict(profiles=profiles),
+        'with views': dict(post_publication=True)}
+    if profiles is None: del inputs['with followers']
+    for input, more in inputs.items():
         for name, (known, judged) in tests.items():
-            rows[name, 'with views' if post else 'before posting'] = judge(simulators, known,
-                judged, post_publication=post, **kwargs) | plain[name]
+            rows[name, input] = judge(simulators, known, judged, **more, **kwargs) | plain[name]
     return pd.DataFrame(rows).T.rename_axis(['hold-out', 'input'])
-
-def _ablation(
-    tests:dict,          # From `_holdouts`
-    preset:str='laptop', # Encoders
-    simulators:dict=None, # Those already fitted, from `quality_table`
-    quiet:bool|None=None, # No progress bar
-) -> pd.DataFrame: # One row for each thing taken away, one column for each hold-out: RMSE of log1p_likes
-    "What each source of knowledge is worth: the error with it taken away from known and judged tweets alike."
-    gone = {'nothing': {}, 'text': dict(content=''), 'caption': dict(caption=''), 'media': dict(media=''),
-        'upload lag': {_LAG: np.nan}}
-    rows, fitted = {}, dict(simulators or {})
-    for name, columns in gone.items():
-        for k, (known, judged) in tests.items():
-            known, judged = (t.drop(columns=[*columns], errors='ignore').join(pd.DataFrame(columns, t.index))
-                for t in (known, judged))
-            sim = _fitted(fitted, known, preset, quiet=quiet)
-            rows.setdefault(name, {})[k] = sim.evaluate(judged, quiet=quiet)['rmse_log1p']
-    return pd.DataFrame(rows).T.rename_axis('taken away')
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00002
 def _results_folder() -> Path: # `nbs/results` of the repository that the current folder lies in
@@ -277,14 +267,16 @@ def _holdouts_markdown() -> str: # Markdown
     "The README's table of quality, the figures of version 0.1 beside today's."
     now, old = _kept('likes', 'hold-outs'), _kept('likes-0.1', 'hold-outs')
     table = now.xs('before posting', level='input')
-    for name, kept, input in (('views', now, 'with views'), ('old', old, 'before posting')):
+    for name, kept, input in (('followers', now, 'with followers'), ('views', now, 'with views'),
+        ('old', old, 'before posting')):
         table = table.join(kept.xs(input, level='input').add_prefix(f'{name}_'))
     table.attrs = now.attrs
     return _markdown_table(table, {'hold-out': '{name}', 'tweets': '{n:,.0f}', 'constant': '{constant:.2f}',
         'account mean': '{account_mean:.2f}', 'LightGBM': '{lightgbm:.2f} ({lightgbm_spearman:.2f})',
         '**alone**': '**{rmse_log1p:.2f}** ({spearman:.2f})',
+        'and followers': '{followers_rmse_log1p:.2f} ({followers_spearman:.2f})',
         'with earlier posts': '{in_order_rmse_log1p:.2f} ({in_order_spearman:.2f})',
-        'and `views`': '{views_in_order_rmse_log1p:.2f} ({views_in_order_spearman:.2f})',
+        'these and `views`': '{views_in_order_rmse_log1p:.2f} ({views_in_order_spearman:.2f})',
         '0.1': '{old_rmse_log1p:.2f} ({old_spearman:.2f})'})
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2ad0cdbf
@@ -303,7 +295,8 @@ def _parts_markdown(
 ) -> str: # Markdown
     "Of each tweet alone: intervals, or the error and its two parts."
     table = _kept('likes', 'hold-outs')
-    table.index = [', '.join([k, '`views`'][:1 + (input == 'with views')]) for k, input in table.index]
+    more = {'with followers': ', followers', 'with views': ', `views`'}
+    table.index = [k + more.get(input, '') for k, input in table.index]
     columns = ({'hold-out': '{name}', 'error': '{rmse_log1p:.2f}',
         'lowest (95 %)': '{rmse_low:.2f}', 'highest': '{rmse_high:.2f}',
         'each alike': '{rmse_by_account:.2f}', 'between': '{between:.2f}', 'within': '{within:.2f}'},
@@ -336,22 +329,24 @@ def _per_tweet(
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #47e23d6f
 def bench_likes(
-    only:str='', # Of 'hold-outs', 'intervals', 'ablation', 'peers', 'embedded', with commas; '': all
+    only:str='', # Of 'hold-outs', 'intervals', 'peers', 'embedded', with commas; '': all
 ):
     "Make the tables of the README and of the page on quality, and keep them."
-    from behaviour_sim.bench.peers import _peers_table
-    names = ['hold-outs', 'intervals', 'ablation', 'peers', 'embedded']
+    names = ['hold-outs', 'intervals', 'peers', 'embedded']
     wanted = [k.strip() for k in only.split(',') if k.strip()] or names
     if unknown := set(wanted) - set(names): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
     real = set(wanted) - {'embedded'}
     tests, sims = _holdouts() if real else {}, {}
     if real: _look('make bench-quality')
-    jobs = {'hold-outs': lambda: quality_table(tests, sims),
+    jobs = {'hold-outs': lambda: quality_table(tests, sims, _challenge_profiles()),
         'intervals': lambda: pd.concat({k: _interval_table(_fitted(sims, known), judged)
             for k, (known, judged) in tests.items()}, names=['hold-out']),
-        'ablation': lambda: _ablation(tests, simulators=sims), 'peers': lambda: _peers_table(data_dir()),
-        'embedded': _embedded_table}
+        'peers': lambda: _peers_table(data_dir()), 'embedded': _embedded_table}
     for k in wanted: _keep('likes', k, jobs[k](), 'make bench-quality')
+
+def _challenge_profiles() -> pd.DataFrame: # username, followers_count, friends_count, …
+    "The public facts of the challenge's accounts, collected after their tweets."
+    return _read_table(data_dir()/'account_profiles.csv', ('username', 'followers_count'))
 
 def _embedded_table() -> pd.DataFrame: # As from `quality_table`
     "The table of the embedded corpus; `results_per_tweet.parquet` has the predictions behind it."

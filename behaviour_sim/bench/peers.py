@@ -17,6 +17,7 @@ from ..data.cleaning import temporal_features
 from ..core import BadInput, data_dir, _require, write_json
 from ..data.tweets import read_tweets
 from ..keys import _id_keys
+from ..features.table import profile_features
 from ..likes.evaluation import Baselines, likes_metrics, to_log1p
 from ..data.media import media_table
 from ..model_directories import _parquet_bytes, _parquet_table
@@ -40,12 +41,14 @@ class _PriorBaseline:
     def __init__(self,
         seed:int=0,       # Seed of folds, components and trees
         n_threads:int=1,  # Threads
+        profiles:pd.DataFrame=None, # Public facts of accounts, as for `LikesSimulator.fit`
     ): store_attr()
 
     def _numbers(self, raw):
         kind = raw['kind'].map({'photo': 0., 'gif': 1., 'video': 2.}).fillna(-1.)
         text = self.svd.transform(self.tfidf.transform(raw['content']))
-        return np.column_stack([raw[['hour', 'weekday', 'days', 'duration']], kind, text])
+        facts = [] if self.profiles is None else [profile_features(raw[['username']], self.profiles)]
+        return np.column_stack([raw[['hour', 'weekday', 'days', 'duration']], kind, text, *facts])
 
     def fit(self, tweets:pd.DataFrame # With likes
            ):

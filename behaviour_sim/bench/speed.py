@@ -28,7 +28,8 @@ from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _real_tweets, 
 from ..data.media import MEDIA_COLUMNS, media_table
 from ..likes.neighbours import REPORT_FAISS, NeighbourModel, _loop_predict
 from ..text.prompts import build_prompts
-from ..likes.regressors import COMPUTED_XGB, LightGBMModel, XGBoostModel, _same_path
+from ..likes.regressors import COMPUTED_XGB, LightGBMModel, XGBoostModel
+from ..features.effort import _same_path
 from ..likes.simulator import LikesSimulator
 
 # %% ../../nbs/9_bench/96_speed.ipynb #52000005

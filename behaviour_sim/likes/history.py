@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from itertools import product
 
 import numpy as np, pandas as pd
+from fastcore.basics import patch
 
 from ..core import BadInput
 from ..model_directories import Regressor, load_parts, save_parts
 from .evaluation import ConformalIntervals
+from ..features.effort import _side_by_side
 
 # %% ../../nbs/4_likes/44_history.ipynb #72d7269d
 #: Variance of each part, from which `fit` starts: those with the highest leave-one-out likelihood on the
@@ -49,6 +51,23 @@ def history_features(
         y=np.nan if y is None else np.asarray(y, 'float64')))
 
 # %% ../../nbs/4_likes/44_history.ipynb #69b32913
+_OF_COMPANY = ('company', 'campaign') # parts that tweets of different accounts share
+
+def _parts(a, b, Ea=None, Eb=None): # As for `_covariance`
+    "Names and (n, m) covariances at variance 1, one after the other, as if all tweets were of one account."
+    pair = lambda c: (a[c].to_numpy()[:, None], b[c].to_numpy()[None])
+    d, h = (np.abs(np.subtract(*pair(c))) for c in ('day', 'hour'))
+    near = lambda k: np.exp(d/-_SPANS[k])
+    yield from (('company', 1.), ('account', 1.), *((c, np.equal(*pair(c))) for c in ('kind', 'tool')))
+    yield from ((k, near(k)) for k in _SPANS if k != 'news')
+    yield 'hour', np.exp(-np.minimum(h, 24 - h)**2/8)
+    if Ea is not None: yield from (('text', like := _text_likeness(Ea, Eb)), ('news', like*near('news')))
+
+def _same_account(a, b) -> np.ndarray: # (n, m) bool
+    "Which tweets are of the same account."
+    code = pd.factorize(np.concatenate([a['account'], b['account']]))[0]
+    return code[:len(a), None] == code[len(a):]
+
 def _covariance(
     a:pd.DataFrame,               # (n,) history rows of one company
     b:pd.DataFrame,               # (m,) history rows of the same company
@@ -57,15 +76,9 @@ def _covariance(
     Eb:np.ndarray=None,           # (m, d) sentence embeddings of `b`
 ) -> np.ndarray: # (n, m) float64, the noise left out
     "The covariance of the log1p_likes of two sets of tweets of one company."
-    eq = lambda c: a[c].to_numpy()[:, None] == b[c].to_numpy()[None]
-    d = np.abs(a['day'].to_numpy()[:, None] - b['day'].to_numpy()[None])
-    near = {k: np.exp(-d/s) for k, s in _SPANS.items()}
-    h = np.abs(a['hour'].to_numpy()[:, None] - b['hour'].to_numpy()[None])
-    own = va['account'] + sum(va[k]*near[k]
-        for k in ('days', 'weeks', 'seasons', 'years')) + va['kind']*eq('kind') + va['tool']*eq('tool')
-    own += va['hour']*np.exp(-np.minimum(h, 24-h)**2/8)
-    if Ea is not None: own += _text_likeness(Ea, Eb)*(va['text'] + va['news']*near['news'])
-    return va['company'] + va['campaign']*near['campaign'] + eq('account')*own
+    total = np.zeros((2, len(a), len(b)))
+    for name, part in _parts(a, b, Ea, Eb): total[int(name in _OF_COMPANY)] += va[name]*part
+    return total[1] + _same_account(a, b)*total[0]
 
 def _text_likeness(
     Ea:np.ndarray, # (n, d) sentence embeddings
@@ -109,9 +122,10 @@ def fit_variances(
     for j in [j for j in table.groupby('company').indices.values() if len(j) > 1][:companies]:
         j = rng.choice(j, most, replace=False) if len(j) > most else j
         h, Ej = table.iloc[j], None if E is None else E[j]
-        parts = [_covariance(h, h, dict.fromkeys(_VARIANCES, 0.) | {name: 1.}, Ej, Ej)
-            if name != 'noise' else np.eye(len(j)) for name in names]
-        systems.append((np.stack(parts), h['y'].to_numpy() - table['y'].mean()))
+        part, same = dict(_parts(h, h, Ej, Ej), noise=np.eye(len(j))), _same_account(h, h)
+        P = np.stack([np.zeros(same.shape) + part.get(k, 0.)*(same if k not in _OF_COMPANY else 1.)
+            for k in names])
+        systems.append((P, h['y'].to_numpy() - table['y'].mean()))
     x0, n = np.log(list(start.values())), sum(len(r) for _, r in systems)
     def loss(x):
         each = [_loss_of_company(np.exp(x), P, r, ahead) for P, r in systems]
@@ -153,8 +167,6 @@ class AccountHistory:
             yield np.array_split(i, -(-len(i)*len(j)//self.cells)), j, s
 
 # %% ../../nbs/4_likes/44_history.ipynb #27a20e59
-from fastcore.basics import patch
-
 @patch
 def predict(self:AccountHistory,
     q:pd.DataFrame,     # Tweets to guess, from `history_features`
@@ -212,7 +224,6 @@ def _from_leading(
 
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00005
 _BLOCK = 500 # observed posts of a company that a guess uses, at least, where there are so many
-
 _seconds = lambda days: np.round(np.asarray(days, 'float64')*86400).astype('int64') # equal ones stay equal
 def _guess_errors(
     known:pd.DataFrame,  # Observed posts, from `history_features`, with the error of each as `y`
@@ -226,7 +237,6 @@ def _guess_errors(
     prior, places = sum(va.values()) - va['noise'], known.groupby('company').indices
     out = np.tile([0, prior, 0, 0], (len(q), 1))
     when, at = _seconds(known[order]), _seconds(q[order])
-    account, asked = known['account'].to_numpy(), q['account'].to_numpy()
     for company, i in q.groupby('company').indices.items():
         if company not in places: continue
         j = places[company][np.argsort(when[places[company]], kind='stable')]
@@ -239,7 +249,7 @@ def _guess_errors(
                 r, m = i[part], n[part] - first
                 Eh, Eq = (None, None) if E[0] is None else (E[0][h], E[1][r])
                 shift, less = _from_leading(known.iloc[h], q.iloc[r], m, va, Eh, Eq)
-                same = (account[h][:, None] == asked[r]) & (np.arange(len(h))[:, None] < m)
+                same = _same_account(known.iloc[h], q.iloc[r]) & (np.arange(len(h))[:, None] < m)
                 out[r] = np.c_[shift, np.maximum(prior - less, 1e-6), same.sum(0), n[part]]
     return pd.DataFrame(out, columns='shift variance account_n company_n'.split())
 
@@ -282,14 +292,17 @@ class ErrorHistory(Regressor):
         E:np.ndarray,        # (n, d) sentence embeddings
     ):
         "Learn how errors are shared, and how far off predictions are once some posts are observed."
-        left, self.variances = [], dict(self.variances)
-        for (case, text), e in [*errors.groupby(['case', 'text'])][::-1]: # with text first
-            row = e['row'].to_numpy()
-            known = table.iloc[row].assign(y=e['error'].to_numpy()).reset_index(drop=True)
-            first = known.groupby('company')['day'].rank(method='first').to_numpy() <= self.most
-            known, V = known[first].reset_index(drop=True), E[row[first]] if text else None
-            if text: self.variances[case] = _rescaled(self.variances[case], known, V)
-            left.append(self._revealed(known, V, case, text))
+        self.variances = dict(self.variances)
+        def of_case(case, errors):
+            for text, e in [*errors.groupby('text')][::-1]: # with text first
+                row = e['row'].to_numpy()
+                known = table.iloc[row].assign(y=e['error'].to_numpy()).reset_index(drop=True)
+                first = known.groupby('company')['day'].rank(method='first').to_numpy() <= self.most
+                known, V = known[first].reset_index(drop=True), E[row[first]] if text else None
+                if text: self.variances[case] = _rescaled(self.variances[case], known, V)
+                yield self._revealed(known, V, case, text)
+        jobs = [lambda k=k, e=e: [*of_case(k, e)] for k, e in errors.groupby('case')]
+        left = [p for parts in _side_by_side(jobs, quiet=True) for p in parts]
         s = pd.concat([*left, pd.DataFrame(dict(error=[1.7], scale=1., group='', unit=''))])
         prior = {self.group(*k): 1.7 for k in product(self.variances, (0, *self.counts), (True, False))}
         self.intervals = ConformalIntervals(.1).fit(s['error'], s['group'], s['scale'], s['unit'], prior)

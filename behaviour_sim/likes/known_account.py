@@ -8,14 +8,15 @@ __all__ = ['NewAccountModel', 'KnownAccountModel']
 # %% ../../nbs/4_likes/46_known_account.ipynb #47cef24d
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from safetensors.numpy import load, save
 
-from ..core import progress
 from ..data.splits import group_folds
 from .history import AccountHistory, fit_variances, history_features
+from ..features.effort import _EFFORTS, _Effort, _at_a_time, _side_by_side
 from .regressors import LightGBMModel, Regressor, XGBoostModel, _fit_regressor
 from ..model_directories import _parquet_bytes, _parquet_table, load_parts, save_parts
 from behaviour_sim.likes.new_company import (ContentPrior, _NEW_COMPANY_PARAMS, _hide_text,
@@ -183,9 +184,12 @@ class NewAccountModel(_HistoryModel):
     "The company's other accounts, posting habits and the content prior → log1p_likes of a new account."
     def __init__(self,
         k:int=4,     # Folds of accounts
+        trees:Mapping=_NEW_COMPANY_PARAMS, # Parameters of the trees
         seed:int=42, # Random seed of the folds and the trees
         regressor=None, # Takes the place of the trees: anything with scikit-learn's fit and predict
-    ): self.k, self.seed, self.regressor, self.settings = k, seed, regressor, dict(k=k, seed=seed)
+    ):
+        self.k, self.trees, self.seed, self.regressor = k, trees, seed, regressor
+        self.settings = dict(k=k, seed=seed)
 
     def training_examples(self, X, tweets, table, E,
         prior) -> _TrainingExamples: # Empty where no company has two accounts
@@ -193,12 +197,11 @@ class NewAccountModel(_HistoryModel):
         if table['account'].nunique() < self.k: return _TrainingExamples.concat([])
         habits = {True: posting_habits(X, tweets), False: posting_habits(_hide_text(X), tweets)}
         weight = 1/np.sqrt(table['account'].map(table['account'].value_counts()).to_numpy(float))
-        fold, some, parts = group_folds(table['account'], self.k, self.seed), _some_rows(len(table),
-            self.seed), []
-        for f in range(self.k):
-            known = fold != f
+        fold, some = group_folds(table['account'], self.k, self.seed), _some_rows(len(table), self.seed)
+        def of_fold(f):
+            known, parts = fold != f, []
             met = table['company'].isin(set(table['company'][known])).to_numpy()
-            if not len(rows := np.flatnonzero(~known & some & met)): continue
+            if not len(rows := np.flatnonzero(~known & some & met)): return []
             past = AccountHistory(self.variances).fit(table[known], E[known])
             facts = _history_facts(table.iloc[rows], table[known])
             for text in (True, False):
@@ -207,21 +210,24 @@ class NewAccountModel(_HistoryModel):
                 w = weight[rows]*(1 if text else .5)
                 parts.append(_TrainingExamples.make(Z, rows, level, situation='new_account',
                     text=text, gap=0, fold=f, weight=w))
-        return _TrainingExamples.concat(parts)
+            return parts
+        parts = _side_by_side([partial(of_fold, f) for f in range(self.k)], quiet=True)
+        return _TrainingExamples.concat(e for p in parts for e in p)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #426efd1b
 @patch
 def grow(self:NewAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) errors
     "A model for each fold of accounts, grown on the others."
-    self.models, error = [], np.zeros(len(V))
-    for f in progress(pd.unique(V.fold), 'new accounts', quiet=quiet):
-        out = V.fold == f
-        train = ~out if not out.all() else out
-        trees = LightGBMModel(**_NEW_COMPANY_PARAMS, seed=self.seed + int(f))
-        spec = trees if self.regressor is None else self.regressor
-        self.models.append(_fit_regressor(spec, V.design[train], left[train], V.weight[train],
-            self.seed + int(f)))
-        error[out] = left[out] - self.models[-1].predict(V.design[out])
+    def fitted(f):
+        train, seed = V.fold != f, self.seed + int(f)
+        if not train.any(): train = ~train
+        spec = LightGBMModel(**self.trees, seed=seed) if self.regressor is None else self.regressor
+        return _fit_regressor(spec, V.design[train], left[train], V.weight[train], seed)
+    folds, error = pd.unique(V.fold), np.zeros(len(V))
+    jobs = [partial(fitted, f) for f in folds]
+    self.models = _side_by_side(jobs, 'new accounts', quiet, _at_a_time(self.regressor))
+    for f, m in zip(folds, self.models):
+        error[V.fold == f] = left[V.fold == f] - m.predict(V.design[V.fold == f])
     return error
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #09b2b11c
@@ -232,19 +238,20 @@ _LGB_CORRECTION = dict(params=dict(objective='regression', learning_rate=.03, nu
     min_child_samples=28, feature_fraction=.35,
     bagging_fraction=.82, bagging_freq=1, lambda_l2=2.5, max_bin=127, extra_trees=True), rounds=300,
     early_stopping=0)
-_XGB_CORRECTION = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.0175,
+_XGB_CORRECTION = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.035,
     max_depth=6, min_child_weight=13,
-    subsample=.52, colsample_bynode=.6, reg_lambda=20., max_bin=127), rounds=450, early_stopping=0)
+    subsample=.52, colsample_bynode=.6, reg_lambda=20., max_bin=127), rounds=220, early_stopping=0)
 _EXAMPLE_WEIGHTS = dict(among=1., later=.25)
 _NO_TEXT_WEIGHT = .4
 
 def _correction(
     kind,     # 'lightgbm', 'xgboost', or anything with scikit-learn's fit and predict
     seed:int, # Random seed
+    effort:_Effort=_EFFORTS['default'], # What it may cost
 ):
     "A regressor for the history's residuals, not fitted yet."
-    if kind == 'lightgbm': return LightGBMModel(**_LGB_CORRECTION, seed=seed)
-    return XGBoostModel(**_XGB_CORRECTION, seed=seed) if kind == 'xgboost' else kind
+    if kind == 'lightgbm': return LightGBMModel(**effort.paced(_LGB_CORRECTION), seed=seed)
+    return XGBoostModel(**effort.paced(_XGB_CORRECTION), seed=seed) if kind == 'xgboost' else kind
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #91e38923
 def _later_cuts(
@@ -261,8 +268,10 @@ class KnownAccountModel(_HistoryModel):
         kinds:Sequence=('lightgbm', 'xgboost'), # Regressors whose mean is the correction
         k:int=8,                                # Folds in which the history is summed up
         seed:int=42,                            # Random seed; each kind of trees adds one
+        effort:_Effort=_EFFORTS['default'],     # What the trees may cost
     ):
-        self.kinds, self.k, self.seed = list(kinds), k, seed
+        again = [kind for kind in kinds if isinstance(kind, str)]*(effort.repeats - 1)
+        self.kinds, self.k, self.seed, self.effort = [*kinds, *again], k, seed, effort
         named = [k if isinstance(k, str) else getattr(k, '__name__', type(k).__name__) for k in self.kinds]
         self.settings = dict(kinds=named, k=k, seed=seed)
 
@@ -286,27 +295,28 @@ def _among(self:KnownAccountModel, table, E, some, example):
     "Every tweet, estimated from all others."
     fold = self._rng.permutation(np.arange(len(table)) % self.k)
     part = lambda f: _history_facts(table[fold == f], table[fold != f]).set_axis(np.flatnonzero(fold == f))
-    facts = pd.concat([part(f) for f in np.unique(fold)]).sort_index()
     self.history = AccountHistory(self.variances).fit(table, E)
+    jobs = [partial(self.history.leave_one_out, text) for text in (True, False)]
+    *guesses, facts = _side_by_side([*jobs, lambda: pd.concat(map(part, np.unique(fold)))], quiet=True)
     at = some[self.history.kept]
     rows = self.history.kept[at]
-    for text in (True, False):
-        yield example('among', rows, text, *(x[at] for x in self.history.leave_one_out(text)),
-            facts.iloc[rows])
+    for text, guess in zip((True, False), guesses):
+        yield example('among', rows, text, *(x[at] for x in guess), facts.sort_index().iloc[rows])
 
 @patch
 def _later(self:KnownAccountModel, table, E, some, example):
     "Tweets after some day, estimated from those before it."
     day = table['day'].to_numpy()
-    for gap, cut in enumerate(_later_cuts(day)[::-1]):
+    def after(cut):
         known = day <= cut
         met = table['account'].isin(set(table['account'][known])).to_numpy()
         rows = np.flatnonzero(~known & some & met)
-        past = AccountHistory(self.variances).fit(table[known], E[known])
-        facts = _history_facts(table.iloc[rows], table[known])
-        for text in (True, False):
-            yield example('later', rows, text, *past.predict(table.iloc[rows], E[rows] if text else None),
-                facts, gap)
+        past, q = AccountHistory(self.variances).fit(table[known], E[known]), table.iloc[rows]
+        return rows, _history_facts(q, table[known]), [past.predict(q, e) for e in (E[rows], None)]
+    cuts = [partial(after, cut) for cut in _later_cuts(day)[::-1]]
+    for gap, (rows, facts, guesses) in enumerate(_side_by_side(cuts, quiet=True)):
+        for text, guess in zip((True, False), guesses):
+            yield example('later', rows, text, *guess, facts, gap)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #d5a1b870
 @patch
@@ -319,17 +329,18 @@ def grow(self:KnownAccountModel, V, left, table, quiet) -> np.ndarray: # (m,) er
     folds = dict(among=by_tweet, later=by_group)
     parts = [(fold[V.row] == f, V.situation == situation) for situation,
         fold in folds.items() for f in range(3)]
-    for out, judged in progress(parts, 'errors of known accounts', quiet=quiet):
-        at = out & judged
-        if out.all() or not at.any(): continue
-        error[at] = left[at] - self._corrected(0, V, left, ~out).predict(V.design[at])
-    self.models = [self._corrected(i, V, left) for i in range(len(self.kinds))]
+    parts = [(out, out & judged) for out, judged in parts if (out & judged).any() and not out.all()]
+    jobs = [partial(self._corrected, 0, V, left, ~out) for out, _ in parts]
+    jobs += [partial(self._corrected, i, V, left) for i in range(len(self.kinds))]
+    fitted = _side_by_side(jobs, 'known accounts', quiet, _at_a_time(*self.kinds))
+    for (_, at), m in zip(parts, fitted): error[at] = left[at] - m.predict(V.design[at])
+    self.models = fitted[len(parts):]
     return error
 
 @patch
 def _corrected(self:KnownAccountModel, i, V, left, rows=slice(None)):
     "The i-th regressor, fitted on some of the examples."
-    spec, seed = _correction(self.kinds[i], self.seed + i), self.seed + i
+    spec, seed = _correction(self.kinds[i], self.seed + i, self.effort), self.seed + i
     return _fit_regressor(spec, V.design[rows], left[rows], V.weight[rows], seed)
 
 # %% ../../nbs/4_likes/46_known_account.ipynb #0e021d74

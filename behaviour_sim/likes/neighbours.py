@@ -12,7 +12,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import BadInput, _require
-from .regressors import Regressor, _as_matrix, _as_target, _boosting_threads
+from ..features.effort import _boosting_threads
+from .regressors import Regressor, _as_matrix, _as_target
 
 # %% ../../nbs/4_likes/42_neighbours.ipynb #28f09083
 def row_percentile(

@@ -8,13 +8,14 @@ __all__ = ['posting_habits', 'ContentPrior', 'NewCompanyModel']
 # %% ../../nbs/4_likes/45_new_company.ipynb #47cef24d
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from ..core import progress
 from ..data.splits import group_folds
 from ..model_directories import _parquet_bytes, _parquet_table
+from ..features.effort import _at_a_time, _side_by_side
 from .regressors import LightGBMModel, Regressor, _fit_regressor
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #a115dda2
@@ -87,7 +88,7 @@ def posting_habits(
 # %% ../../nbs/4_likes/45_new_company.ipynb #efedab7d
 #: Randomised splits and many weak trees: what generalises across brands in grouped cross-validation.
 _NEW_COMPANY_PARAMS = dict(params=dict(objective='regression', learning_rate=.03, num_leaves=15,
-    min_child_samples=50, feature_fraction=.4,
+    min_child_samples=50, feature_fraction=.2,
     bagging_fraction=.8, bagging_freq=1, lambda_l2=5., max_bin=127, extra_trees=True), rounds=400,
     early_stopping=0)
 
@@ -165,26 +166,32 @@ def fit(self:NewCompanyModel,
     self.fold_of = dict(zip(tweets[self.fold_by], fold.tolist())) if self.fold_by else {}
     weight = 1/np.sqrt(tweets.groupby('username')['username'].transform('size').to_numpy(float))
     habits = posting_habits(X, tweets), posting_habits(silent, tweets)
-    self.models, self.prior = self._fit_folds(*habits, fold, y, weight, 'new companies', quiet)
-    self.models_alone, self.prior_alone = self._fit_folds(X, silent, fold, y, weight, 'drafts alone', quiet)
+    jobs = [partial(self._fit_fold, *tables, fold, f, y, weight) for tables in (habits, (X, silent))
+        for f in np.unique(fold)]
+    fitted = _side_by_side(jobs, 'new companies', quiet, _at_a_time(self.regressor))
+    half = len(jobs)//2
+    self.models, self.prior = self._of_folds(fitted[:half], fold)
+    self.models_alone, self.prior_alone = self._of_folds(fitted[half:], fold)
     self.names, self.background = list(habits[0]), habits[0].sample(min(20, len(y)), random_state=self.seed)
     return self
 
 @patch
-def _fit_folds(self:NewCompanyModel, full, silent, fold, y, weight, title, quiet):
-    "A model for every fold, trained on the others with text and without, and its predictions for the fold."
-    some, models, prior = _some_rows(len(y), self.seed), [], ContentPrior(np.zeros(len(y)), np.zeros(len(y)))
-    both, w = pd.concat([full[some], silent[some]]), np.r_[weight[some], weight[some]/2]
-    y2, fold2 = np.tile(y[some], 2), np.tile(fold[some], 2)
-    for f in progress(np.unique(fold), title, quiet=quiet):
-        out, train = fold == f, fold2 != f
-        if not train.any(): train = ~train
-        seed = self.seed + int(f)
-        spec = LightGBMModel(**self.preset, seed=seed) if self.regressor is None else self.regressor
-        m = _fit_regressor(spec, both[train], y2[train], w[train], seed)
-        prior.with_text[out], prior.without_text[out] = m.predict(full[out]), m.predict(silent[out])
-        models.append(m)
-    return models, prior
+def _fit_fold(self:NewCompanyModel, full, silent, fold, f, y, weight):
+    "A model trained on the other folds with text and without, and its predictions for fold `f`."
+    out, some = fold == f, _some_rows(len(y), self.seed)
+    train = some & ~out if (some & ~out).any() else some & out
+    both, seed = pd.concat([full[train], silent[train]]), self.seed + int(f)
+    spec = LightGBMModel(**self.preset, seed=seed) if self.regressor is None else self.regressor
+    m = _fit_regressor(spec, both, np.tile(y[train], 2), np.r_[weight[train], weight[train]/2], seed)
+    return m, m.predict(full[out]), m.predict(silent[out])
+
+@patch
+def _of_folds(self:NewCompanyModel, fitted, fold):
+    "The models, and their predictions in the order of the tweets."
+    prior = ContentPrior(np.zeros(len(fold)), np.zeros(len(fold)))
+    for f, (_, full, silent) in zip(np.unique(fold), fitted):
+        prior.with_text[fold == f], prior.without_text[fold == f] = full, silent
+    return [m for m, *_ in fitted], prior
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #9b048477
 def _same_post(

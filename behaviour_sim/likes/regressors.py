@@ -6,13 +6,14 @@
 __all__ = ['REPORT_XGB', 'COMPUTED_XGB', 'COMPUTED_LGB', 'XGBoostModel', 'LightGBMModel', 'ExternalRegressor']
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #faf5135d
-import copy, inspect, json, os, tempfile
+import copy, inspect, json, tempfile
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..core import _asked_device, BadInput, _device_job, _once_per_device, _require
+from ..features.effort import _boosting_threads
 from ..presets import _inside, _load_plugins, _plugin_names
 from ..model_directories import Regressor
 
@@ -72,16 +73,6 @@ _XGB_DEFAULT = dict(params=dict(objective='reg:squarederror', tree_method='hist'
 _LGB_DEFAULT = dict(params=dict(objective='regression', metric='rmse', learning_rate=.04, num_leaves=31,
     min_child_samples=30,
     feature_fraction=.5, bagging_fraction=.8, bagging_freq=1, lambda_l2=5.), rounds=600, early_stopping=50)
-
-# %% ../../nbs/4_likes/40_regressors.ipynb #defe712a
-def _boosting_threads(
-    n_cells:int,       # Rows × columns of the table
-    wanted:int=None,   # A number that is used in any case
-) -> int: # Threads to use
-    "The number given; else one for a small table, every core this process may use for a large one."
-    if wanted: return wanted
-    if n_cells < 2_000_000: return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #4eb68d05
 class _BoostedTrees(Regressor):
@@ -217,16 +208,6 @@ class LightGBMModel(_BoostedTrees):
     def _bytes(self): return self.booster.model_to_string(num_iteration=self.rounds_used).encode()
     def _booster(self, data): return _require('lightgbm', 'cpu').Booster(model_str=data.decode())
     def _gains(self): return self.booster.feature_importance('gain', iteration=self.rounds_used)
-
-# %% ../../nbs/4_likes/40_regressors.ipynb #c7c894d2
-def _same_path(
-    rate:float,   # Learning rate
-    rounds:int,   # Rounds
-    cap:int|None, # Rounds at most; None: no cap
-) -> tuple: # Learning rate and rounds
-    "Fewer rounds with a longer step that shrink the start value's share by the same factor."
-    if cap is None or rounds <= cap: return rate, rounds
-    return float(-np.expm1(np.log1p(-rate)*rounds/cap)), cap
 
 # %% ../../nbs/4_likes/40_regressors.ipynb #dde4eb67
 def _takes(f, name:str) -> bool: # Does a function have a parameter of this name?

@@ -12,7 +12,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch, store_attr
 
 import behaviour_sim
-from ..core import BadInput
+from ..core import BadInput, _registry_entry
 from ..html import html_row
 from ..presets import _preset_of
 from ..features.table import TweetFeatures, Compressor
@@ -20,9 +20,11 @@ from ..data.drafts import (_DAYS_ONLY, _NAMES, _learned_names, _matched, _tell_u
     _unlike_most, normalise_tweets)
 from ..keys import _id_keys, _log, _one_spelling, _spellings
 from .known_account import KnownAccountModel, NewAccountModel
-from .new_company import NewCompanyModel, _calibration_group, _pair_slopes, _prior_radii
+from behaviour_sim.likes.new_company import (_NEW_COMPANY_PARAMS, NewCompanyModel, _calibration_group,
+    _pair_slopes, _prior_radii)
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import ErrorHistory, history_features
+from ..features.effort import _EFFORTS, _side_by_side
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
     _mean_likes, _smearing, _in_counts, _with_counting_noise, to_log1p)
 
@@ -41,6 +43,7 @@ class LikesSimulator(Regressor):
         regressors:Sequence=('lightgbm', 'xgboost'), # For known accounts: names, or objects that fit
         cold_start=None,             # The regressor for new accounts and companies; None: LightGBM
         target:str='likes',          # The column to predict: likes, reposts, replies, impressions, …
+        effort:str='default',        # What a fit may cost: quick, default or best
     ):
         store_attr()
         self.names = self.observed = None
@@ -49,7 +52,6 @@ class LikesSimulator(Regressor):
         "Change settings; a simulator of another target is not fitted any more."
         if params.get('target', self.target) != self.target: self.names = None
         return super().set_params(**params)
-
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #2e82c0b3
 @patch
@@ -82,21 +84,22 @@ def fit(self:LikesSimulator,
     t, y = t.assign(**{c: _one_spelling(t[c], _spellings(t[c])) for c in _NAMES}), to_log1p(t['likes'])
     self.names, self.known = None, {c: set(t[c]) for c in _NAMES}
     self.baselines = Baselines().fit(t)
-    own = dict(text_encoder=self.text_encoder, image_encoder=self.image_encoder, extra=self.features)
-    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, **own)
+    effort = _registry_entry(_EFFORTS, self.effort, 'effort')
+    own = self.text_encoder or effort.text_encoder, self.image_encoder, self.features
+    self.table = TweetFeatures(self.preset, self.post_publication, profiles, self.seed, *own)
     X, E = self.table.fit_transform(t, quiet)
     self.last, self.n, self.matched = t['date'].max(), len(t), _matched(t, X)
-    self.new_company = NewCompanyModel(seed=self.seed, regressor=self.cold_start).fit(X, t, y, quiet)
+    trees, cold = effort.paced(_NEW_COMPANY_PARAMS), dict(seed=self.seed, regressor=self.cold_start)
+    self.new_company = NewCompanyModel(trees, effort.companies, **cold).fit(X, t, y, quiet)
     known = X, t, E, y, self.new_company.prior, quiet
-    self.known_account = KnownAccountModel(self.regressors, seed=self.seed).fit(*known)
+    self.known_account = KnownAccountModel(self.regressors, seed=self.seed, effort=effort).fit(*known)
     history = self.known_account.history
-    cold = NewAccountModel(seed=self.seed, regressor=self.cold_start)
-    self.new_account = cold.fit(*known, history.variances)
+    self.new_account = NewAccountModel(effort.accounts, trees, **cold).fit(*known, history.variances)
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
     e = self._errors(y)
     self._calibrate(t, e)
-    self.pair_slopes = _pair_slopes(e, t, y, self.seed)
-    self.errors = ErrorHistory().fit(e.query('not alone'), history_features(t, X), E)
+    self.pair_slopes, self.errors = _side_by_side([lambda: _pair_slopes(e, t, y, self.seed),
+        lambda: ErrorHistory().fit(e.query('not alone'), history_features(t, X), E)], quiet=True)
     self.names = list(X)
     return self
 
@@ -272,7 +275,7 @@ _CARD = """# Model card: {target} simulator
 90 % interval.
 
 **Trained on** {n:,} tweets of {accounts:,} accounts and {companies:,} companies, {first} to {last}.
-Preset `{preset}`, seed {seed}, behaviour_sim {version}.
+Preset `{preset}`, effort {effort}, seed {seed}, behaviour_sim {version}.
 {views}
 
 **Figures**, in log1p({target}), out-of-fold (later tweets by trees that had not seen the company, new
@@ -301,8 +304,6 @@ all of it is past. Posting habits use earlier posts only. Rows of one table do n
 unless they are predicted `in_order`.
 """
 
-
-
 # %% ../../nbs/4_likes/47_simulator.ipynb #e7c47001
 @patch
 def card(self:LikesSimulator) -> str: # Markdown
@@ -312,15 +313,14 @@ def card(self:LikesSimulator) -> str: # Markdown
         views = 'It **uses `views`, which exist only after posting**: it cannot judge a draft.'
     if not self.table.hour_known: views += _DAYS_ONLY
     return _CARD.format(**self.facts() | dict(target=self.target, n=self.n, seed=self.seed, views=views,
-        version=behaviour_sim.__version__, figures=self.figures, assumed=self._assumed()))
+        effort=self.effort, version=behaviour_sim.__version__, figures=self.figures, assumed=self._assumed()))
 
 @patch
 def _assumed(self:LikesSimulator) -> str:
     "Which intervals rest on a radius that was assumed, in a sentence."
     names = ', '.join(g.replace('_', ' ') for g in self.intervals.assumed)
-    if not names: return 'All intervals are measured on the training tweets.'
-    return (f'Too few brands or accounts to measure the intervals of: {names}. '
-            "Theirs are assumed from the likes of the challenge's brands.")
+    return (f'Too few brands or accounts to measure the intervals of: {names}. Theirs are assumed from the '
+        "challenge's brands.") if names else 'All intervals are measured on the training tweets.'
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #271d497a
 _PARTS = 'new_company new_account known_account baselines intervals errors'.split()
@@ -334,7 +334,7 @@ def _pack(self:LikesSimulator, folder):
     files = {'compression.safetensors': save(arrays), 'MODEL_CARD.md': self.card().encode()}
     if self.table.profiles is not None:
         files['profiles.parquet'] = _parquet_bytes(self.table.profiles, index=False)
-    kept = 'names post_publication seed n smearing figures target pair_slopes'
+    kept = 'names post_publication seed n smearing figures target pair_slopes effort'
     facts = {k: getattr(self, k) for k in kept.split()}
     known = {k: sorted(v) for k, v in self.known.items()}
     return dict(facts, table=self.table._facts(), last=str(self.last), known=known, parts=sorted(parts),
@@ -347,11 +347,11 @@ def _unpack(cls:LikesSimulator, facts, files, folder):
     table, A = TweetFeatures._of_facts(facts['table'], profiles), load(files['compression.safetensors'])
     self = cls(table.models, facts['post_publication'], facts['seed'], table.text_encoder,
         table.image_encoder, table.extra, target=facts['target'])
-    for k in ('names', 'n', 'smearing', 'figures', 'pair_slopes'): setattr(self, k, facts[k])
+    for k in 'names n smearing figures pair_slopes effort'.split(): setattr(self, k, facts[k])
     self.known, self.last = {k: set(v) for k, v in facts['known'].items()}, pd.Timestamp(facts['last'])
     self.table = table
-    names = dict.fromkeys(n.split('|')[0] for n in A)
-    self.table.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components']) for k in names}
+    self.table.compressors = {k: Compressor(A[f'{k}|mean'], A[f'{k}|components'])
+        for k in dict.fromkeys(n.split('|')[0] for n in A)}
     for name, part in load_parts(folder, facts['parts'], facts['inner']).items():
         setattr(self, 'observed' if name.startswith('observed') else name, part)
     if missing := [k for k in _PARTS if k not in vars(self)]: raise BadInput(f"{folder} has no {missing[0]}")
