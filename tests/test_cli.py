@@ -119,6 +119,7 @@ def test_models_that_cannot_be_used(place, tmp_path):
     (tmp_path/'full').mkdir(); (tmp_path/'full'/'holiday.jpg').write_text('x')
     refused(told('fit', 'known.csv', '--model', tmp_path/'full', '--preset', 'tiny', cwd=place), 'something else')
     refused(told('fit', 'known.csv', '--model', 'x', '--preset', 'huge', cwd=place), 'huge')
+    refused(told('fit', 'known.csv', '--model', 'x', '--preset', 'tiny', '--effort', 'huge', cwd=place), 'quick, default, best')
     assert not (place/'p.csv').exists() and not (place/'x').exists()
 
 
@@ -183,8 +184,9 @@ def test_explain_and_what_if(place):
 def test_captions_and_profiles_are_read(place):
     pd.read_csv(place/'known.csv')[['id', 'caption']].to_csv(place/'captions.csv', index=False)
     account_profiles().to_csv(place/'profiles.csv', index=False)
-    code, _, err = told('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
+    code, _, err = told('fit', 'known.csv', '--model', 'm2', '--preset', 'tiny', '--effort', 'quick', '--captions', 'captions.csv', '--profiles', 'profiles.csv', '--post-publication', cwd=place)
     assert code == 0 and '320 of 320 tweets have a caption' in err and 'of 320 tweets are of accounts with a profile' in err and err.count('\n') == 2, err
+    assert 'effort quick' in (place/'m2/MODEL_CARD.md').read_text(encoding='utf-8')
     assert 'with views' in told('evaluate', 'new.csv', '--model', 'm2', cwd=place)[1]
     refused(told('fit', 'known.csv', '--model', 'm3', '--profiles', 'captions.csv', cwd=place), 'username')
 

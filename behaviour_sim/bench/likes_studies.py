@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from behaviour_sim.bench.likes_quality import (_challenge_profiles, _fitted, _holdouts, _keep, _kept, _look,
     _markdown_table, _simulator_key)
 from .peers import _PriorBaseline
-from ..core import BadInput
+from ..core import BadInput, _require
 from ..features.effort import _EFFORTS
 from ..features.table import _LAG
 from ..likes.ensemble import LossWeightedEnsemble, StackedEnsemble, compare_predictions
@@ -74,6 +74,62 @@ def _pairs_markdown() -> str: # Markdown
         'accounts': '{accounts:,.0f}', 'right (95 %)': '{right:.0%} ({low:.0%}–{high:.0%})',
         'Brier, one account': '{brier:.3f}', 'told apart': '{told:.0%}',
         'right of these': '{right_told:.0%}', 'Brier, two accounts': '{brier_others:.3f}'})
+
+# %% ../../nbs/9_bench/99_likes_studies.ipynb #a28c4665
+def _within_account(
+    sim:LikesSimulator,  # Fitted to `known`
+    known:pd.DataFrame,  # Tweets with likes
+    judged:pd.DataFrame, # Tweets to rank
+    seed:int=42,         # Random seed
+) -> np.ndarray: # (n,) scores, which compare posts of one account
+    "Scores of a ranking learner that sees nothing but differences within accounts."
+    lgb, history = _require('lightgbm', 'cpu'), sim.known_account.history
+    t, q = (sim._read(x)[0] for x in (known, judged))
+    X, Q = (sim.table.transform(x, quiet=True)[0] for x in (t, q))
+    means = X.groupby(t['username'].to_numpy()).mean()
+    less = lambda F, x: F.to_numpy() - means.reindex(x['username']).to_numpy()
+    kept, y = history.kept, history.table['y'].to_numpy()
+    d = pd.DataFrame(dict(row=np.arange(len(y)), left=y - history.leave_one_out()[0],
+        account=t['username'].to_numpy()[kept], week=t['date'].dt.to_period('W').to_numpy()[kept]))
+    d = d.sort_values(['account', 'week'])
+    groups = d.groupby(['account', 'week'], sort=False)['left']
+    label = groups.rank(method='first').clip(upper=30).astype(int) - 1
+    params = dict(objective='lambdarank', label_gain=list(range(30)), learning_rate=.03, num_leaves=15,
+        min_child_samples=50, feature_fraction=.3, verbosity=-1, seed=seed, deterministic=True, num_threads=1)
+    data = lgb.Dataset(less(X, t)[kept[d['row']]], label, group=groups.size().to_numpy())
+    return lgb.train(params, data, 200).predict(less(Q, q), num_threads=1)
+
+# %% ../../nbs/9_bench/99_likes_studies.ipynb #eaa5dba4
+def _pair_limits(
+    tweets:pd.DataFrame,  # With likes and texts
+    preset:str='laptop',  # Encoders
+    effort:str='default', # As for `LikesSimulator`
+    quiet:bool|None=None, # No progress bar
+) -> pd.DataFrame: # One row a change: pairs, right, low, high
+    "Pairs of each account's latest tweets, with less to learn from, less to know, and another learner."
+    known, judged = _account_future(tweets)
+    same = lambda t: t
+    changes = {'all': same, 'half of the training tweets': same, 'a quarter': same,
+        'without text': lambda t: t.assign(content='', caption=''),
+        'without media': lambda t: t.assign(media='').join(pd.DataFrame({_LAG: np.nan}, t.index)),
+        'without the hour': lambda t: t.assign(date=t['date'].dt.normalize())}
+    shares, rows, sims = {'half of the training tweets': .5, 'a quarter': .25}, {}, {}
+    for name, change in changes.items():
+        some = known.sample(frac=shares.get(name, 1), random_state=0).reset_index(drop=True)
+        sims[name] = LikesSimulator(preset, effort=effort).fit(change(some), quiet=quiet)
+        pred = sims[name].predict_log1p(change(judged), quiet=quiet)
+        rows[name] = pair_test(judged, pred)
+        if name == 'all': ours = pred
+    ranks = _within_account(sims['all'], known, judged)
+    rows['ranked within accounts'] = pair_test(judged, ranks)
+    within = np.std(ours - pd.Series(ours).groupby(judged['username'].to_numpy()).transform('mean'))
+    rows['both'] = pair_test(judged, ours + ranks*within/ranks.std()) # of equal weight within an account
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('change')
+
+def _pair_limits_markdown() -> str: # Markdown
+    "What limits pairs."
+    return _markdown_table(_kept('likes', 'pair limits'), {'': '{name}', 'pairs': '{pairs:,.0f}',
+        'right (95 %)': '{right:.0%} ({low:.0%}–{high:.0%})'})
 
 # %% ../../nbs/9_bench/99_likes_studies.ipynb #7a9950e3
 def _effort_table(
@@ -164,14 +220,15 @@ def _origins(
 def _blend_table(
     tweets:pd.DataFrame,        # With likes
     preset:str='laptop',        # Encoders
+    effort:str='default',       # As for `LikesSimulator`
     profiles:pd.DataFrame=None, # Public facts of accounts
     quiet:bool|None=None,       # No progress bar
 ) -> pd.DataFrame: # As from `_blends`, by situation and learner
     "Would a blend be better? For tweets later than the known ones, and for tweets among them."
     tables = {}
     for situation, splits in _origins(tweets).items():
-        answers = [_learners(LikesSimulator(preset).fit(known, quiet=quiet), known, judged, profiles)
-            for known, judged in splits]
+        sims = [LikesSimulator(preset, effort=effort).fit(known, quiet=quiet) for known, _ in splits]
+        answers = [_learners(sim, *split, profiles) for sim, split in zip(sims, splits)]
         tables[situation] = _blends(answers, [judged for _, judged in splits])
     return pd.concat(tables, names=['situation'])
 
@@ -208,17 +265,19 @@ def _ablation_markdown() -> str: # Markdown
 
 # %% ../../nbs/9_bench/99_likes_studies.ipynb #120cede1
 def _bench_studies(
-    only:str='', # Of 'pairs', 'effort', 'blends', 'ablation', with commas; '': all
+    only:str='', # Of 'effort', 'pairs', 'pair limits', 'blends', 'ablation', with commas; '': all
 ):
     "Make the tables of this notebook from the real tweets, and keep them."
-    names = ['effort', 'pairs', 'blends', 'ablation']
+    names = ['effort', 'pairs', 'pair limits', 'blends', 'ablation']
     wanted = [k.strip() for k in only.split(',') if k.strip()] or names
     if unknown := set(wanted) - set(names): raise BadInput(f"No such table: {', '.join(sorted(unknown))}")
     tests, sims = _holdouts(), {}
-    if set(wanted) != {'blends'}: _look('make bench-studies') # blends are judged on training tweets
+    apart = {'pair limits', 'blends'} # these two are judged on training tweets
+    if set(wanted) - apart: _look('make bench-studies')
     pairs = tests | {'future, with texts': _account_future(tests['unseen time'][0])}
     jobs = dict(effort=lambda: _effort_table(tests, simulators=sims), pairs=lambda: _pair_table(pairs, sims),
         blends=lambda: _blend_table(tests['random'][0], profiles=_challenge_profiles()),
         ablation=lambda: _ablation(tests, simulators=sims))
+    jobs['pair limits'] = lambda: _pair_limits(tests['random'][0])
     for k in names:
         if k in wanted: _keep('likes', k, jobs[k](), 'make bench-studies')
