@@ -18,19 +18,20 @@ os.environ.setdefault('RAY_TRAIN_HEALTH_CHECK_INTERVAL_S', '0.2') # Ray Train lo
 import pytest
 from changed import changed, dependents
 
-if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, 300,000 tweets, and ten thousand rows through each reader
+if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, 300,000 tweets, ten thousand rows through each reader, more examples
     os.environ.setdefault('BEHAVIOUR_SIM_KILLS', '30')
     os.environ.setdefault('BEHAVIOUR_SIM_SCALE', '1')
     os.environ.setdefault('BEHAVIOUR_SIM_FUZZ_ROWS', '10000')
 
-#: Seconds on one core, of what takes more than 8; the tests of every other file are marked `fast`.
+#: Seconds of one core, children included, of what takes long; the tests of every other file are marked `fast`.
 #: `test_images` learns the tiny base that notebooks and other tests wait for, so it is among the first
-COST = dict(test_targets=60, test_plan=30, test_hub=90, test_reproduce=45, test_device=35, test_gpu=40, test_images=220, test_ray=160, test_site=85, test_content=80, test_crash=85, test_cli=88, test_simulator=60, test_app=45, test_fuzz=65, test_posts=35, test_near_misses=30, test_updates=30,
-    test_scale=45, test_language_models=45, test_speed=40, test_attacks=45, test_plug_in=30, test_audit=25, test_notebooks=20, test_model_directories=15, test_eda=15) | {
-    '71_ray_train': 90, '70_ray_data': 60, '61_sdxl_lora': 70, '47_simulator': 35, 'scale_out': 40, 'your_own_tweets': 35, '92_likes_quality': 84,
-    '80_report': 30, 'plug_in': 30, '94_image_quality': 50, '60_models': 25, '62_simulator': 20, '49_updates': 20, '87_report_system': 30, '93_text_quality': 38, '56_simulator': 30, '89_cli': 22, 'index': 20,
-    '55_retrieval': 30, '53_bloom_lora': 17, '82_app_session': 17, '86_app': 15, 'draft_a_tweet': 16, '33_embeddings': 15, '96_speed': 14, '91_peers': 14,
-    '45_new_company': 13, '46_known_account': 12, '48_explain': 10, '95_growth': 12, '98_full_size': 12, '40_regressors': 9}
+COST = dict(test_images=220, test_ray=160, test_cli=86, test_crash=80, test_content=75, test_simulator=64, test_app=63, test_embeddings=42, test_scale=41, test_site=39, test_hub=38,
+    test_targets=34, test_plug_in=30, test_updates=30, test_plan=12, test_gpu=27, test_fuzz=25, test_speed=25, test_audit=25, test_language_models=24, test_model_directories=23, test_eda=23,
+    test_models=20, test_cleaning=20, test_reproduce=17, test_records=14, test_posts=13, test_notebooks=12, test_attacks=12, test_near_misses=32, test_device=9) | {
+    '71_ray_train': 90, '92_likes_quality': 60, '99_likes_studies': 45, '70_ray_data': 60, '61_sdxl_lora': 58, '94_image_quality': 48, 'scale_out': 40, '93_text_quality': 38, '80_report': 31, '47_simulator': 27,
+    '55_retrieval': 21, 'plug_in': 20, 'draft_a_tweet': 20, '87_report_system': 19, '56_simulator': 16, 'your_own_tweets': 15, '96_speed': 15, '91_peers': 14,
+    '45_new_company': 13, '48_explain': 13, '46_known_account': 12, '95_growth': 12, '98_full_size': 12, 'index': 11, '49_updates': 8, '86_app': 9, '89_cli': 9, '22_cleaning': 9,
+    '40_regressors': 9, '82_app_session': 8, '62_simulator': 6, '53_bloom_lora': 6, '33_embeddings': 6}
 
 #: Functions of the package with a cache that holds models
 KEPT = {'_loaded_encoder', '_vector_file', '_class_head', '_vocabulary', '_blip2_parts', '_sentence_transformer'}

@@ -6,6 +6,7 @@ doclinks point to, and smalldocs renders them. The same notebooks and `_quarto.y
 import argparse
 import ast
 import json
+import multiprocessing
 import os
 import posixpath
 import re
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import warnings
 import zlib
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -416,17 +418,36 @@ def scoped(text: str) -> str:
 
 # ---- rendering
 
+def processed(told: Path) -> None:
+    "In a process of its own: nbdev's work, one notebook after the other; what it prints goes to a file."
+    with open(told, "w") as f:
+        for fd in (1, 2): os.dup2(f.fileno(), fd)
+    os.environ.update(OMP_NUM_THREADS="1", BEHAVIOUR_SIM_QUIET="1")
+    warnings.simplefilter("ignore")
+    os.chdir(ROOT)
+    from nbdev import serve, serve_drv
+    from nbdev.quarto import refresh_quarto_yml
+    one, before = serve_drv.main, dict(os.environ)
+
+    def main(o):
+        try: one(o)
+        finally: # what a notebook changes of the process is not the next one's
+            os.chdir(ROOT)
+            os.environ.clear(); os.environ.update(before)
+
+    serve_drv.main = main
+    refresh_quarto_yml()
+    serve.proc_nbs(n_workers=0)
+
+
 def process() -> Path:
     "Process the notebooks with nbdev; only those that changed."
-    code = ("from nbdev.quarto import refresh_quarto_yml; from nbdev.serve import proc_nbs\n"
-            "if __name__ == '__main__': refresh_quarto_yml(); proc_nbs(n_workers=2)\n")
-    env = dict(os.environ, OMP_NUM_THREADS="1", BEHAVIOUR_SIM_QUIET="1", PYTHONWARNINGS="ignore")
     with tempfile.TemporaryDirectory() as tmp:
-        script = Path(tmp) / "process.py"
-        script.write_text(code, encoding="utf-8")
-        done = subprocess.run([sys.executable, str(script)], cwd=ROOT, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"nbdev could not process the notebooks:\n{done.stderr[-4000:]}")
+        told = Path(tmp) / "told"
+        child = multiprocessing.get_context("fork").Process(target=processed, args=(told,))
+        child.start(); child.join()
+        if child.exitcode:
+            raise SystemExit(f"nbdev could not process the notebooks:\n{told.read_text()[-4000:]}")
     proc = ROOT / "_proc"
     for gone in {*notebooks(proc)} - {*notebooks(ROOT / "nbs")}:
         (proc / gone).unlink()

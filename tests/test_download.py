@@ -223,7 +223,7 @@ ADDRESSES = [
 def test_an_address_that_is_refused(url, tmp_path):
     "Neither a connection nor, unless it is an IP address in good spelling, a look-up."
     asked = []
-    r = download([url], tmp_path, resolver=lambda h: asked.append(h) or ['93.184.216.34'], seconds=.5, retries=0, quiet=True).iloc[0]
+    r = download([url], tmp_path, resolver=lambda h: asked.append(h) or ['93.184.216.34'], seconds=20, retries=0, quiet=True).iloc[0]
     assert r.status == 'blocked' and r.url == url.replace('\ud800', r'\ud800') and not asked, r.to_dict()
 
 @pytest.mark.parametrize('value', [None, 5, 3.5, float('nan'), b'http://pics.example.com/', ['http://pics.example.com/'], {}, pd.NA], ids=repr)

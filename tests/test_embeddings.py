@@ -1,5 +1,7 @@
 """The cache of embeddings survives what can happen to files; every class of encoder runs at tiny size."""
+import functools
 import io
+import json
 import os
 import struct
 import subprocess
@@ -60,10 +62,16 @@ def test_a_vector_depends_on_its_text_alone(name, own_cache):
     for t, v in zip(texts[::7], whole[::7]): np.testing.assert_array_equal(embed([t], name, quiet=True)[0], v)
     np.testing.assert_array_equal(embed(texts, name, quiet=True), whole)
 
+@functools.cache
+def threaded(n):
+    "What a new process with n threads prints: the vectors of each encoder, by its name."
+    code = f"""import json; from behaviour_sim.features.embeddings import embed
+print(json.dumps({{name: embed({TEXTS!r}, name, cache=False, quiet=True, batch_size=16).tobytes().hex()[::97] for name in {text_encoders()[:2]}}}))"""
+    return json.loads(subprocess.run([sys.executable, '-c', code], env=os.environ | dict(OMP_NUM_THREADS=n), capture_output=True, text=True, check=True).stdout)
+
 @pytest.mark.parametrize('name', text_encoders()[:2])
 def test_a_vector_does_not_depend_on_the_number_of_threads(name):
-    code = f"import sys; sys.path.insert(0, 'tests'); from behaviour_sim.features.embeddings import embed; from test_embeddings import TEXTS; print(embed(TEXTS, {name!r}, cache=False, quiet=True, batch_size=16).tobytes().hex()[::97])"
-    seen = {subprocess.run([sys.executable, '-c', code], env=os.environ | dict(OMP_NUM_THREADS=n), capture_output=True, text=True, check=True).stdout for n in '12'}
+    seen = {threaded(n)[name] for n in '12'}
     assert len(seen) == 1 and len(seen.pop()) > 100
 
 def test_a_picture_does_not_depend_on_those_beside_it():

@@ -1,4 +1,4 @@
-"""Ten thousand mutated tweets, and files that nobody meant: a row or one clear sentence, never a crash, a hang or an evaluation."""
+"""Thousands of mutated tweets, and files that nobody meant: a row or one clear sentence, never a crash, a hang or an evaluation."""
 import builtins, contextlib, csv, io, os, random, re, signal, time
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from behaviour_sim.data.tweets import TWEET_COLUMNS, _REQUIRED, read_tweets, wri
 from behaviour_sim.data.media import MAX_MEDIA, media_table, parse_media
 from behaviour_sim.likes.simulator import LikesSimulator
 
-DATA, N = data_dir(), 10_000 # before a test changes the folder
+LONG = bool(os.environ.get('BEHAVIOUR_SIM_LONG')) # `make test-long`: ten thousand rows, and four times the examples
+DATA, N = data_dir(), 10_000 if LONG else 3_000 # before a test changes the folder
 
 
 @contextlib.contextmanager
@@ -46,7 +47,7 @@ def test_the_guard_sees_an_evaluation():
     with pytest.raises(TimeoutError), nothing_is_run(1): time.sleep(3)
 
 
-# --- Ten thousand mutated tweets ---
+# --- Thousands of mutated tweets ---
 
 PIECES = ["'", '"', '\\', '\n', '\r', '\r\n', '\t', ',', ';', '[', ']', '(', ')', '{}', '%s', '\0', '\x1b[2J', '\x7f', '\u202e', '\u200b', '\ufeff', '\ufffd', '\U0001f9a0', '👨‍👩‍👧', 'e\u0301'*9, '&#x110000;', '&#0;', '&amp;'*9,
     "__import__('os').system('touch pwned')", "'+__import__('os').system('touch pwned')+'", '=cmd|"/c calc"!A1', '@SUM(1+1)', '${jndi:ldap://x}', '{{7*7}}', '<script>alert(1)</script>', "'; DROP TABLE tweets;--", '</s>[INST]', '../../etc/passwd',
@@ -62,10 +63,10 @@ def mutate(text, other, rng):
 
 @pytest.fixture(scope='module')
 def mutated():
-    "10,000 rows with the challenge's columns as text, each with one to three mutated cells, and which cells those are."
+    "N rows with the challenge's columns as text, each with one to three mutated cells, and which cells those are."
     if DATA is not None: rows = pd.read_csv(DATA/'behaviour_simulation_train.csv', keep_default_na=False, dtype=str).sample(N, random_state=42)
     else:
-        t = sample_tweets(2000)
+        t = sample_tweets(1000)
         rows = t.assign(date=t.date.astype(str))[list(TWEET_COLUMNS)].astype(str)
         rows = pd.concat([rows.assign(id=rows.id + str(i)) for i in range(N//len(rows))])
     rng, rows = random.Random(42), rows[list(TWEET_COLUMNS)].to_numpy(dtype=object)
@@ -114,7 +115,7 @@ def test_mutated_tweets_are_read_or_named(mutated, tmp_path, monkeypatch):
                 assert len(frame) == len(kept) and [*frame.content] == [r[3] for r in kept] and [*frame.media] == [r[5] for r in kept]
                 assert frame['id'].is_unique and frame.date.notna().all() and (frame.likes >= 0).all() and np.isfinite(frame.likes).all()
             assert time.perf_counter() - start < 10
-    assert sum(map(len, good)) + bad >= .999*N and bad > 1000 and sum(map(len, good)) > 3000
+    assert sum(map(len, good)) + bad >= .999*N and bad > .1*N and sum(map(len, good)) > .3*N
     assert os.listdir() == ['m.csv']
 
 def test_mutated_media_are_rows(mutated, tmp_path, monkeypatch):
@@ -125,7 +126,7 @@ def test_mutated_media_are_rows(mutated, tmp_path, monkeypatch):
         table = media_table(media, post_publication=True)
         assert time.perf_counter() - start < 5 and len(table) == N and ((table.kind == 'error') == (table.error != '')).all()
         assert table.url[table.url != ''].str.fullmatch(r'https?://[!-~]+').all() and (table.url[table.kind.isin(['error', 'none'])] == '').all()
-        assert table.kind.value_counts().min() > 50 and set(table.kind) == {'photo', 'video', 'gif', 'none', 'error'}
+        assert table.kind.value_counts().min() > .005*N and set(table.kind) == {'photo', 'video', 'gif', 'none', 'error'}
         few = pd.DataFrame([parse_media(s) for s in media[:2000]]).drop(columns='urls')
         pd.testing.assert_frame_equal(table.head(2000), few, check_dtype=False)
     assert os.listdir() == []
@@ -145,10 +146,10 @@ def test_mutated_tweets_get_a_prediction(mutated, tmp_path):
     known = sample_tweets(300)
     sim = LikesSimulator('tiny').fit(known, quiet=True)
     rows, hurt = mutated
-    some = [i for i in range(N) if hurt[i] <= {'content', 'media', 'username'} and all(rows[i][c].strip() and '\0' not in rows[i][c] for c in (3, 4, 5, 6))][:800]
+    some = [i for i in range(N) if hurt[i] <= {'content', 'media', 'username'} and re.search(r'\w', rows[i][4]) and all(rows[i][c].strip() and '\0' not in rows[i][c] for c in (3, 4, 5, 6))][:800]
     write(tmp_path/'m.csv', [[k, *rows[i][1:]] for k, i in enumerate(some)])
     tweets = read_tweets(tmp_path/'m.csv')
-    sim.predict(tweets[:2], quiet=True)
+    sim.predict(tweets[:2].assign(content=str(time.time_ns())), quiet=True) # a text that no cache has: it loads what is needed
     with nothing_is_run(120):
         p = sim.predict(tweets, quiet=True)
         assert time_since_last_tweet(tweets).index.equals(tweets.index) and np.isfinite(temporal_features(tweets).to_numpy(dtype=float)).all()
@@ -158,7 +159,7 @@ def test_mutated_tweets_get_a_prediction(mutated, tmp_path):
 
 # --- Files that nobody meant ---
 
-every = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+every = settings(max_examples=250 if LONG else 60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 cells = st.text(st.characters(blacklist_categories=['Cs']), max_size=30) | st.sampled_from(PIECES) | st.integers().map(str) | st.floats().map(repr) | st.datetimes().map(str)
 
 def read_or_sentence(path):

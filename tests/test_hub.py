@@ -56,13 +56,26 @@ def place(tmp_path_factory):
     return d
 
 
-def told(place, *commands):
-    "Exit code and stderr of each command, in one process that knows no other hub."
+PAPER = ['--preset', 'paper']
+#: What each test looks at
+COMMANDS = dict(
+    every=(['caption', 'pictures', '--out', 'c.csv', *PAPER], ['fit', 't.csv', '--images', 'pictures', '--captions', 'c.csv', '--model', 'm', *PAPER],
+        ['predict', 't.csv', '--model', 'm', '--out', 'p.csv'], ['fit-content', 't.csv', '--model', 'w', *PAPER], ['generate', 't.csv', '--model', 'w', '--out', 'g.csv'],
+        ['fit-image', 't.csv', '--images', 'pictures', '--model', 'i', '--steps', '2', *PAPER], ['imagine', 't.csv', '--model', 'i', '--out', 'drawn']),
+    reproduce=(['reproduce', 't.csv', '--images', 'pictures', '--out', 'r', *PAPER],),
+    replaced=(['fit', 't.csv', '--model', 'tiny', '--preset', 'tiny'], ['fit-image', 't.csv', '--images', 'pictures', '--model', 'small', '--preset', 'tiny']))
+
+
+@pytest.fixture(scope='module')
+def told(place):
+    "Exit code and stderr of each command, by what looks at it, from one process that knows no other hub."
     env = {**os.environ, 'HF_HUB_CACHE': str(place/'hub'), 'HF_HUB_OFFLINE': '1', 'BEHAVIOUR_SIM_CACHE': str(place/'cache'), 'PYTHONPATH': str(ROOT), 'BEHAVIOUR_SIM_QUIET': '1'}
-    p = subprocess.run([sys.executable, '-Wignore', '-c', SCRIPT, json.dumps(commands)], capture_output=True, text=True, env=env, cwd=place, timeout=600)
+    commands = [c for group in COMMANDS.values() for c in group]
+    p = subprocess.run([sys.executable, '-Wignore', '-c', SCRIPT, json.dumps(commands)], capture_output=True, text=True, env=env, cwd=place, timeout=900)
     said = [json.loads(line) for line in p.stdout.splitlines()]
     assert len(said) == len(commands), p.stderr
-    return said
+    rest = iter(said)
+    return {name: [next(rest) for _ in group] for name, group in COMMANDS.items()}
 
 
 def test_the_hub_has_every_name_of_every_preset():
@@ -74,18 +87,15 @@ def test_the_hub_has_every_name_of_every_preset():
     assert named == {*hub.MODELS, *hub.PIPELINES}
 
 
-def test_the_paper_preset_runs_every_command(place):
-    paper = ['--preset', 'paper']
-    said = told(place, ['caption', 'pictures', '--out', 'c.csv', *paper], ['fit', 't.csv', '--images', 'pictures', '--captions', 'c.csv', '--model', 'm', *paper],
-        ['predict', 't.csv', '--model', 'm', '--out', 'p.csv'], ['fit-content', 't.csv', '--model', 'w', *paper], ['generate', 't.csv', '--model', 'w', '--out', 'g.csv'],
-        ['fit-image', 't.csv', '--images', 'pictures', '--model', 'i', '--steps', '2', *paper], ['imagine', 't.csv', '--model', 'i', '--out', 'drawn'])
+def test_the_paper_preset_runs_every_command(place, told):
+    said = told['every']
     assert [code for code, _ in said] == [0]*len(said), said
     assert len(pd.read_csv(place/'p.csv')) == len(pd.read_csv(place/'g.csv')) == len(pd.read_csv(place/'drawn'/'images.csv')) == 60
 
 
-def test_the_paper_preset_reproduces_the_report(place):
+def test_the_paper_preset_reproduces_the_report(place, told):
     "All rounds of boosting, so that only the updates of the two adapters are fewer."
-    (code, err), = told(place, ['reproduce', 't.csv', '--images', 'pictures', '--out', 'r', '--preset', 'paper'])
+    (code, err), = told['reproduce']
     assert code == 0, err
     t = pd.read_csv(place/'r'/'table3.csv').set_index('model')
     assert t.loc['XGBoost 1', ['picture', 'text']].tolist() == ['openai/clip-vit-base-patch32', 'sentence-transformers/all-mpnet-base-v2']
@@ -95,7 +105,6 @@ def test_the_paper_preset_reproduces_the_report(place):
     assert len(pd.read_csv(place/'r'/'generated.csv')) == 12 and len(list((place/'r'/'images').glob('*.png'))) == 6
 
 
-def test_the_guard_sees_the_replacements(place):
-    commands = ['fit', 't.csv', '--model', 'tiny'], ['fit-image', 't.csv', '--images', 'pictures', '--model', 'small']
-    for code, err in told(place, *([*c, '--preset', 'tiny'] for c in commands)):
+def test_the_guard_sees_the_replacements(told):
+    for code, err in told['replaced']:
         assert code == 1 and 'a replacement of a published model is used' in err, err

@@ -1,9 +1,9 @@
 """Pictures: what the adapters learn, what survives a restart and a reload, and what is said where something is missing."""
-import os, subprocess, sys, warnings
+import os, sys, warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, warm
 from commands import refused, told
 from PIL import Image
 from sklearn.base import clone
@@ -28,7 +28,10 @@ BRANDS = ['threadmoor', 'trundlerail']
 
 
 @pytest.fixture(scope='module')
-def all_tweets(tmp_path_factory): return sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'))
+def all_tweets(tmp_path_factory):
+    "Those of the six largest brands and of the two, with pictures."
+    largest = sample_tweets(1500)['inferred company'].value_counts().index[:6]
+    return sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'), companies=[*largest, *BRANDS])
 
 @pytest.fixture(scope='module')
 def tweets(all_tweets):
@@ -122,11 +125,10 @@ register_preset(Preset('gallery', image_model='little'))
     code = '''from behaviour_sim.model_directories import Regressor
 import sys; from behaviour_sim.corpus.synthetic import sample_tweets
 sim = Regressor.load('m')
-t = sample_tweets(1500)
-t = t[t['inferred company'].isin(sys.argv[1:])].head(2).reset_index(drop=True)
+t = sample_tweets(1500, companies=sys.argv[1:]).head(2)
 print(type(sim).__module__, sim.seed, *[im.tobytes().hex() for im in sim.imagine(t, quiet=True)])'''
     env = dict(os.environ, BEHAVIOUR_SIM_PLUGINS='painters', PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
-    p = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *BRANDS], cwd=tmp_path, env=env, capture_output=True, text=True)
+    p = warm.run('import warnings; warnings.simplefilter("ignore")\n' + code, *BRANDS, cwd=tmp_path, env=env)
     assert p.stdout.split() == ['behaviour_sim.images.simulator', '3', *drawn], p.stderr
 
 def test_training_goes_on_in_the_cache_after_a_stop(tweets, tmp_path, monkeypatch):

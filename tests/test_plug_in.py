@@ -1,8 +1,6 @@
 """An encoder, a regressor, a feature and a preset of the user's own: used in one process, loaded in another."""
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -56,13 +54,12 @@ def place(tmp_path_factory):
     write_tweets(sample_tweets(160, image_dir=d/'pictures').drop(columns='caption'), d/'tweets.parquet')
     return d
 
-def python(place, code, plugins='shop', fails=False):
-    "What a new process prints; `code` is a program, or the arguments of Python."
+def python(place, code, *args, plugins='shop', fails=False):
+    "What a new process prints that runs `code`."
     env = {k: v for k, v in os.environ.items() if k != 'BEHAVIOUR_SIM_PLUGINS'} | dict(BEHAVIOUR_SIM_CACHE=str(place/'cache'))
     env['PYTHONPATH'] = os.pathsep.join([str(place), os.environ.get('PYTHONPATH', '')])
     if plugins: env['BEHAVIOUR_SIM_PLUGINS'] = plugins
-    if isinstance(code, str): p = warm.run('import warnings; warnings.simplefilter("ignore")\n' + code, cwd=place, env=env)
-    else: p = subprocess.run([sys.executable, '-W', 'ignore', *code], cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    p = warm.run('import warnings; warnings.simplefilter("ignore")\n' + code, *args, cwd=place, env=env)
     assert (p.returncode != 0) == fails, p.stdout + p.stderr
     return p.stderr if fails else p.stdout
 
@@ -88,11 +85,11 @@ def test_a_preset_of_ones_own_in_fit_save_and_load(place):
     assert "no preset 'shop'; choose one of tiny, laptop, paper" in python(place, SIMULATE + 'LikesSimulator("shop").fit(t)', plugins=None, fails=True)
 
 def test_a_preset_of_ones_own_on_the_command_line(place):
-    script = ['-c', 'from behaviour_sim.apps.cli import main; main()']
-    python(place, [*script, 'fit', 'tweets.parquet', '--model', 'by_command', '--preset', 'shop'])
-    python(place, [*script, 'predict', 'tweets.parquet', '--model', 'by_command', '--out', 'out.csv'])
+    main = 'from behaviour_sim.apps.cli import main; main()'
+    python(place, main, 'fit', 'tweets.parquet', '--model', 'by_command', '--preset', 'shop')
+    python(place, main, 'predict', 'tweets.parquet', '--model', 'by_command', '--out', 'out.csv')
     assert len((place/'out.csv').read_text().splitlines()) == 161
-    assert "no preset 'shop'" in python(place, [*script, 'fit', 'tweets.parquet', '--model', 'm', '--preset', 'shop'], plugins=None, fails=True)
+    assert "no preset 'shop'" in python(place, main, 'fit', 'tweets.parquet', '--model', 'm', '--preset', 'shop', plugins=None, fails=True)
 
 def test_a_preset_of_ones_own_in_the_jobs_of_a_cluster(place):
     "The stages that Ray's actors run, with what is sent to them, in a process that knows the plug-in by name only."
@@ -115,10 +112,9 @@ else:
     job = _job_of('shop')
     Path('sent').write_bytes(cloudpickle.dumps((job, [ENCODERS[job.text], ENCODERS[job.image]], _plugin_names(), ['tea', 'coffee'])))
     print(embed(['tea', 'coffee'], 'shop-letters', cache=False, batch_size=2).tobytes().hex())'''
-    (place/'job.py').write_text(code)
-    rows, vectors = python(place, [str(place/'job.py')]).splitlines()
+    rows, vectors = python(place, code).splitlines()
     assert rows.startswith('160 ') and 'a product' in rows
-    assert python(place, [str(place/'job.py'), 'worker'], plugins=None).strip() == vectors
+    assert python(place, code, 'worker', plugins=None).strip() == vectors
 
 def test_features_with_what_is_ones_own_in_a_new_process(place):
     made = '''import json, shop

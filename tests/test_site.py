@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm
 from browser import chromium, complaints, need_browser, serve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,8 @@ spec.loader.exec_module(docs)
 def site(tmp_path_factory):
     "The site, built once."
     out = tmp_path_factory.mktemp("site") / "_docs"
-    done = subprocess.run([sys.executable, str(ROOT / "tests" / "docs.py"), "--out", str(out)], capture_output=True, text=True, timeout=300)
+    code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = warm.run(code, ROOT / "tests" / "docs.py", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning:" not in done.stderr, done.stderr
     return out

@@ -38,6 +38,14 @@ def _holdouts(
     return {'random': (train.drop(held), train.loc[held])} | {k: (train,
         read_tweets(folder/f, need_likes=True)) for k, f in judged.items()}
 
+def _embedded_holdouts(
+    n:int=2000, # Tweets of the embedded corpus
+) -> dict: # Name → (training tweets, test tweets)
+    "Hold-outs that everybody has."
+    t = sample_tweets(n)
+    splits = random_split(t), unseen_time(t), unseen_company(t)
+    return {s.name.replace('_', ' '): tuple(x.reset_index(drop=True) for x in s.frames(t)) for s in splits}
+
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #a1c30002
 def _simulator_key(
     known:pd.DataFrame,  # Training tweets
@@ -306,14 +314,6 @@ def _parts_markdown(
     return _markdown_table(table, columns[intervals])
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #2cc8bd79
-def _embedded_holdouts(
-    n:int=2000, # Tweets of the embedded corpus
-) -> dict: # Name → (training tweets, test tweets)
-    "Hold-outs that everybody has."
-    t = sample_tweets(n)
-    splits = random_split(t), unseen_time(t), unseen_company(t)
-    return {s.name.replace('_', ' '): tuple(x.reset_index(drop=True) for x in s.frames(t)) for s in splits}
-
 def _per_tweet(
     tests:dict,           # From `_embedded_holdouts`
     simulators:dict,      # From `_simulator_key` to a fitted simulator; filled as needed

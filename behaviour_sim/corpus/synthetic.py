@@ -248,6 +248,7 @@ def sample_tweets(
     seed:int=42,             # Same n and seed, same tweets
     image_dir:str|Path|None=None, # Folder for a picture of each; None: no pictures
     truth:bool=False,        # Add `expected_log1p_likes`
+    companies:list|None=None,# Keep the tweets of these, and draw pictures for no other; None: all
 ) -> pd.DataFrame: # The challenge's columns and `caption`; `image_path` and the truth if requested
     "Synthetic tweets in the columns of the challenge."
     if n < 1: raise BadInput(f'sample_tweets makes at least one tweet; {n} was asked for.')
@@ -264,13 +265,14 @@ def sample_tweets(
         'inferred company': plan.company,
         'caption': [_caption_of(s, v, a, b, t)
             for s, v, (a, b), (_, t) in zip(plan.scene, plan.variant, colours, words)]})
+    kept = out['inferred company'].isin(out['inferred company'] if companies is None else companies)
     if image_dir is not None:
         folder = Path(image_dir); folder.mkdir(parents=True, exist_ok=True)
-        rows = zip(out.id, plan.scene, plan.variant, colours, plan.brand, words)
+        rows = zip(out.id, plan.scene, plan.variant, colours, plan.brand, words, kept)
         out['image_path'] = [_save_picture(folder, f'{seed}-{i}', scene=s, variant=v, colour=a, accent=b,
-            brand=c, text=t) for i, s, v, (a, b), c, (_, t) in rows]
+            brand=c, text=t) if k else '' for i, s, v, (a, b), c, (_, t), k in rows]
     if truth: out['expected_log1p_likes'] = expected_log1p_likes(mu)
-    return out
+    return out[kept].reset_index(drop=True)
 
 # %% ../../nbs/1_corpus/13_synthetic.ipynb #aebfa694
 def account_profiles(
