@@ -75,6 +75,9 @@ class _Effort:
     accounts:int   # Folds of accounts
     repeats:int=1  # Times that each kind of trees is grown for known accounts
     text_encoder:str|None=None # In place of the preset's
+    variances:bool=True # Are the history's variances fitted, or those of the challenge's brands taken?
+    cuts:tuple=(.35, .55, .75) # Shares of the tweets before the days at which training pretends to end
+    errors:int=120 # Posts of a company from which is learned how errors are shared
 
     def paced(self, preset:dict # params, rounds, early_stopping
              ) -> dict: # The same with another rate and other rounds
@@ -84,5 +87,5 @@ class _Effort:
         return dict(preset, params=dict(preset['params'], learning_rate=rate), rounds=rounds)
 
 #: Name → what it may cost; words are hashed where there is no time for a language model.
-_EFFORTS = dict(quick=_Effort(.25, 3, 3, text_encoder='hashed-words'), default=_Effort(1., 5, 4),
-    best=_Effort(1., 10, 8, 3))
+_EFFORTS = dict(default=_Effort(1., 5, 4), best=_Effort(1., 10, 8, 3),
+    quick=_Effort(.2, 3, 3, text_encoder='hashed-words', variances=False, cuts=(.55,), errors=40))

@@ -11,7 +11,6 @@ from itertools import product
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-
 from ..core import BadInput
 from ..model_directories import Regressor, load_parts, save_parts
 from .evaluation import ConformalIntervals
@@ -127,11 +126,11 @@ def fit_variances(
             for k in names])
         systems.append((P, h['y'].to_numpy() - table['y'].mean()))
     x0, n = np.log(list(start.values())), sum(len(r) for _, r in systems)
-    def loss(x):
-        each = [_loss_of_company(np.exp(x), P, r, ahead) for P, r in systems]
+    def loss(x): # no part falls below a thousandth: without noise, two equal posts have no inverse
+        each = [_loss_of_company(np.exp(np.maximum(x, x0 - 7)), P, r, ahead) for P, r in systems]
         losses.append(sum(l for l, _ in each)/n)
         z = (x - x0)/spread
-        return losses[-1] + z @ z/2/n, sum(g for _, g in each)/n + z/spread/n
+        return losses[-1] + z @ z/2/n, sum(g for _, g in each)/n*(x > x0 - 7) + z/spread/n
     if not n: return dict(start), losses
     with threadpool_limits(1): # a sum over several threads depends on their number
         x = minimize(loss, x0, jac=True, method='L-BFGS-B', options=dict(maxiter=steps)).x
@@ -283,8 +282,9 @@ def _rescaled(
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00011
 class ErrorHistory(Regressor):
     "Errors of the predictions of observed posts → what to add to the next one, and how far off it may be."
-    counts, most = (1, 3, 10), 120 # observed posts of an account that make a group; posts of a company
-    def __init__(self): self.variances, self.names = _ERROR_VARIANCES, None
+    counts = 1, 3, 10 # observed posts of an account that make a group
+    def __init__(self, most=120): # Posts of a company to learn from, at most
+        self.variances, self.names, self.most = _ERROR_VARIANCES, None, most
 
     def fit(self,
         errors:pd.DataFrame, # Out-of-fold errors: case, text, row, error

@@ -313,7 +313,7 @@ def _later(self:KnownAccountModel, table, E, some, example):
         rows = np.flatnonzero(~known & some & met)
         past, q = AccountHistory(self.variances).fit(table[known], E[known]), table.iloc[rows]
         return rows, _history_facts(q, table[known]), [past.predict(q, e) for e in (E[rows], None)]
-    cuts = [partial(after, cut) for cut in _later_cuts(day)[::-1]]
+    cuts = [partial(after, cut) for cut in _later_cuts(day, self.effort.cuts)[::-1]]
     for gap, (rows, facts, guesses) in enumerate(_side_by_side(cuts, quiet=True)):
         for text, guess in zip((True, False), guesses):
             yield example('later', rows, text, *guess, facts, gap)

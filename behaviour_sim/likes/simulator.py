@@ -23,7 +23,7 @@ from .known_account import KnownAccountModel, NewAccountModel
 from behaviour_sim.likes.new_company import (_NEW_COMPANY_PARAMS, NewCompanyModel, _calibration_group,
     _pair_slopes, _prior_radii)
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
-from .history import ErrorHistory, history_features
+from .history import _VARIANCES, ErrorHistory, history_features
 from ..features.effort import _EFFORTS, _side_by_side
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
     _mean_likes, _smearing, _in_counts, _with_counting_noise, to_log1p)
@@ -92,14 +92,14 @@ def fit(self:LikesSimulator,
     trees, cold = effort.paced(_NEW_COMPANY_PARAMS), dict(seed=self.seed, regressor=self.cold_start)
     self.new_company = NewCompanyModel(trees, effort.companies, **cold).fit(X, t, y, quiet)
     known = X, t, E, y, self.new_company.prior, quiet
-    self.known_account = KnownAccountModel(self.regressors, seed=self.seed, effort=effort).fit(*known)
+    start = None if effort.variances else _VARIANCES
+    self.known_account = KnownAccountModel(self.regressors, 8, self.seed, effort).fit(*known, start)
     history = self.known_account.history
     self.new_account = NewAccountModel(effort.accounts, trees, **cold).fit(*known, history.variances)
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
-    e = self._errors(y)
-    self._calibrate(t, e)
+    self._calibrate(t, e := self._errors(y))
     self.pair_slopes, self.errors = _side_by_side([lambda: _pair_slopes(e, t, y, self.seed),
-        lambda: ErrorHistory().fit(e.query('not alone'), history_features(t, X), E)], quiet=True)
+        lambda: ErrorHistory(effort.errors).fit(e.query('not alone'), history_features(t, X), E)], quiet=True)
     self.names = list(X)
     return self
 
