@@ -78,10 +78,10 @@ class _Tokenizer:
     def tokenize(self, text): return _words(text)
 
 def _rouge_l(ref, gen):
-    "Mean F measure, 0 to 1."
+    "F measure of each text, 0 to 1."
     from rouge_score.rouge_scorer import RougeScorer
     scorer = RougeScorer(['rougeL'], tokenizer=_Tokenizer())
-    return float(np.mean([scorer.score(r, g)['rougeL'].fmeasure for r, g in zip(ref, gen)]))
+    return np.array([scorer.score(r, g)['rougeL'].fmeasure for r, g in zip(ref, gen)])
 
 def _chrf(ref, gen):
     "chrF2 of a corpus, 0 to 100; capital letters count."
@@ -90,11 +90,11 @@ def _chrf(ref, gen):
 
 # %% ../../nbs/5_text/51_metrics.ipynb #d839b6a6
 def _cider(ref, gen):
-    "CIDEr of a corpus, 0 to 10, lower-cased and split at white space and in scripts without spaces."
+    "CIDEr of each text, 0 to 10, lower-cased and split at white space and in scripts without spaces."
     from pycocoevalcap.cider.cider import Cider
-    if len(ref) < 2: return float('nan')
+    if len(ref) < 2: return np.full(len(ref), np.nan)
     one = lambda texts: {i: [_spaced(t).lower()] for i, t in enumerate(texts)}
-    return float(Cider().compute_score(one(ref), one(gen))[0])
+    return np.array(Cider().compute_score(one(ref), one(gen))[1], float)
 
 # %% ../../nbs/5_text/51_metrics.ipynb #41ac3ee9
 def _distinct(
@@ -118,7 +118,8 @@ def score_texts(
     "Every measure over the whole set of pairs."
     ref, gen = _pairs(references, generated, placeholders)
     if not ref: return dict(n=0, **dict.fromkeys([*_METRICS, 'distinct_1', 'distinct_2'], float('nan')))
-    figures = dict(_bleu(ref, gen), rouge_l=_rouge_l(ref, gen), chrf=_chrf(ref, gen), cider=_cider(ref, gen))
+    rouge_l, cider = (float(np.mean(f(ref, gen))) for f in (_rouge_l, _cider))
+    figures = dict(_bleu(ref, gen), rouge_l=rouge_l, chrf=_chrf(ref, gen), cider=cider)
     return dict(n=len(ref), **figures, distinct_1=_distinct(gen, 1), distinct_2=_distinct(gen, 2))
 
 # %% ../../nbs/5_text/51_metrics.ipynb #0c4ddea0
@@ -182,19 +183,39 @@ def copy_rate(
     "The share of generated texts that are copies."
     return float(np.mean(_copied(generated, train_texts, placeholders))) if len(generated) else float('nan')
 
+# %% ../../nbs/5_text/51_metrics.ipynb #11e26148
+def _runs_of(
+    texts,   # Texts
+    n:int=8, # Words of a run
+) -> list: # For each a set of runs, without placeholders and capital letters
+    "The runs of words in each text."
+    words = (_words(without_placeholders(t)) for t in _texts(texts))
+    return [{' '.join(w[i:i + n]) for i in range(len(w) - n + 1)} for w in words]
+
+def _long_runs(
+    generated,      # Generated texts
+    known,          # Texts, or a set of their runs, from `_runs_of`
+    n:int=8,        # Words of a run
+) -> np.ndarray: # (n,) bool
+    "Which texts hold a run of words of a known text."
+    if not isinstance(known, set): known = set().union(*_runs_of(known, n))
+    return np.array([not known.isdisjoint(r) for r in _runs_of(generated, n)], dtype=bool)
+
 # %% ../../nbs/5_text/51_metrics.ipynb #328635a9
 def score_table(
     systems:dict, # Name → generated texts
     references,   # The real texts, in the same order
-    train=None,   # Texts the systems have learned from; adds a column `copied`
+    train=None,   # Texts the systems have learned from; adds the columns `copied` and `runs`
 ) -> pd.DataFrame: # Two rows for each system: placeholders kept and removed
     "The figures of several systems on the same references."
-    rows = {}
+    rows, known = {}, set().union(*_runs_of(() if train is None else train))
     for name, generated in systems.items():
         degenerate = float(np.mean(is_degenerate(generated))) if len(generated) else float('nan')
         for kept in (True, False):
             row = score_texts(references, generated, kept) | dict(degenerate=degenerate)
-            if train is not None: row['copied'] = copy_rate(generated, train, kept)
+            if train is not None:
+                row['copied'], runs = copy_rate(generated, train, kept), _long_runs(generated, known)
+                row['runs'] = runs.mean() if len(runs) else float('nan')
             rows[name, 'kept' if kept else 'removed'] = row
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis(['system', 'placeholders'])
 
