@@ -212,7 +212,7 @@ def _closing_table(
     row, wanted, rng = table['row'].to_numpy(), to_log1p(new['likes']), np.random.default_rng(seed)
     graded = grader.predict_log1p(new.iloc[row].assign(content=table['content'].to_numpy()), quiet=quiet)
     first = pd.Series(range(len(table))).groupby(row).first().to_numpy()
-    chooser, rows, weights = copy.copy(writer), {}, _SCORE | dict(likeness=0., agreement=0., likes=1.)
+    chooser, rows, weights = copy.copy(writer), {}, _SCORE | dict(likeness=0., likes=1.)
     chooser.likes = ranker
     for aim, good in dict(wanted=lambda p: -np.abs(p - wanted[row]), most=lambda p: p).items():
         ranked = chooser.choose(new, drafts._replace(table=table), aim, weights, quiet)

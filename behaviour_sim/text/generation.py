@@ -93,13 +93,25 @@ def _grow(
     return out
 
 # %% ../../nbs/5_text/54_generation.ipynb #224895e3
-def _rules(width, repetition_penalty, no_repeat): # `width`: tokens of the prompt
+def _not_yet(
+    least:int,  # Tokens of a text
+    width:int,  # Tokens of the prompt, which do not count
+    ends:list,  # Tokens that end a text
+): # (ids, scores) → scores
+    "Forbid an end before its time."
+    def forbid(ids, scores):
+        if ids.shape[1] - width < least: scores[:, ends] = -float('inf')
+        return scores
+    return forbid
+
+def _rules(width, repetition_penalty, no_repeat, least, ends): # `width`: tokens of the prompt
     "What changes the scores of the next token."
     from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
     rules = LogitsProcessorList()
     if repetition_penalty != 1:
         rules.append(RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=width))
     if no_repeat: rules.append(_no_repeats(no_repeat, width))
+    if least: rules.append(_not_yet(least, width, ends))
     return rules
 
 def _drawn(
@@ -129,6 +141,7 @@ def write_texts(
     n:int=1,                  # Texts for each prompt; more than one only when drawing
     greedy:bool=False,        # The first of the n takes the likeliest word each time
     repetition_penalty:float=1., # 1: none
+    least:int=0,              # Tokens of a text, before which it does not end
     no_repeat:int=8,          # 0: no rule. Two `<hyperlink>` in a row are eight tokens, and real
     seed:int=0,               # Random seed of sampling
     quiet:bool|None=None,     # No progress bar
@@ -148,7 +161,7 @@ def write_texts(
             at = order[i:i + size]
             some = [prompts[j] for j in at]
             x = tok(some, return_tensors='pt', padding=True, add_special_tokens=False).to(lm.device)
-            rules = _rules(x.input_ids.shape[1], repetition_penalty, no_repeat)
+            rules = _rules(x.input_ids.shape[1], repetition_penalty, no_repeat, least, ends)
             y = _grow(lm, x.input_ids, x.attention_mask, rules, max_new_tokens, ends, draw, n, greedy)
             texts = [t.strip() for t in tok.batch_decode(y, skip_special_tokens=True)]
             for j, k in enumerate(at): out[k] = texts[j] if n == 1 else texts[j*n:(j + 1)*n]

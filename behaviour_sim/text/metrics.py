@@ -88,6 +88,32 @@ def _chrf(ref, gen):
     from sacrebleu.metrics import CHRF
     return CHRF().corpus_score(gen, [ref]).score
 
+# %% ../../nbs/5_text/51_metrics.ipynb #719f89c1
+def _common(
+    words:list,  # Of one text
+    places:dict, # Word → the places of the other text where it stands, as the bits of a number
+    full:int,    # A number with a bit for each word of the other text
+) -> int: # Words
+    "The length of the longest common subsequence."
+    s = full
+    for w in words:
+        u = s & places.get(w, 0)
+        s = (s + u | s - u) & full
+    return full.bit_count() - s.bit_count()
+
+def _rouge_l_pairs(
+    texts:list,  # n texts
+    others:list, # m texts
+) -> np.ndarray: # (n, m) F measures, 0 to 1
+    "ROUGE-L of every text with every other."
+    A, out = [_words(t) for t in texts], np.zeros((len(texts), len(others)))
+    for j, words in enumerate(map(_words, others)):
+        places = {}
+        for k, w in enumerate(words): places[w] = places.get(w, 0) | 1 << k
+        full = (1 << len(words)) - 1
+        out[:, j] = [2*_common(a, places, full)/max(1, len(a) + len(words)) for a in A]
+    return out
+
 # %% ../../nbs/5_text/51_metrics.ipynb #d839b6a6
 def _cider(ref, gen):
     "CIDEr of each text, 0 to 10, lower-cased and split at white space and in scripts without spaces."

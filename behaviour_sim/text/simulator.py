@@ -24,11 +24,13 @@ from ..keys import _one_spelling, _spellings
 from ..likes.simulator import LikesSimulator
 from .prompts import build_prompts, tidy_text
 from .language_models import _language_model_entry
-from .metrics import _copied, _long_runs, _runs_of, is_degenerate
+from .metrics import _copied, _long_runs, _rouge_l_pairs, _runs_of, is_degenerate
 from .retrieval import TweetRetriever
 
 # %% ../../nbs/5_text/56_simulator.ipynb #0b53dcf8
-_COMPARED, _SHARP = 24, .15 # earlier tweets that a draft is compared with; how much the best of them counts
+_COMPARED = 24 # earlier tweets that a draft is compared with
+_SHARP = .5   # how little the best of them count more
+_KERNEL = .1  # weight of the kernel's likeness, 0 to 6, beside ROUGE-L
 _WARMTH = .8 # temperature of drafts
 
 class ContentSimulator(Regressor):
@@ -157,6 +159,15 @@ def _grounded(
     keep = lambda m: m[0] if m[1].casefold() in known else m[1]
     return _hashtag.sub(keep, _as_challenge(text))
 
+def _usual_least(
+    texts:list, # Known tweets
+    tok,        # A tokenizer
+    share:float=.1, # Of tweets that are shorter
+) -> int: # Tokens
+    "Before so many tokens no draft ends; left alone, a small model often writes a link and nothing else."
+    some = texts[::max(1, len(texts)//1000)]
+    return int(np.quantile([len(i) for i in tok(some, add_special_tokens=False).input_ids], share))
+
 # %% ../../nbs/5_text/56_simulator.ipynb #9a82284c
 #: `table`: row, source, content. `examples`: for each tweet the table of `ContentSimulator.examples`.
 _Drafts = namedtuple('_Drafts', 'table examples')
@@ -190,8 +201,9 @@ def write(self:ContentSimulator,
     from behaviour_sim.text.generation import write_texts
     from behaviour_sim.text.language_models import load_language_model
     if self._lm is None: self._lm = load_language_model(self.lm, self.adapter, fast=True)
+    least = _usual_least(self.retriever.texts, self._lm[1])
     def once(prompts=prompts, seed=self.seed, **kw):
-        return write_texts(prompts, *self._lm, seed=seed, quiet=quiet, batch=64, **kw)
+        return write_texts(prompts, *self._lm, seed=seed, least=least, batch=64, quiet=quiet, **kw)
     texts = [once()] if n == 1 else [list(x) for x in zip(*once(temperature=_WARMTH, n=n, greedy=True))]
     for draft in texts: # a degenerate one is drawn again, a few times
         for again in range(3):
@@ -204,7 +216,7 @@ def write(self:ContentSimulator,
 
 # %% ../../nbs/5_text/56_simulator.ipynb #e979a4d6
 #: What a draft's score is made of; and what more counts where the text must be new.
-_SCORE = dict(likeness=1., agreement=.5, likes=.3, copy=.5, run=0., degenerate=10.)
+_SCORE = dict(likeness=1., likes=.3, copy=.5, run=0., degenerate=10.)
 _NEW = dict(copy=5., run=1.)
 
 @patch
@@ -214,16 +226,16 @@ def choose(self:ContentSimulator,
     likes:str='wanted',   # 'wanted': closest to `likes`; 'most': as many as can be; 'ignore'
     weights:dict=_SCORE,  # Weights of the parts of the score; one that is missing is 0
     quiet:bool|None=None, # No progress bar
-) -> pd.DataFrame: # The table with likeness, agreement, predicted, copied, run, degenerate, score
+) -> pd.DataFrame: # The table with likeness, predicted, copied, run, degenerate, score
     "Score the drafts."
     if likes not in ('wanted', 'most', 'ignore'):
         raise BadInput(f"likes is 'wanted', 'most' or 'ignore', not {likes!r}")
     (table, examples), old, w = drafts, self.retriever.texts, dict.fromkeys(_SCORE, 0.) | weights
     if self._runs is None: self._runs = set().union(*_runs_of(old))
-    out = table.assign(**self._likeness(table, examples))
+    out = table.assign(likeness=self._likeness(table, examples))
     out['copied'] = _copied(out['content'], [*old, *map(tidy_text, old)]) # as it was, and as a draft gives it
     out['run'], out['degenerate'] = _long_runs(out['content'], self._runs), is_degenerate(out['content'])
-    out['score'] = sum(w[c]*out[c] for c in ('likeness', 'agreement')) - sum(
+    out['score'] = w['likeness']*out['likeness'] - sum(
         w[k]*out[c] for k, c in dict(copy='copied', run='run', degenerate='degenerate').items())
     if self.likes is not None and likes != 'ignore':
         asked = tweets.iloc[out['row']].assign(content=out['content'].to_numpy())
@@ -235,21 +247,17 @@ def choose(self:ContentSimulator,
 
 # %% ../../nbs/5_text/56_simulator.ipynb #f9ecbb74
 @patch
-def _likeness(self:ContentSimulator, table, examples) -> dict: # likeness, agreement: (n,) 0 to 6, else 0
-    "How alike each draft is to the examples, weighted by what is expected of them; and to the other drafts."
-    kernel, likeness, agreement = self.retriever.kernel, np.zeros(len(table)), np.zeros(len(table))
-    seen, written = kernel.see(table['content'].tolist()), (table['source'] == 'lm').to_numpy()
-    part = lambda at: tuple(x[at] for x in seen)
+def _likeness(self:ContentSimulator, table, examples) -> np.ndarray: # (n,); 0 without examples
+    "The mean likeness of each draft to the examples, and its ROUGE-L, weighted by what is expected of them."
+    kernel, out, texts = self.retriever.kernel, np.zeros(len(table)), table['content'].tolist()
+    seen = kernel.see(texts)
     for i, at in table.groupby('row').indices.items():
-        if (own := written[at]).any():
-            L = kernel.likeness(part(at), part(at[own]))
-            L[np.flatnonzero(own), np.arange(own.sum())] = 0 # a draft says nothing of itself
-            agreement[at] = L.sum(1)/np.maximum(own.sum() - own, 1)
         if not len(f := examples[i]): continue
-        w = np.exp((f['expected'] - f['expected'].max())/_SHARP).to_numpy()
-        L = kernel.likeness(part(at), kernel.see(f['content'].tolist()))
-        likeness[at] = L @ (w/w.sum())
-    return dict(likeness=likeness, agreement=agreement)
+        w, old = np.exp((f['expected'] - f['expected'].max())/_SHARP).to_numpy(), f['content'].tolist()
+        alike = _KERNEL*kernel.likeness(tuple(x[at] for x in seen), kernel.see(old))
+        alike = alike + _rouge_l_pairs([texts[j] for j in at], old)
+        out[at] = alike @ (w/w.sum())
+    return out
 
 # %% ../../nbs/5_text/56_simulator.ipynb #8a6643ba
 _SOURCES = ('lm', 'mixed', 'retrieval')
