@@ -202,7 +202,7 @@ def test_a_copy_is_not_chosen_where_there_is_another_draft(writer, tweets, monke
     old = max(known, key=lambda t: len(t.split()))
     words = old.split()
     assert len(words) > 10
-    texts = [old.upper(), f'And {" ".join(words[:9])} at last', 'We have thought of something else, for once']
+    texts = [old, f'And {" ".join(words[:9])} at last', 'We have thought of something else, for once']
     monkeypatch.setattr(writer, 'write', lambda prompts, n, quiet: [[t]*len(prompts) for t in texts])
     out = writer.generate(new, n=3, quiet=True)
     assert set(out['content']) == {texts[2]} and set(out['source']) == {'lm'}
@@ -240,7 +240,7 @@ def test_without_a_language_model_the_default_retrieves(tweets):
 def place(writer, tweets, tmp_path_factory):
     d = tmp_path_factory.mktemp('rewriting')
     writer.save(d/'w')
-    drafts = tweets.iloc[400:402].assign(content=['Good morning! “The Cup” is open. Come in and stay for a while. https://example.com/a', 'BIG NEWS! @ada_l is here! \U0001F389 More on Tuesday.'])
+    drafts = tweets.iloc[400:402].assign(content=['Good morning! “The Cup” is open. Come in and stay for a while. https://example.com/a', 'BIG NEWS! @ada_l is here! \U0001F389 #party More on Tuesday.'])
     write_tweets(drafts, d/'drafts.csv')
     return d
 

@@ -141,7 +141,7 @@ def _differing(
     score:np.ndarray, # (n,) the best is the highest
     alike:np.ndarray, # (n, n) likeness of the texts, 0 to 6
     n:int,            # How many
-    penalty:float=.2, # For the likeness to the closest of those taken
+    penalty:float=2., # For the likeness to the closest of those taken
 ) -> list: # Positions, the best first
     "The best, then those that add something."
     taken, left = [], list(range(len(score)))

@@ -216,8 +216,8 @@ def write(self:ContentSimulator,
 
 # %% ../../nbs/5_text/56_simulator.ipynb #e979a4d6
 #: What a draft's score is made of; and what more counts where the text must be new.
-_SCORE = dict(likeness=1., likes=.3, copy=.5, run=0., degenerate=10.)
-_NEW = dict(copy=5., run=1.)
+_SCORE = dict(likeness=10., likes=.3, copy=.5, run=0., degenerate=30.)
+_NEW = dict(copy=60., run=20.)
 
 @patch
 def choose(self:ContentSimulator,
