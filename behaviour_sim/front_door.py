@@ -14,7 +14,7 @@ _NAMES = dict(
     four_splits='data.splits',
     download='features.download', clean_text='data.cleaning', embed='features.embeddings',
     caption='features.captioning',
-    LikesSimulator='likes.updates', ContentSimulator='text.simulator', ImageSimulator='images.simulator',
+    LikesSimulator='likes.updates', ContentSimulator='text.voice', ImageSimulator='images.simulator',
     ReportSystem='apps.report_system', Preset='presets', BadInput='core')
 
 

@@ -192,3 +192,99 @@ def test_the_prompt_may_be_that_of_the_report(tweets):
     w.k = 2
     rows = tweets.head(3)
     assert w.prompts(rows, [pd.DataFrame(dict(content=['x']))]*3) == build_prompts(rows, 'report')
+
+
+# --- New texts ---
+
+def test_a_copy_is_not_chosen_where_there_is_another_draft(writer, tweets, monkeypatch):
+    "Neither an old tweet to the letter nor one with eight of its words in a row, though both are likeliest."
+    new, known = tweets.iloc[400:408].drop(columns='likes'), tweets['content'].iloc[:400]
+    old = max(known, key=lambda t: len(t.split()))
+    words = old.split()
+    assert len(words) > 10
+    texts = [old, f'And {" ".join(words[:9])} at last', 'We have thought of something else, for once']
+    monkeypatch.setattr(writer, 'write', lambda prompts, n, quiet: [[t]*len(prompts) for t in texts])
+    out = writer.generate(new, n=3, quiet=True)
+    assert set(out['content']) == {texts[2]} and set(out['source']) == {'lm'}
+    monkeypatch.setattr(writer, 'write', lambda prompts, n, quiet: [[texts[0]]*len(prompts)])
+    assert writer.generate(new, n=1, quiet=True)['copied'].all() # where there is no other, it is there and says so
+
+def test_hashtags_and_addresses_come_from_the_examples(writer, tweets, monkeypatch):
+    new = tweets.iloc[400:401]
+    known = {h for t in writer.examples(new, quiet=True)[0]['content'] for h in t.split() if h.startswith('#')}
+    text = f"Look {' '.join(sorted(known))} #nobodyeversaidthis at https://made.example/up with @madeup_name"
+    monkeypatch.setattr(writer, 'write', lambda prompts, n, quiet: [[text]])
+    out = writer.generate(new, n=1, quiet=True)['content'].iloc[0]
+    assert 'nobodyeversaidthis' in out and '#nobodyeversaidthis' not in out and all(h in out for h in known)
+    assert 'made.example' not in out and 'madeup' not in out and '<hyperlink>' in out and '<mention>' in out
+
+def test_what_is_learned_from_is_never_in_its_own_prompt(writer, tweets):
+    "Not even nearly; and some examples are left out, the same ones with the same seed."
+    from behaviour_sim.text.simulator import _lessons
+    part = tweets.iloc[300:400].reset_index(drop=True)
+    found = [f.assign(content=[part['content'][i], *f['content'][1:]]) if len(f) else f for i, f in enumerate(writer.examples(part, quiet=True))]
+    texts = part['content'].tolist()
+    lessons = _lessons(writer, found, texts, 1)
+    assert not any(t in set(f['content']) for f, t in zip(lessons, texts) if len(f))
+    assert 0 < sum(map(len, lessons)) < .95*sum(map(len, found)) and any(len(f) and not len(l) for f, l in zip(found, lessons))
+    assert [list(f['content']) for f in lessons if len(f)] == [list(f['content']) for f in _lessons(writer, found, texts, 1) if len(f)]
+
+def test_without_a_language_model_the_default_retrieves(tweets):
+    w = ContentSimulator('tiny', lm=None).fit(tweets.iloc[:200], rank_by_likes=False, quiet=True)
+    assert set(w.generate(tweets.iloc[400:405], quiet=True)['source']) == {'retrieval'}
+
+
+# --- Variants, rewriting, voice ---
+
+@pytest.fixture(scope='module')
+def place(writer, tweets, tmp_path_factory):
+    d = tmp_path_factory.mktemp('rewriting')
+    writer.save(d/'w')
+    drafts = tweets.iloc[400:402].assign(content=['Good morning! “The Cup” is open. Come in and stay for a while. https://example.com/a', 'BIG NEWS! @ada_l is here! \U0001F389 #party More on Tuesday.'])
+    write_tweets(drafts, d/'drafts.csv')
+    return d
+
+def test_variants_differ_and_are_compared(place):
+    p = cli('generate', place/'drafts.csv', '--model', place/'w', '--out', place/'v.csv', '--variants', '2', '--n', '5')
+    assert (p.returncode, p.stderr) == (0, ''), p.stderr
+    t = pd.read_csv(place/'v.csv', keep_default_na=False)
+    assert list(t) == ['id', 'variant', 'content', 'likes', 'lower', 'upper', 'beats_first'] and t['variant'].tolist() == [1, 2, 1, 2]
+    assert t.groupby('id')['content'].nunique().eq(2).all() and (t['lower'] <= t['likes']).all() and (t['likes'] <= t['upper']).all()
+    beats = pd.to_numeric(t['beats_first'])
+    assert beats[t['variant'] == 1].isna().all() and beats[t['variant'] == 2].between(0, 1).all()
+    for more in (['--source', 'mixed'], ['--format', 'buffer']):
+        assert cli('generate', place/'drafts.csv', '--model', place/'w', '--out', place/'x.csv', '--variants', '2', *more).returncode == 2
+
+@pytest.mark.parametrize('how', ['shorter', 'question', 'no emoji', 'no hashtags', 'calm', 'lively', 'time'])
+def test_a_rewritten_draft_keeps_what_must_stay(place, how):
+    from behaviour_sim.text.rewriting import _must_stay
+    when = ('--when', '2024-05-16 19:00') if how == 'time' else ()
+    p = cli('rewrite', place/'drafts.csv', '--model', place/'w', '--how', how, '--out', place/'r.csv', *when)
+    assert (p.returncode, p.stderr) == (0, ''), p.stderr
+    t = pd.read_csv(place/'r.csv', keep_default_na=False)
+    assert list(t)[:3] == ['id', 'source', 'content']
+    for _, own in t.groupby('id'):
+        assert own['source'].iloc[0] == 'draft' and own['content'].is_unique
+        stay = sorted(_must_stay(own['content'].iloc[0]))
+        assert stay and all(sorted(_must_stay(x)) == stay for x in own['content'])
+    assert 'edit' in set(t['source'])
+
+def test_the_voice_of_a_brand_in_one_picture(place, tweets):
+    name = tweets['username'].iloc[:400].mode()[0]
+    p = cli('voice', name, '--model', place/'w', '--out', place/'voice.png')
+    assert (p.returncode, p.stderr) == (0, '') and 'characters' in p.stdout, p.stderr
+    assert (place/'voice.png').read_bytes().startswith(b'\x89PNG')
+    for args in (('nobody', '--model', place/'w'), (name, '--model', place/'w', '--out', place/'voice.doc'), (name, '--model', place/'none')):
+        p = cli('voice', *args)
+        assert p.returncode == 2 and p.stderr.count('\n') == 1 and 'Traceback' not in p.stderr
+
+@pytest.mark.parametrize('length', [20, 60, 150, 400])
+def test_no_cut_takes_a_link_a_handle_or_a_quotation(length):
+    "Whatever the order of the words, and however little room there is."
+    from behaviour_sim.text.rewriting import _lost, _shortened
+    rng = np.random.default_rng(length)
+    words = ['tea', 'coffee.', 'Come!', '<hyperlink>', '@ada', '“no way. never”', 'https://example.com/a', 'time\n', '<mention>', 'why?']
+    for _ in range(300):
+        text = ' '.join(rng.choice(words, rng.integers(3, 40)))
+        short = _shortened(text, lambda t: len(t) <= length)
+        assert not _lost(short, text) and len(short) <= len(text)

@@ -58,7 +58,7 @@ _MARKUP = _DESK + '''\
 probability is calibrated on pairs of training tweets. Of one account most drafts can't be told apart: the \
 account matters more than the draft.</p></section></div>
 <section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p>\
-<button id="rewrite" type="button">Rewrite the draft</button><ol id="drafts"></ol></section>
+<button id="rewrite" type="button">Write or rewrite</button><ol id="drafts"></ol></section>
 <section class="sheet"><h2>Habits of the brand</h2><p class="soft" id="told"></p>\
 <p class="wrong" id="lost" role="alert" hidden></p><button id="show" type="button">Show the habits</button>
 <div class="wide"><table id="habits" hidden><thead><tr><th scope="col">Habit<td><th scope="col">With it\
@@ -335,21 +335,21 @@ x = v => 100 + 92 * Math.log(v) / widest
 # %% ../../nbs/8_apps/81_app_page.ipynb #ad830eae
 _START = '''
 const rewrite = guarded(async () => {
-  const b = $('rewrite'); b.disabled = true; b.textContent = 'Rewriting …'
+  const b = $('rewrite'); b.disabled = true; b.textContent = 'Writing …'
   try {
     const rows = await ask('rewrite', JSON.stringify(draft()))
     $('drafts').replaceChildren()
-    if (!rows.length) put($('drafts'), 'li', 'Nothing to try: the draft has no words yet, \
-or none that can be left out.')
+    if (!rows.length) put($('drafts'), 'li', 'Nothing to try: the draft has no words yet and \
+no language model writes any, or none can be left out.')
     for (const r of rows) {
       const e = put($('drafts'), 'li')
       put(e, 'p', r.content)
-      const p = put(e, 'span', `${said(r.likes)} ${about.counted}, ${times(r.change)}; ${r.how}`, \
-'soft')
+      const p = put(e, 'span', `${said(r.likes)} ${about.counted}, ${times(r.change)}, gets more with \
+${Math.round(100 * r.beats)} %; ${r.how}`, 'soft')
       put(p, 'button', 'use it').onclick = () => { $('content').value = r.content; scrollTo({ top: 0 }); \
 changed() }
       put(p, 'button', 'compare').onclick = () => second(r.content) }
-  } finally { b.disabled = false; b.textContent = 'Rewrite the draft' } })
+  } finally { b.disabled = false; b.textContent = 'Write or rewrite' } })
 guarded(async () => {
   about = await ask('about')
   $('about').textContent = about.lead; $('how').textContent = about.how; $('note').textContent = about.note

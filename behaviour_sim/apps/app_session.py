@@ -16,7 +16,7 @@ import behaviour_sim.likes.updates
 from ..core import BadInput, content_key
 from ..features.addresses import RefusedAddress
 from ..features.download import check_picture
-from ..data.drafts import _as_challenge, _handle, _link as _a_link, normalise_tweets
+from ..data.drafts import _as_challenge, normalise_tweets
 from ..keys import _as_count
 from ..likes.explain import _NO_HOUR
 from ..likes.simulator import LikesSimulator
@@ -24,6 +24,7 @@ from ..presets import _preset_of
 from ..features.captioning import caption
 from ..text.prompts import build_prompts, tidy_text
 from ..text.metrics import is_degenerate
+from ..text.rewriting import _edited, _emoji, _expected, _link, _lost, _restored
 from ..text.simulator import ContentSimulator
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #bff020d3
@@ -33,17 +34,6 @@ _thing = 'https://pbs.example.com/draft'
 _MEDIA = dict(none='[]', photo=f"[Photo(previewUrl='{_thing}', fullUrl='{_thing}')]",
     gif=f"[Gif(thumbnailUrl='{_thing}', variants=[])]",
     video=f"[Video(thumbnailUrl='{_thing}', variants=[], duration=None, views=None)]")
-
-_STANDS_FOR = {'<hyperlink>': _a_link, '<mention>': _handle}
-
-def _restored(
-    text:str,  # With placeholders
-    typed:str, # With addresses and names
-) -> str:
-    "A text with its placeholders filled from another, in order, as far as they go."
-    for placeholder, thing in _STANDS_FOR.items():
-        for own in thing.findall(typed): text = text.replace(placeholder, own, 1)
-    return text
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #b9576fce
 def _checked_draft(
@@ -101,16 +91,14 @@ def _keep_picture(
     return name
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #a4088444
-_emoji = re.compile('[\U0001F1E6-\U0001FAFF\u2600-\u27BF\ufe0f\u200d]+')
-_link = re.compile(r'https?://\S+|<hyperlink>')
-_sentence = re.compile(r'(?<=[.!?…])\s+(?=\S)')
+_split = re.compile(r'(?<=[.!?…])\s+(?=\S)')
 _OWN_WORDS = {
     'no hashtags': lambda t: re.sub(r'#\w+', '', t),
     'no emoji': lambda t: _emoji.sub('', t),
     'no link': lambda t: _link.sub('', t),
     'with a link': lambda t: t if _link.search(t) else f'{t} <hyperlink>',
-    'first sentence alone': lambda t: _sentence.split(t)[0],
-    'a line for each sentence': lambda t: '\n\n'.join(_sentence.split(t)),
+    'first sentence alone': lambda t: _split.split(t)[0],
+    'a line for each sentence': lambda t: '\n\n'.join(_split.split(t)),
     'no shouting': lambda t: re.sub('!+', '.', t),
 }
 
@@ -120,6 +108,7 @@ def _own_words(
     "The same words, edited."
     clean = lambda t: re.sub(r' *\n *', '\n', re.sub(r'[^\S\n]+', ' ', t)).strip()
     made = {how: clean(f(text)) for how, f in _OWN_WORDS.items()} if text else {}
+    made |= {how: _edited(text, how) for how in ('shorter', 'question', 'lively')} if text else {}
     return {how: t for how, t in made.items() if t and t != clean(text)}
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #a7b62e85
@@ -267,27 +256,30 @@ def written(self:AppSession,
     wanted:float,   # Likes
     n:int=3,        # Drafts
 ) -> list: # Texts; none without a language model
-    "Variations of a draft from the language model."
+    "What the language model writes: variants where there is no draft yet, otherwise variations of it."
     if not (self.writer and self.writer.lm): return []
-    old = self.writer.examples(normalise_tweets(t), self.writer.k, quiet=True)[0]['content'][:self.writer.k]
-    prompt = build_prompts(t.assign(likes=wanted), examples=[[x for x in (t['content'][0], *old) if x]],
-        k=self.writer.k + 1)
+    if not t['content'][0]:
+        return self.writer.variants(t.assign(likes=wanted), n, sim=self.sim, quiet=True)['content'].tolist()
+    old = self.writer.examples(normalise_tweets(t), quiet=True)[0]['content'][:self.writer.k]
+    prompt = build_prompts(t.assign(likes=wanted), examples=[[t['content'][0], *old]], k=self.writer.k + 1)
     return [tidy_text(texts[0]) for texts in self.writer.write(prompt, n, quiet=True)]
 
 @patch
 def rewrite(self:AppSession, form:dict # See `_checked_draft`
-           ) -> list: # content, how, likes, lower, upper, change; the most likes first
-    "Other versions of a draft, ranked by the likes to expect."
+           ) -> list: # content, how, likes, lower, upper, change, beats; the most likes first
+    "Versions of a draft, or new drafts where there is none, ranked by the likes to expect."
     t = self.read(form)
     with self.lock:
         now = self.expected(t).iloc[0]
         typed = form.get('content', '').strip()
         made = {_restored(text, typed): 'written by a language model'
             for text in self.written(t, now['upper']) if not is_degenerate([text])[0]}
+        made = {text: how for text, how in made.items() if not _lost(text, typed)}
         made |= {text: how for how, text in _own_words(typed).items()}
         made.pop(typed, None)
         if not made: return []
-        p = self.expected(pd.concat([t.assign(content=_as_challenge(x)) for x in made], ignore_index=True))
+        p = _expected(self.sim, t, [_as_challenge(x) for x in (typed, *made)]).iloc[1:]
+        p = p.rename(columns={self.sim.target: 'likes', 'beats_first': 'beats'})
         table = p.assign(content=list(made), how=list(made.values()),
-            change=(p['likes'] + 1)/(now['likes'] + 1)).drop(columns='id')
+            change=(p['likes'] + 1)/(now['likes'] + 1))
         return table.sort_values('likes', ascending=False, kind='stable').to_dict('records')

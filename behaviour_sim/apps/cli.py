@@ -21,6 +21,9 @@ from .terminal import (_check_out, _check_place, _check_style, _echo, _is_caller
 
 
 # %% ../../nbs/8_apps/89_cli.ipynb #b7e62f62
+_SOURCES_TOLD = ('lm: new texts, at most 5 % of them copies (the default). retrieval: an old tweet of the '
+    'brand as it stands, 100 % copies. mixed: the better of both, mostly copies.')
+
 @app.command('fit-content')
 def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Preset='laptop',
     lm:Annotated[Optional[str], typer.Option('--lm',
@@ -41,12 +44,15 @@ def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Pres
     _save_model(sim, model)
     _echo(f"{model}: learned to write from {len(sim.retriever.tweets):,} tweets")
 
+# %% ../../nbs/8_apps/89_cli.ipynb #71c04ade
 @app.command('generate')
 def _generate(data:_Data, model:_Model,
     out:Annotated[Path, typer.Option('--out', help='Where the texts go: .csv, .xlsx or .parquet.')],
     captions:_Captions=None,
-    n:Annotated[int, typer.Option(min=1, help='Drafts of the language model for each tweet.')]=1,
-    source:Annotated[str, typer.Option('--source', help='mixed, lm or retrieval.')]='mixed',
+    n:Annotated[int, typer.Option(min=1, help='Drafts of the language model for each tweet.')]=8,
+    source:Annotated[Optional[str], typer.Option('--source', help=_SOURCES_TOLD)]=None,
+    variants:Annotated[Optional[int], typer.Option(min=1, max=20,
+        help='So many drafts of each that differ, with predictions, instead of one.')]=None,
     format:Annotated[str, typer.Option('--format',
         help='csv (id, content), or what buffer or hootsuite take, with the dates of DATA.')]='csv'):
     """Write tweets: id, content, one row for each row of DATA, in its order. Texts in DATA are not looked at.
@@ -57,6 +63,12 @@ def _generate(data:_Data, model:_Model,
     if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     _check_out(out, data, model, captions); _check_style(format, out)
     sim, tweets = ContentSimulator.load(model), _read_posts(data)
+    if variants:
+        if source or format != 'csv': raise BadInput('--variants writes csv, and new texts: no --source')
+        import behaviour_sim.text.rewriting # adds ContentSimulator.variants
+        table = sim.variants(tweets, variants, max(n, variants))
+        _write_table(table, out)
+        return _echo(f"{out}: {len(table):,} drafts of {len(tweets):,} tweets")
     table = sim.generate(tweets, _read_table(captions, ('id', 'caption')), n=n,
         source=source)[['id', 'content']]
     if format == 'csv': _write_table(table, out)

@@ -116,7 +116,7 @@ def _write_some(
     writer, _ = _settings_of_preset(sim.preset, _language_model_of(sim.preset) or 'none', sim.seed)
     writer.fit(known, minutes=None, steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
     writer.likes = sim
-    return writer.generate(wanted, source='lm' if writer.lm else 'retrieval', quiet=quiet)
+    return writer.generate(wanted, n=3, quiet=quiet)
 
 # %% ../../nbs/8_apps/80_report.ipynb #9fd2675f
 def _draw_some(

@@ -13,6 +13,7 @@ import numpy as np, pandas as pd
 
 from ..core import BadInput, data_dir
 from ..data.cleaning import temporal_features
+from ..data.splits import _resampled
 from ..data.tweets import read_tweets
 from ..presets import _preset_of
 from ..table_files import _read_table
@@ -21,7 +22,8 @@ from ..likes.simulator import LikesSimulator, normalise_tweets
 from .likes_quality import _holdouts, _keep, _kept, _look, _markdown_table
 from ..text.prompts import build_prompts, tidy_text
 from ..text.generation import speed_table
-from ..text.metrics import is_degenerate, _distinct, score_table, metric_signature
+from ..text.metrics import (_cider, _copied, _distinct, _long_runs, _pairs, _rouge_l, _runs_of,
+    _spaced, is_degenerate, metric_signature, score_table, without_placeholders)
 from ..text.retrieval import _Facts, nearest_in_time
 from ..text.simulator import _SCORE, ContentSimulator
 
@@ -66,11 +68,28 @@ def _random_of_the_account(known:pd.DataFrame, new:pd.DataFrame, otherwise, seed
         out.append(rng.choice(at) if len(at) else j)
     return out
 
+def _typical_of_the_account(
+    writer:ContentSimulator, # With a retriever
+    new:pd.DataFrame,        # Tweets to be written
+    n:int=36,                # Earlier tweets to choose from
+) -> list: # Texts; '' where no tweet of the account is earlier
+    "Of the account's last tweets the one most like the others: minimum Bayes risk, nothing is learned."
+    r, out = writer.retriever, []
+    pools = r.tweets.groupby('username').indices
+    for account, day in zip(new['username'], temporal_features(new)['days']):
+        at = pools.get(account, np.empty(0, int))
+        at = (at := at[r.facts.day[at] < day])[np.argsort(day - r.facts.day[at], kind='stable')[:n]]
+        part = tuple(x[at] for x in r.seen)
+        out.append(r.texts[at[r.kernel.likeness(part, part).sum(1).argmax()]] if len(at) else '')
+    return out
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #62de62fa
 def _texts_of_all(
     writer:ContentSimulator, # Fitted on `known`
     known:pd.DataFrame,      # Known tweets
     new:pd.DataFrame,        # Tweets to be written
     seed:int=0,              # Random seed of the choice
+    n:int=8,                 # Drafts of the language model
     quiet:bool|None=None,    # No progress bar
 ) -> dict: # Name → texts
     "What each way writes."
@@ -78,12 +97,83 @@ def _texts_of_all(
     some = _random_of_the_account(known, new, nearest, seed)
     texts = lambda at: [known['content'].iloc[j] if j >= 0 else '' for j in at]
     blind = normalise_tweets(new.drop(columns='content'))
-    drafts = writer.drafts(blind, int(bool(writer.lm)), quiet)
+    drafts = writer.drafts(blind, n, quiet)
     written = lambda source: writer.pick(blind, drafts, source, quiet=quiet)['content'].tolist()
     out = {'random of the account': texts(some), 'nearest in time': texts(nearest),
-           'retrieved': written('retrieval')}
-    if writer.lm: out |= {'language model': written('lm'), 'mixed': written('mixed')}
+           'typical of the account': _typical_of_the_account(writer, new), 'retrieved': written('retrieval')}
+    if writer.lm:
+        first = drafts.table[drafts.table['source'] == 'lm'].groupby('row')['content'].first()
+        out |= {'first draft': first.tolist(), 'language model': written('lm'), 'mixed': written('mixed')}
     return out | {'best old tweet': _best_old_tweet(writer, new)}
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #68ae3674
+def _bleu_counts(ref, gen) -> list: # 4 matches, 4 totals, length of the texts, length of the references
+    "What BLEU is made of."
+    from sacrebleu.metrics import BLEU
+    gen, ref = ([_spaced(t) for t in x] for x in (gen, ref))
+    s = BLEU(lowercase=True, force=True).corpus_score(gen, [ref])
+    return [*s.counts, *s.totals, s.sys_len, s.ref_len]
+
+def _bleu_of(counts): # From `_bleu_counts`
+    from sacrebleu.metrics import BLEU
+    matches, totals, lengths = np.split(np.asarray(counts, int), [4, 8])
+    return BLEU.compute_bleu(list(matches), list(totals), *lengths, 'exp', max_ngram_order=4).score
+
+def _with_intervals(
+    accounts,         # The account of each tweet
+    references:list,  # The real texts
+    generated:list,   # One for each
+    placeholders:bool=True, # False: without `<hyperlink>` and `<mention>`
+    times:int=500,    # Resamples
+) -> dict: # bleu, rouge_l, cider, each also with _low and _high
+    "Figures with their 95 % intervals over accounts."
+    there = [bool(_pairs([r], [r], placeholders)[0]) for r in references] # others have nothing to be close to
+    at, names = pd.factorize(np.asarray(accounts, object)[there])
+    ref, gen = _pairs(references, generated, placeholders)
+    groups = [np.flatnonzero(at == g) for g in range(len(names))]
+    C = np.array([_bleu_counts([ref[i] for i in g], [gen[i] for i in g]) for g in groups])
+    n, drawn = np.bincount(at), _resampled(len(names), times)
+    def ends(x, draws): return dict(zip(('', '_low', '_high'), (x, *np.quantile(draws, [.025, .975]))))
+    out = {f'bleu{k}': v for k, v in ends(_bleu_of(C.sum(0)), [_bleu_of(c) for c in drawn @ C]).items()}
+    for name, x in dict(rouge_l=_rouge_l(ref, gen), cider=_cider(ref, gen)).items():
+        total = np.bincount(at, x)
+        out |= {f'{name}{k}': v for k, v in ends(x.mean(), (drawn @ total)/(drawn @ n)).items()}
+    return out
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #9e0269ac
+def _account_namer(
+    known:pd.DataFrame, # Real tweets
+    least:int=5,        # Tweets of an account; others are left out
+) -> tuple: # A function, texts → accounts; the accounts it knows
+    "Complement naive Bayes on TF-IDF of words and pairs of words, without placeholders."
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.naive_bayes import ComplementNB
+    from sklearn.pipeline import make_pipeline
+    often = known['username'].map(known['username'].value_counts()) >= least
+    words = TfidfVectorizer(preprocessor=lambda t: without_placeholders(t).lower(), token_pattern=r'[#@]?\w+',
+        ngram_range=(1, 2), sublinear_tf=True)
+    model = make_pipeline(words, ComplementNB()).fit(*(known.loc[often, c] for c in ('content', 'username')))
+    return model.predict, set(model.classes_)
+
+def _new_text_table(
+    writer:ContentSimulator, # Fitted on `known`
+    known:pd.DataFrame,      # Known tweets
+    new:pd.DataFrame,        # Tweets to be written, with their real texts
+    systems:dict,            # Name → texts, from `_texts_of_all`
+) -> pd.DataFrame: # A row for each system and one for the real tweets
+    "Closeness to the real texts, and what readers notice: copies, variety, the account's voice, faults."
+    real, old = new['content'].tolist(), set().union(*_runs_of(known['content']))
+    name_of, names = _account_namer(known)
+    asked = new['username'].isin(names).to_numpy()
+    def row(texts):
+        right = (name_of(np.array(texts, object)[asked]) == new['username'][asked]).mean()
+        return dict(copied=_copied(texts, known['content']).mean(), runs=_long_runs(texts, old).mean(),
+            distinct_2=_distinct(texts, 2), named=right, degenerate=is_degenerate(texts).mean())
+    rows = {'the real tweets': row(real)}
+    for name, texts in systems.items():
+        with_, without = (_with_intervals(new['username'], real, texts, kept) for kept in (True, False))
+        rows[name] = with_ | {f'{k}_removed': v for k, v in without.items()} | row(texts)
+    return pd.DataFrame(rows).T.rename_axis('system')
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #e7f37902
 def _two_judges(
@@ -164,13 +254,27 @@ def _outputs_of_team83(
     "The report's own outputs, raw."
     return _read_table(folder/'team83_bloom_outputs.csv', ('generated',))['generated'].tolist()
 
+def _report_prompted(
+    writer:ContentSimulator, # Fitted
+    new:pd.DataFrame,        # Tweets to be written
+    minutes:float,           # Of fine-tuning, at most
+    quiet:bool|None=None,    # No progress bar
+) -> list: # Texts, one greedy draft of each
+    "The report's prompt, without examples, and the same language model, fine-tuned on it."
+    other = copy.copy(writer)
+    other.style, other._lm = 'report', None
+    other._teach(other.retriever.tweets, 6000, minutes, None, quiet)
+    prompts = other.prompts(normalise_tweets(new.drop(columns='content')))
+    return [tidy_text(t) for t in other.write(prompts, 1, quiet)[0]]
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #cf7889c8
 def bench_text(
     minutes:float=20, # Minutes of fine-tuning for each hold-out, at most
-    n:int=2000,       # Tweets to be written
+    n:int=500,        # Tweets to be written
 ):
     "Make the tables of `make bench-content` from the real rows, and keep them."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
-    scores, start = {}, time.perf_counter()
+    scores, tables, start = {}, {}, time.perf_counter()
     _look('make bench-content')
     for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
         known, new = _content_holdout(n=n, split=split)
@@ -179,13 +283,15 @@ def bench_text(
         tokens = writer.history['tokens'].sum()
         print(f'{split}: fitted after {spent:.1f} minutes, {updates} updates on {tokens:,} tokens')
         texts = _texts_of_all(writer, known, new)
+        if split == 'random': texts["the report's prompt"] = _report_prompted(writer, new, minutes)
         scores[split] = score_table(texts, new['content'].tolist(), train=known['content'].tolist())
+        tables[split] = _new_text_table(writer, known, new, texts)
     losses = writer.history.dropna(subset='valid_loss').set_index('step')
     keep('validation loss', losses[['train_loss', 'valid_loss']])
-    table = pd.concat({split: scores[split] for split in _CONTENT_SPLITS}, names=['hold-out'])
-    keep('against the real text', table)
+    for title, parts in {'against the real text': scores, 'new texts': tables}.items():
+        keep(title, pd.concat({s: parts[s] for s in _CONTENT_SPLITS}, names=['hold-out']))
     print(metric_signature())
-    keep('degenerate texts', _degenerate_table(writer, new.head(500), _outputs_of_team83(data_dir())))
+    keep('degenerate texts', _degenerate_table(writer, new, _outputs_of_team83(data_dir())))
     keep('choosing by likes', _closing_table(writer, known, new.head(150)))
     prompts = build_prompts(new.head(64))
     keep('speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24))
@@ -201,3 +307,15 @@ def _text_markdown() -> str: # Markdown
     return _markdown_table(table, {'': '{name}', 'BLEU-4': both('bleu_4', '.1f'),
         'ROUGE-L': both('rouge_l', '.3f'), 'chrF': both('chrf', '.1f'), 'CIDEr': both('cider', '.3f'),
         'copied': '{copied_kept:.0%}'})
+
+def _new_text_markdown() -> str: # Markdown
+    "The table of new texts with its intervals; a sentence where it has not been measured."
+    try: kept = _kept('text', 'new texts')
+    except BadInput: return '*Not measured yet: `make bench-content` makes this table.*'
+    table = kept.set_axis([' · '.join(names) for names in kept.index])
+    table.attrs = kept.attrs
+    ends = lambda k, f: f'{{{k}:{f}}} ({{{k}_low:{f}}} to {{{k}_high:{f}}}) / {{{k}_removed:{f}}}'
+    return _markdown_table(table, {'': '{name}', 'ROUGE-L': ends('rouge_l', '.3f'),
+        'CIDEr': ends('cider', '.3f'), 'BLEU-4': ends('bleu', '.1f'), 'copied': '{copied:.0%}',
+        '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}',
+        'account named': '{named:.0%}', 'degenerate': '{degenerate:.1%}'})

@@ -34,6 +34,7 @@ class LoraSettings:
     max_tokens:int=192       # Length of prompt and tweet, in tokens; a longer prompt loses its beginning
     evaluate_every:int=50    # Updates between evaluations of the validation loss
     patience:int=3           # Evaluations without improvement before stopping; 0: never stop
+    piece:int=512            # Tokens of a batch that are computed at a time, padding included; 0: all of it
     precision:str='auto'     # 'fp32', 'bf16', 'fp16' (a GPU), or 'auto': as the device has it
     eight_bit:bool=False     # The frozen weights in 8 bits, where bitsandbytes is installed
     seed:int=42              # Random seed of order, dropout and initial weights
@@ -41,7 +42,7 @@ class LoraSettings:
 LORA_SETTINGS = dict(
     report=LoraSettings('bloom-7b1', loss_on='all', precision='fp16', eight_bit=True, patience=0),
     laptop=LoraSettings('smollm2', dropout=0., learning_rate=1e-3, batch=16, accumulation=1, warmup=10,
-        max_steps=110, evaluate_every=25),
+        max_steps=110, max_tokens=320, evaluate_every=25),
     tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5,
         max_steps=60, evaluate_every=20),
 )
@@ -76,7 +77,20 @@ def _batches(
     parts = [order[i:i + size].tolist() for i in range(0, n, size)]
     return [parts[i] for i in rng.permutation(len(parts))]
 
+def _pieces(
+    rows:list, # Of a batch, from `_encode`
+    most:int,  # Tokens of a piece, padding included; 0: no limit
+) -> list: # Lists of rows, of one row at least
+    "Parts of a batch whose gradients are added up: what is kept for the backward pass is that of one part."
+    out = []
+    for r in sorted(rows, key=lambda r: -len(r[0])): # the first of a piece is its longest
+        if out and (not most or len(out[-1][0][0])*(len(out[-1]) + 1) <= most): out[-1].append(r)
+        else: out.append([r])
+    return out
+
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #c2c30788
+_STEP = 16 # a row is padded to a multiple of so many tokens: each new shape costs time and memory
+
 def _losses(
     lm,             # A causal language model, with or without adapters
     rows:list,      # From `_encode`
@@ -87,6 +101,7 @@ def _losses(
     import torch
     inner = lm.get_base_model() if hasattr(lm, 'get_base_model') else lm
     device, width = inner.get_output_embeddings().weight.device, max(len(r) for r, _ in rows)
+    width += -width % _STEP
     ids, counts = torch.full((len(rows), width), pad), torch.zeros((len(rows), width), dtype=torch.bool)
     there = torch.zeros((len(rows), width), dtype=torch.long)
     for i, (r, start) in enumerate(rows):
@@ -197,6 +212,7 @@ def _with_adapters(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
         if getattr(lm, 'is_quantized', False): lm = prepare_model_for_kbit_training(lm)
+        elif _autocast_dtype(s.precision) == torch.bfloat16: lm = lm.to(torch.bfloat16) # as autocast has it
         lm = get_peft_model(lm, config)
     return _on_device(lm), tok, {k: p for k, p in lm.named_parameters() if p.requires_grad}
 
@@ -215,8 +231,8 @@ def _mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Ove
     import torch
     total = count = 0
     with torch.inference_mode(), _autocast(s.precision):
-        for at in _batches(rows, batch, 0):
-            l, _ = _losses(lm, [rows[i] for i in at], tok.pad_token_id, s.loss_on)
+        for part in (p for at in _batches(rows, batch, 0) for p in _pieces([rows[i] for i in at], s.piece)):
+            l, _ = _losses(lm, part, tok.pad_token_id, s.loss_on)
             total, count = total + l.sum().item(), count + len(l)
     return total/count
 
@@ -298,8 +314,8 @@ def _update(lm, weights, optimiser, scaler, rows, tok, s, step):
         epoch, at = divmod(step*s.accumulation + i, n)
         part = [rows[j] for j in _batches(rows, s.batch, s.seed + epoch)[at]]
         count = sum(len(r) - (start if s.loss_on == 'tweet' else 1) for r, start in part)
-        if own := part[rank::size]:
-            with _autocast(s.precision): l = _losses(lm, own, tok.pad_token_id, s.loss_on)[0].sum()
+        for some in _pieces(part[rank::size], s.piece):
+            with _autocast(s.precision): l = _losses(lm, some, tok.pad_token_id, s.loss_on)[0].sum()
             l = l/count/s.accumulation
             scaler.scale(l).backward()
             total += l.item()

@@ -59,19 +59,26 @@ def _grow(
     rules,          # (ids, scores) → scores
     max_new_tokens, # For each
     ends,           # Tokens that end a text
-    draw=False,     # Draw the next token instead of taking the likeliest
-) -> list: # n tensors of new tokens, without the one that ends them
+    draw=None,      # scores → the next tokens; None: the likeliest
+    times:int=1,    # Texts of each prompt, which is read once
+    greedy:bool=False, # The first text of each prompt takes the likeliest word each time
+) -> list: # n*times tensors of new tokens, without the one that ends them
     "Continue a batch; rows that have ended leave it."
     import inspect, torch
-    width, out, cache, x = ids.shape[1], [None]*len(ids), None, ids
-    row, on = torch.arange(len(ids)), torch.ones(len(ids), dtype=torch.bool)
+    width, out, cache, x = ids.shape[1], [None]*len(ids)*times, None, ids
+    row, on = torch.arange(len(out)), torch.ones(len(out), dtype=torch.bool)
     placed = 'position_ids' in inspect.signature(lm.forward).parameters
     for _ in range(max_new_tokens):
         more = dict(position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -x.shape[1]:]) if placed else {}
         y = lm(input_ids=x, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1,
                **more)
-        scores, cache = rules(ids, y.logits[:, -1].float()), y.past_key_values
-        new = torch.multinomial(scores.softmax(-1), 1)[:, 0] if draw else scores.argmax(-1)
+        scores, cache = y.logits[:, -1].float(), y.past_key_values
+        if len(ids) < len(on): # the prompts were read: from here on each stands there as often as it is asked
+            ids, mask, scores = (v.repeat_interleave(times, 0) for v in (ids, mask, scores))
+            cache.batch_repeat_interleave(times)
+        scores = rules(ids, scores)
+        new = draw(scores) if draw else scores.argmax(-1)
+        if greedy: new = torch.where((row % times == 0).to(new.device), scores.argmax(-1), new)
         over = on.to(new.device) & torch.isin(new, torch.tensor(ends, device=new.device))
         for i in over.nonzero()[:, 0].tolist(): out[row[i]] = ids[i, width:]
         on &= ~over.cpu()
@@ -86,16 +93,40 @@ def _grow(
     return out
 
 # %% ../../nbs/5_text/54_generation.ipynb #224895e3
-def _rules(width, temperature, top_p, repetition_penalty, no_repeat): # `width`: tokens of the prompt
+def _not_yet(
+    least:int,  # Tokens of a text
+    width:int,  # Tokens of the prompt, which do not count
+    ends:list,  # Tokens that end a text
+): # (ids, scores) → scores
+    "Forbid an end before its time."
+    def forbid(ids, scores):
+        if ids.shape[1] - width < least: scores[:, ends] = -float('inf')
+        return scores
+    return forbid
+
+def _rules(width, repetition_penalty, no_repeat, least, ends): # `width`: tokens of the prompt
     "What changes the scores of the next token."
     from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
-    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
     rules = LogitsProcessorList()
     if repetition_penalty != 1:
         rules.append(RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=width))
     if no_repeat: rules.append(_no_repeats(no_repeat, width))
-    if temperature: rules += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p)]
+    if least: rules.append(_not_yet(least, width, ends))
     return rules
+
+def _drawn(
+    scores,            # (n, vocabulary)
+    temperature:float, # Below 1: likely words become likelier
+    top_p:float,       # From the likeliest words that have this share together
+    most:int=256,      # From so many at most
+): # (n,) tokens
+    "The next token of each row, drawn. To sort the whole vocabulary each time would take the longest."
+    import torch
+    scores = scores/temperature
+    top = scores.topk(min(most, scores.shape[1]))
+    p = (top.values - scores.logsumexp(1, keepdim=True)).exp()
+    p = p*(p.cumsum(1) - p < top_p) # the first is always there
+    return top.indices.gather(1, torch.multinomial(p, 1))[:, 0]
 
 # %% ../../nbs/5_text/54_generation.ipynb #e5a82c33
 @_device_job('lower batch or max_new_tokens')
@@ -108,7 +139,9 @@ def write_texts(
     temperature:float=0.,     # 0: the likeliest word each time
     top_p:float=.9,           # When drawing: from the likeliest words that have this share together
     n:int=1,                  # Texts for each prompt; more than one only when drawing
+    greedy:bool=False,        # The first of the n takes the likeliest word each time
     repetition_penalty:float=1., # 1: none
+    least:int=0,              # Tokens of a text, before which it does not end
     no_repeat:int=8,          # 0: no rule. Two `<hyperlink>` in a row are eight tokens, and real
     seed:int=0,               # Random seed of sampling
     quiet:bool|None=None,     # No progress bar
@@ -122,14 +155,14 @@ def write_texts(
     order, out = np.argsort(length, kind='stable')[::-1], [None]*len(prompts)
     torch.manual_seed(seed)
     size, ends = max(1, batch//n), _ends_of(lm, tok)
+    draw = (lambda scores: _drawn(scores, temperature, top_p)) if temperature else None
     with torch.inference_mode():
         for i in progress(range(0, len(order), size), 'writing', quiet=quiet):
             at = order[i:i + size]
             some = [prompts[j] for j in at]
             x = tok(some, return_tensors='pt', padding=True, add_special_tokens=False).to(lm.device)
-            rules = _rules(x.input_ids.shape[1], temperature, top_p, repetition_penalty, no_repeat)
-            ids, mask = (v.repeat_interleave(n, 0) for v in (x.input_ids, x.attention_mask))
-            y = _grow(lm, ids, mask, rules, max_new_tokens, ends, bool(temperature))
+            rules = _rules(x.input_ids.shape[1], repetition_penalty, no_repeat, least, ends)
+            y = _grow(lm, x.input_ids, x.attention_mask, rules, max_new_tokens, ends, draw, n, greedy)
             texts = [t.strip() for t in tok.batch_decode(y, skip_special_tokens=True)]
             for j, k in enumerate(at): out[k] = texts[j] if n == 1 else texts[j*n:(j + 1)*n]
     return out

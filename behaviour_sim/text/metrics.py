@@ -78,23 +78,49 @@ class _Tokenizer:
     def tokenize(self, text): return _words(text)
 
 def _rouge_l(ref, gen):
-    "Mean F measure, 0 to 1."
+    "F measure of each text, 0 to 1."
     from rouge_score.rouge_scorer import RougeScorer
     scorer = RougeScorer(['rougeL'], tokenizer=_Tokenizer())
-    return float(np.mean([scorer.score(r, g)['rougeL'].fmeasure for r, g in zip(ref, gen)]))
+    return np.array([scorer.score(r, g)['rougeL'].fmeasure for r, g in zip(ref, gen)])
 
 def _chrf(ref, gen):
     "chrF2 of a corpus, 0 to 100; capital letters count."
     from sacrebleu.metrics import CHRF
     return CHRF().corpus_score(gen, [ref]).score
 
+# %% ../../nbs/5_text/51_metrics.ipynb #719f89c1
+def _common(
+    words:list,  # Of one text
+    places:dict, # Word → the places of the other text where it stands, as the bits of a number
+    full:int,    # A number with a bit for each word of the other text
+) -> int: # Words
+    "The length of the longest common subsequence."
+    s = full
+    for w in words:
+        u = s & places.get(w, 0)
+        s = (s + u | s - u) & full
+    return full.bit_count() - s.bit_count()
+
+def _rouge_l_pairs(
+    texts:list,  # n texts
+    others:list, # m texts
+) -> np.ndarray: # (n, m) F measures, 0 to 1
+    "ROUGE-L of every text with every other."
+    A, out = [_words(t) for t in texts], np.zeros((len(texts), len(others)))
+    for j, words in enumerate(map(_words, others)):
+        places = {}
+        for k, w in enumerate(words): places[w] = places.get(w, 0) | 1 << k
+        full = (1 << len(words)) - 1
+        out[:, j] = [2*_common(a, places, full)/max(1, len(a) + len(words)) for a in A]
+    return out
+
 # %% ../../nbs/5_text/51_metrics.ipynb #d839b6a6
 def _cider(ref, gen):
-    "CIDEr of a corpus, 0 to 10, lower-cased and split at white space and in scripts without spaces."
+    "CIDEr of each text, 0 to 10, lower-cased and split at white space and in scripts without spaces."
     from pycocoevalcap.cider.cider import Cider
-    if len(ref) < 2: return float('nan')
+    if len(ref) < 2: return np.full(len(ref), np.nan)
     one = lambda texts: {i: [_spaced(t).lower()] for i, t in enumerate(texts)}
-    return float(Cider().compute_score(one(ref), one(gen))[0])
+    return np.array(Cider().compute_score(one(ref), one(gen))[1], float)
 
 # %% ../../nbs/5_text/51_metrics.ipynb #41ac3ee9
 def _distinct(
@@ -118,7 +144,8 @@ def score_texts(
     "Every measure over the whole set of pairs."
     ref, gen = _pairs(references, generated, placeholders)
     if not ref: return dict(n=0, **dict.fromkeys([*_METRICS, 'distinct_1', 'distinct_2'], float('nan')))
-    figures = dict(_bleu(ref, gen), rouge_l=_rouge_l(ref, gen), chrf=_chrf(ref, gen), cider=_cider(ref, gen))
+    rouge_l, cider = (float(np.mean(f(ref, gen))) for f in (_rouge_l, _cider))
+    figures = dict(_bleu(ref, gen), rouge_l=rouge_l, chrf=_chrf(ref, gen), cider=cider)
     return dict(n=len(ref), **figures, distinct_1=_distinct(gen, 1), distinct_2=_distinct(gen, 2))
 
 # %% ../../nbs/5_text/51_metrics.ipynb #0c4ddea0
@@ -182,19 +209,39 @@ def copy_rate(
     "The share of generated texts that are copies."
     return float(np.mean(_copied(generated, train_texts, placeholders))) if len(generated) else float('nan')
 
+# %% ../../nbs/5_text/51_metrics.ipynb #11e26148
+def _runs_of(
+    texts,   # Texts
+    n:int=8, # Words of a run
+) -> list: # For each a set of runs, without placeholders and capital letters
+    "The runs of words in each text."
+    words = (_words(without_placeholders(t)) for t in _texts(texts))
+    return [{' '.join(w[i:i + n]) for i in range(len(w) - n + 1)} for w in words]
+
+def _long_runs(
+    generated,      # Generated texts
+    known,          # Texts, or a set of their runs, from `_runs_of`
+    n:int=8,        # Words of a run
+) -> np.ndarray: # (n,) bool
+    "Which texts hold a run of words of a known text."
+    if not isinstance(known, set): known = set().union(*_runs_of(known, n))
+    return np.array([not known.isdisjoint(r) for r in _runs_of(generated, n)], dtype=bool)
+
 # %% ../../nbs/5_text/51_metrics.ipynb #328635a9
 def score_table(
     systems:dict, # Name → generated texts
     references,   # The real texts, in the same order
-    train=None,   # Texts the systems have learned from; adds a column `copied`
+    train=None,   # Texts the systems have learned from; adds the columns `copied` and `runs`
 ) -> pd.DataFrame: # Two rows for each system: placeholders kept and removed
     "The figures of several systems on the same references."
-    rows = {}
+    rows, known = {}, set().union(*_runs_of(() if train is None else train))
     for name, generated in systems.items():
         degenerate = float(np.mean(is_degenerate(generated))) if len(generated) else float('nan')
         for kept in (True, False):
             row = score_texts(references, generated, kept) | dict(degenerate=degenerate)
-            if train is not None: row['copied'] = copy_rate(generated, train, kept)
+            if train is not None:
+                row['copied'], runs = copy_rate(generated, train, kept), _long_runs(generated, known)
+                row['runs'] = runs.mean() if len(runs) else float('nan')
             rows[name, 'kept' if kept else 'removed'] = row
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis(['system', 'placeholders'])
 

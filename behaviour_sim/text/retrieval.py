@@ -274,7 +274,7 @@ def fit(self:TweetRetriever,
     "Remember tweets, and learn which of them resemble each other."
     self.know(tweets, quiet)
     rng = np.random.default_rng(self.seed)
-    rows = rng.permutation(len(self.tweets))[:self.rows]
+    self.learned = rows = rng.permutation(len(self.tweets))[:self.rows]
     found = self.candidates(self.facts.take(rows), rows)
     queries = [(r, at) for r, at in zip(rows, found) if len(at)] # the first tweet of all has no past
     if not queries: raise BadInput("No tweet is earlier than another; the retriever needs dates that differ")

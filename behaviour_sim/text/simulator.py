@@ -6,7 +6,7 @@
 __all__ = ['ContentSimulator']
 
 # %% ../../nbs/5_text/56_simulator.ipynb #a95138f1
-import io
+import io, re
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +19,20 @@ from ..core import BadInput, cache_dir, content_key, write_atomic
 from ..likes.regressors import Regressor
 from ..model_directories import load_parts, save_parts
 from ..likes.evaluation import to_log1p
-from ..data.drafts import _NAMES, _learned_names, normalise_tweets
+from ..data.drafts import _NAMES, _as_challenge, _learned_names, normalise_tweets
 from ..keys import _one_spelling, _spellings
 from ..likes.simulator import LikesSimulator
 from .prompts import build_prompts, tidy_text
 from .language_models import _language_model_entry
-from .metrics import _copied, is_degenerate
+from .metrics import _copied, _long_runs, _rouge_l_pairs, _runs_of, is_degenerate
 from .retrieval import TweetRetriever
 
 # %% ../../nbs/5_text/56_simulator.ipynb #0b53dcf8
+_COMPARED = 24 # earlier tweets that a draft is compared with
+_SHARP = .5   # how little the best of them count more
+_KERNEL = .1  # weight of the kernel's likeness, 0 to 6, beside ROUGE-L
+_WARMTH = .8 # temperature of drafts
+
 class ContentSimulator(Regressor):
     "Company, account, media, time and the likes wanted → the text of a tweet."
     def __init__(self,
@@ -38,15 +43,16 @@ class ContentSimulator(Regressor):
     ):
         self.preset, self.lm, self.seed, self.style = preset, lm, seed, style
         self.names, self.likes, self.history = None, None, None
+        self._lm = self._runs = None
 
     def examples(self,
         tweets:pd.DataFrame,  # Tweets to be written
-        k:int=2,              # Examples for each
+        k:int=4,              # Examples for each
         skip=None,            # (n,) positions among the known tweets to leave out of each, such as its own
         quiet:bool|None=None, # No progress bar
     ) -> list: # For each tweet a table from `TweetRetriever.rank`
         "The earlier tweets that each will resemble most."
-        return self.retriever.rank(tweets, max(k, 8), quiet, skip)
+        return self.retriever.rank(tweets, max(k, _COMPARED), quiet, skip)
 
     def prompts(self, tweets:pd.DataFrame, found:list=None # From `examples`; None: a prompt without any
                ) -> list: # Texts that end where the tweet begins
@@ -84,13 +90,14 @@ def fit(self:ContentSimulator,
     minutes:float=20,           # Time limit of fine-tuning; None: no limit, all its steps
     steps:int=None,             # Updates of the language model; None: those of its settings
     rows:int=6000,              # Tweets to fine-tune on, at most; None: all
-    k:int=2,                    # Examples in each prompt
+    k:int=4,                    # Examples in each prompt
     rank_by_likes:bool=True,    # Also fit a likes simulator, if the tweets have likes
     quiet:bool|None=None,       # No progress bar
 ):
     "Learn which earlier tweets a new one resembles, and to write like them."
     t, self.names = normalise_tweets(tweets, captions), None
     t = t.assign(**{c: _one_spelling(t[c], _spellings(t[c])) for c in _NAMES})
+    self._lm = self._runs = None
     self.k, self.retriever = k, TweetRetriever(self.preset, seed=self.seed).fit(t, quiet)
     t, self.likes = self.retriever.tweets, None
     if rank_by_likes and 'likes' in t and t['likes'].notna().all():
@@ -99,15 +106,38 @@ def fit(self:ContentSimulator,
     self.names = ['content']
     return self
 
+# %% ../../nbs/5_text/56_simulator.ipynb #64667317
+_NEARLY_THE_SAME = 1.5 # likeness, of 6; 99 % of what is retrieved is below 1.2
+_LEFT_OUT = dict(one=.15, all=.08) # shares of examples, and of prompts without any
+
+def _lessons(
+    writer:ContentSimulator, # With a retriever
+    found:list,              # From `examples`
+    texts:list,              # The tweet of each
+    seed:int,                # Random seed of what is left out
+) -> list: # `found` with fewer examples
+    "The examples to learn with: none that is nearly the answer, and some are left out."
+    rng, kernel, out = np.random.default_rng(seed), writer.retriever.kernel, []
+    for f, text in zip(found, texts):
+        if not len(f): out.append(f); continue
+        alike = kernel.likeness(kernel.see([text]), kernel.see(f['content'].tolist()))[0]
+        kept = (alike < _NEARLY_THE_SAME) & (rng.random(len(f)) > _LEFT_OUT['one'])
+        out.append(f[kept & (rng.random() > _LEFT_OUT['all'])])
+    return out
+
+# %% ../../nbs/5_text/56_simulator.ipynb #c6ad1a10
 @patch
 def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
     "Fine-tune the language model on some of the tweets, with their examples in the prompt."
     from behaviour_sim.text.bloom_lora import LORA_SETTINGS, finetune
-    rng = np.random.default_rng(self.seed)
-    at = np.sort(rng.permutation(len(t))[:rows])
+    rng, n = np.random.default_rng(self.seed), len(t)
+    unseen = ~np.isin(np.arange(n), self.retriever.learned) # by the retriever
+    order = rng.permutation(n)
+    at = np.sort(order[np.argsort(~unseen[order], kind='stable')][:rows])
     part = t.iloc[at].reset_index(drop=True)
-    found = self.examples(part, self.k, at, quiet) if self.style == 'brief' else None # the report's has none
-    prompts, texts = self.prompts(part, found), part['content'].tolist()
+    texts, found = part['content'].tolist(), None # the report's prompt has no examples
+    if self.style == 'brief': found = _lessons(self, self.examples(part, self.k, at, quiet), texts, self.seed)
+    prompts = self.prompts(part, found)
     held = rng.random(len(part)) < min(.05, 64/len(part))
     def pick(mask): return [p for p, m in zip(prompts, mask) if m], [c for c, m in zip(texts, mask) if m]
     s = LORA_SETTINGS[_SETTINGS_OF[self.lm]]
@@ -118,6 +148,27 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
                             max_minutes=minutes, quiet=quiet)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #68011889
+_hashtag = re.compile(r'#(\w+)')
+def _hashtags(texts): return {h.casefold() for t in texts for h in _hashtag.findall(t)}
+
+def _grounded(
+    text:str,  # A draft
+    known:set, # Hashtags, from `_hashtags`
+) -> str:
+    "Addresses and handles as placeholders; a hashtag that nobody used before is a word."
+    keep = lambda m: m[0] if m[1].casefold() in known else m[1]
+    return _hashtag.sub(keep, _as_challenge(text))
+
+def _usual_least(
+    texts:list, # Known tweets
+    tok,        # A tokenizer
+    share:float=.1, # Of tweets that are shorter
+) -> int: # Tokens
+    "Before so many tokens no draft ends; left alone, a small model often writes a link and nothing else."
+    some = texts[::max(1, len(texts)//1000)]
+    return int(np.quantile([len(i) for i in tok(some, add_special_tokens=False).input_ids], share))
+
+# %% ../../nbs/5_text/56_simulator.ipynb #9a82284c
 #: `table`: row, source, content. `examples`: for each tweet the table of `ContentSimulator.examples`.
 _Drafts = namedtuple('_Drafts', 'table examples')
 
@@ -130,11 +181,12 @@ def drafts(self:ContentSimulator,
     "Drafts of each tweet, from the retriever and from the language model."
     found, out = self.examples(tweets, self.k, quiet=quiet), []
     for i, f in enumerate(found):
-        tidy = [tidy_text(t) for t in f['content']]
+        tidy = [tidy_text(t) for t in f['content'][:8]]
         out.append(pd.DataFrame(dict(row=i, source='retrieval', content=tidy)))
     if self.lm and n:
+        tags = [_hashtags(f['content']) for f in found]
         for texts in self.write(self.prompts(tweets, found), n, quiet):
-            tidy = [tidy_text(t) for t in texts]
+            tidy = [_grounded(tidy_text(t), known) for t, known in zip(texts, tags)]
             out.append(pd.DataFrame(dict(row=range(len(tweets)), source='lm', content=tidy)))
     table = pd.concat([t for t in out if len(t)] or out, ignore_index=True)
     return _Drafts(table.sort_values(['row', 'source'], kind='stable', ignore_index=True), found)
@@ -148,13 +200,11 @@ def write(self:ContentSimulator,
     "What the language model writes after each prompt."
     from behaviour_sim.text.generation import write_texts
     from behaviour_sim.text.language_models import load_language_model
-    if getattr(self, '_lm', None) is None: self._lm = load_language_model(self.lm, self.adapter, fast=True)
+    if self._lm is None: self._lm = load_language_model(self.lm, self.adapter, fast=True)
+    least = _usual_least(self.retriever.texts, self._lm[1])
     def once(prompts=prompts, seed=self.seed, **kw):
-        return write_texts(prompts, *self._lm, seed=seed, quiet=quiet, **kw)
-    texts = [once()]
-    if n > 1:
-        drawn = once(temperature=.8, n=n - 1)
-        texts += [list(x) for x in zip(*(t if isinstance(t, list) else [t] for t in drawn))]
+        return write_texts(prompts, *self._lm, seed=seed, least=least, batch=64, quiet=quiet, **kw)
+    texts = [once()] if n == 1 else [list(x) for x in zip(*once(temperature=_WARMTH, n=n, greedy=True))]
     for draft in texts: # a degenerate one is drawn again, a few times
         for again in range(3):
             bad = np.flatnonzero(is_degenerate([tidy_text(t) for t in draft]))
@@ -165,25 +215,28 @@ def write(self:ContentSimulator,
     return texts
 
 # %% ../../nbs/5_text/56_simulator.ipynb #e979a4d6
-#: What a draft's score is made of.
-_SCORE = dict(likeness=1., likes=.3, copy=.5, degenerate=10.)
+#: What a draft's score is made of; and what more counts where the text must be new.
+_SCORE = dict(likeness=10., likes=.3, copy=.5, run=0., degenerate=30.)
+_NEW = dict(copy=60., run=20.)
 
 @patch
 def choose(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written; `likes`: those wanted, optional
     drafts:_Drafts,       # From `drafts`
     likes:str='wanted',   # 'wanted': closest to `likes`; 'most': as many as can be; 'ignore'
-    weights:dict=_SCORE,  # Weights of the parts of the score
+    weights:dict=_SCORE,  # Weights of the parts of the score; one that is missing is 0
     quiet:bool|None=None, # No progress bar
-) -> pd.DataFrame: # The table with likeness, predicted, copied, degenerate, score
+) -> pd.DataFrame: # The table with likeness, predicted, copied, run, degenerate, score
     "Score the drafts."
     if likes not in ('wanted', 'most', 'ignore'):
         raise BadInput(f"likes is 'wanted', 'most' or 'ignore', not {likes!r}")
-    (table, examples), retriever, w = drafts, self.retriever, weights
+    (table, examples), old, w = drafts, self.retriever.texts, dict.fromkeys(_SCORE, 0.) | weights
+    if self._runs is None: self._runs = set().union(*_runs_of(old))
     out = table.assign(likeness=self._likeness(table, examples))
-    known = [*retriever.texts, *map(tidy_text, retriever.texts)] # as it was, and as a draft would give it
-    out['copied'], out['degenerate'] = _copied(out['content'], known), is_degenerate(out['content'])
-    out['score'] = w['likeness']*out['likeness'] - w['copy']*out['copied'] - w['degenerate']*out['degenerate']
+    out['copied'] = _copied(out['content'], [*old, *map(tidy_text, old)]) # as it was, and as a draft gives it
+    out['run'], out['degenerate'] = _long_runs(out['content'], self._runs), is_degenerate(out['content'])
+    out['score'] = w['likeness']*out['likeness'] - sum(
+        w[k]*out[c] for k, c in dict(copy='copied', run='run', degenerate='degenerate').items())
     if self.likes is not None and likes != 'ignore':
         asked = tweets.iloc[out['row']].assign(content=out['content'].to_numpy())
         out['predicted'] = self.likes.predict_log1p(asked, quiet=quiet)
@@ -192,26 +245,28 @@ def choose(self:ContentSimulator,
         elif likes == 'most': out['score'] += w['likes']*out['predicted']
     return out
 
+# %% ../../nbs/5_text/56_simulator.ipynb #f9ecbb74
 @patch
-def _likeness(self:ContentSimulator, table, examples) -> np.ndarray: # (n,) 0 to 6; 0 without examples
-    "The mean likeness of each draft to the examples, weighted by what is expected of them."
-    kernel, out = self.retriever.kernel, np.zeros(len(table))
-    seen = kernel.see(table['content'].tolist())
+def _likeness(self:ContentSimulator, table, examples) -> np.ndarray: # (n,); 0 without examples
+    "The mean likeness of each draft to the examples, and its ROUGE-L, weighted by what is expected of them."
+    kernel, out, texts = self.retriever.kernel, np.zeros(len(table)), table['content'].tolist()
+    seen = kernel.see(texts)
     for i, at in table.groupby('row').indices.items():
         if not len(f := examples[i]): continue
-        w = np.exp((f['expected'] - f['expected'].max())/.15).to_numpy()
-        L = kernel.likeness(tuple(x[at] for x in seen), kernel.see(f['content'].tolist()))
-        out[at] = L @ (w/w.sum())
+        w, old = np.exp((f['expected'] - f['expected'].max())/_SHARP).to_numpy(), f['content'].tolist()
+        alike = _KERNEL*kernel.likeness(tuple(x[at] for x in seen), kernel.see(old))
+        alike = alike + _rouge_l_pairs([texts[j] for j in at], old)
+        out[at] = alike @ (w/w.sum())
     return out
 
 # %% ../../nbs/5_text/56_simulator.ipynb #8a6643ba
-_SOURCES = ('mixed', 'lm', 'retrieval')
+_SOURCES = ('lm', 'mixed', 'retrieval')
 
 @patch
 def pick(self:ContentSimulator,
     tweets:pd.DataFrame,  # Tweets to be written
     drafts:_Drafts,       # From `drafts`
-    source:str='mixed',   # One of `_SOURCES`
+    source:str='lm',      # One of `_SOURCES`
     likes:str='wanted',   # 'wanted', 'most' or 'ignore'
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source and the parts of the score; a row for each tweet, with its index
@@ -222,7 +277,7 @@ def pick(self:ContentSimulator,
     none = sorted({*range(len(tweets))} - {*table['row']})
     if none: table = pd.concat([table, pd.DataFrame(dict(row=none, source='none', content=''))])
     drafts = drafts._replace(table=table.reset_index(drop=True))
-    scored = self.choose(tweets, drafts, likes, quiet=quiet)
+    scored = self.choose(tweets, drafts, likes, _SCORE | (_NEW if source == 'lm' else {}), quiet)
     best = scored.sort_values('score', ascending=False, kind='stable').groupby('row').head(1)
     best = best.sort_values('row').set_axis(tweets.index)
     first = ['id', 'content', 'source']
@@ -232,13 +287,14 @@ def pick(self:ContentSimulator,
 def generate(self:ContentSimulator,
     tweets:pd.DataFrame,        # Tweets to be written; their content is not used
     captions:pd.DataFrame=None, # id, caption
-    n:int=1,                    # Drafts of the language model for each
-    source:str='mixed',         # One of `_SOURCES`
+    n:int=8,                    # Drafts of the language model for each
+    source:str=None,            # One of `_SOURCES`; None: 'lm', or 'retrieval' without a language model
     likes:str='wanted',         # 'wanted', 'most' or 'ignore'
     quiet:bool|None=None,       # No progress bar
 ) -> pd.DataFrame: # As from `pick`
     "Write each tweet."
     if self.names is None: raise BadInput("This content simulator is not fitted yet")
+    source = source or ('lm' if self.lm else 'retrieval')
     if source not in _SOURCES: raise BadInput(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
     if source == 'lm' and not self.lm: raise BadInput("This content simulator has no language model")
     old = self.retriever.tweets
