@@ -185,7 +185,7 @@ def _commit_of(
         text=True).stdout.strip()
     return (git('rev-parse', 'HEAD')
         + '+'*bool(git('status', '--porcelain', '--untracked-files=no', '--', ':(top)',
-            ':(top,exclude)nbs/results'))) if folder.is_dir() else ''
+            ':(top,exclude)nbs/results', ':(top,exclude)RECORDS.md'))) if folder.is_dir() else ''
 
 # %% ../../nbs/9_bench/92_likes_quality.ipynb #e5c00003
 def _show(

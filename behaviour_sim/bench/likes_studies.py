@@ -156,7 +156,8 @@ def _effort_table(
 
 def _effort_markdown() -> str: # Markdown
     "The curve of error against time."
-    return _markdown_table(_kept('likes', 'effort'), {'`effort`': '`{name}`', 'fit, s': '{seconds:.0f}',
+    table = _kept('likes', 'effort').loc[list(_EFFORTS)]
+    return _markdown_table(table, {'`effort`': '`{name}`', 'fit, s': '{seconds:.0f}',
         'times default': '{ratio:.2f}',
         **{k: f'{{{k}:.3f}}' for k in ('random', 'unseen time', 'unseen company')}})
 
@@ -236,8 +237,9 @@ def _blends_markdown() -> str: # Markdown
     "What blends would bring."
     table = _kept('likes', 'blends')
     table.index = [f'{situation}: {learner}' for situation, learner in table.index]
-    return _markdown_table(table, {'learner': '{name}', 'error': '{rmse:.3f}', 'weight': '{weight:.2f}',
-        'change of the blend': '{change:+.3f}', '95 %': '{lower:+.3f} to {upper:+.3f}'})
+    columns = {'learner': '{name}', 'error': '{rmse:.3f}', 'weight': '{weight:.2f}',
+        'change of the blend': '{change:+.3f}', '95 %': '{lower:+.3f} to {upper:+.3f}'}
+    return _markdown_table(table, columns).replace('– to –', '–')
 
 # %% ../../nbs/9_bench/99_likes_studies.ipynb #e22a677e
 def _ablation(

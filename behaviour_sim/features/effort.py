@@ -87,5 +87,6 @@ class _Effort:
         return dict(preset, params=dict(preset['params'], learning_rate=rate), rounds=rounds)
 
 #: Name → what it may cost; words are hashed where there is no time for a language model.
-_EFFORTS = dict(default=_Effort(1., 5, 4), best=_Effort(1., 10, 8, 3),
-    quick=_Effort(.2, 3, 3, text_encoder='hashed-words', variances=False, cuts=(.55,), errors=40))
+_EFFORTS = dict(
+    quick=_Effort(.2, 3, 3, text_encoder='hashed-words', variances=False, cuts=(.55,), errors=40),
+    default=_Effort(1., 5, 4), best=_Effort(1., 10, 8, 3))
