@@ -370,5 +370,6 @@ def _write_table(
 ) -> Path: # The file
     "Write a result, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."
     words = table.select_dtypes(include=['object', 'string']).columns
-    guarded = {c: table[c].astype(str).map(_guard_formula, na_action='ignore') for c in words}
+    one = lambda x: _guard_formula(re.sub('\r\n?', '\n', x)) # a bare \r would end the row of a CSV file
+    guarded = {c: table[c].astype(str).map(one, na_action='ignore') for c in words}
     return _TableFile(path, table=table.assign(**guarded)).write()

@@ -275,7 +275,7 @@ def rewrite(self:AppSession, form:dict # See `_checked_draft`
         made = {_restored(text, typed): 'written by a language model'
             for text in self.written(t, now['upper']) if not is_degenerate([text])[0]}
         made = {text: how for text, how in made.items() if not _lost(text, typed)}
-        made |= {text: how for how, text in _own_words(typed).items()}
+        for how, text in _own_words(typed).items(): made.setdefault(text, how) # two edits may agree
         made.pop(typed, None)
         if not made: return []
         p = _expected(self.sim, t, [_as_challenge(x) for x in (typed, *made)]).iloc[1:]
