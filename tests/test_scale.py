@@ -46,7 +46,7 @@ def whole_job(n, gib, folder):
     assert rmse < mean and peak < gib
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='limits of memory are set as Linux knows them')
-def test_the_whole_job_under_a_limit(tmp_path): whole_job(4000, 1.5, tmp_path)
+def test_the_whole_job_under_a_limit(tmp_path): whole_job(6000, 1.5, tmp_path)
 
 @pytest.mark.skipif(sys.platform != 'linux' or not os.environ.get('BEHAVIOUR_SIM_SCALE'), reason='the long form: BEHAVIOUR_SIM_SCALE=1')
 def test_300_000_tweets_under_4_gib(tmp_path): whole_job(300_000, 4, tmp_path)

@@ -24,7 +24,8 @@ from ..presets import _preset_of
 from ..features.captioning import caption
 from ..text.prompts import build_prompts, tidy_text
 from ..text.metrics import is_degenerate
-from ..text.rewriting import _edited, _emoji, _expected, _link, _lost, _restored
+from behaviour_sim.text.rewriting import (_REWRITES, _edited, _expected, _link, _lost, _restored, _sentence,
+    _squeezed)
 from ..text.simulator import ContentSimulator
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #bff020d3
@@ -91,25 +92,22 @@ def _keep_picture(
     return name
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #a4088444
-_split = re.compile(r'(?<=[.!?…])\s+(?=\S)')
 _OWN_WORDS = {
     'no hashtags': lambda t: re.sub(r'#\w+', '', t),
-    'no emoji': lambda t: _emoji.sub('', t),
     'no link': lambda t: _link.sub('', t),
     'with a link': lambda t: t if _link.search(t) else f'{t} <hyperlink>',
-    'first sentence alone': lambda t: _split.split(t)[0],
-    'a line for each sentence': lambda t: '\n\n'.join(_split.split(t)),
-    'no shouting': lambda t: re.sub('!+', '.', t),
+    'first sentence alone': lambda t: _sentence.split(t)[0],
+    'a line for each sentence': lambda t: '\n\n'.join(_sentence.split(t)),
 }
 
 def _own_words(
     text:str, # A draft
 ) -> dict: # What was done → the text, for those that change it and leave something
     "The same words, edited."
-    clean = lambda t: re.sub(r' *\n *', '\n', re.sub(r'[^\S\n]+', ' ', t)).strip()
-    made = {how: clean(f(text)) for how, f in _OWN_WORDS.items()} if text else {}
-    made |= {how: _edited(text, how) for how in ('shorter', 'question', 'lively')} if text else {}
-    return {how: t for how, t in made.items() if t and t != clean(text)}
+    if not text: return {}
+    made = {how: _squeezed(f(text)) for how, f in _OWN_WORDS.items()}
+    made |= {how: _edited(text, how) for how in _REWRITES if how not in made}
+    return {how: t for how, t in made.items() if t and t != _squeezed(text)}
 
 # %% ../../nbs/8_apps/82_app_session.ipynb #a7b62e85
 _CASES_TOLD = dict(known='The account is known: its own posts tell the most.',

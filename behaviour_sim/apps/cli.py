@@ -16,13 +16,13 @@ from ..core import BadInput, write_json
 from behaviour_sim.apps.commands import (app, _Captions, _Context, _Data, _Images, _Model, _Preset,
     _Target, _loaded)
 from .terminal import (_check_out, _check_place, _check_style, _echo, _is_callers,
-    _missing_sentence, _os_sentence, _print_table, _printable, _read_posts, _save_model,
+    _missing_sentence, _model_in, _os_sentence, _print_table, _printable, _read_posts, _save_model,
     _tell_log, _with_pictures, _write_anything, _write_plan)
 
 
 # %% ../../nbs/8_apps/89_cli.ipynb #b7e62f62
-_SOURCES_TOLD = ('lm: new texts, at most 5 % of them copies (the default). retrieval: an old tweet of the '
-    'brand as it stands, 100 % copies. mixed: the better of both, mostly copies.')
+_SOURCES_TOLD = ('lm: new texts, the default; an old tweet only where no other draft is left. retrieval: an '
+    'old tweet of the brand as it stands. mixed: the better of both, mostly old tweets.')
 
 @app.command('fit-content')
 def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Preset='laptop',
@@ -60,9 +60,8 @@ def _generate(data:_Data, model:_Model,
     Example: behaviour-sim generate plan.csv --model writer --out drafts.csv"""
     from behaviour_sim.text.simulator import ContentSimulator
     from behaviour_sim.table_files import _read_table, _write_table
-    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     _check_out(out, data, model, captions); _check_style(format, out)
-    sim, tweets = ContentSimulator.load(model), _read_posts(data)
+    sim, tweets = _model_in(ContentSimulator, model), _read_posts(data)
     if variants:
         if source or format != 'csv': raise BadInput('--variants writes csv, and new texts: no --source')
         import behaviour_sim.text.rewriting # adds ContentSimulator.variants
@@ -117,8 +116,7 @@ def _plan(model:_Model,
     from behaviour_sim.text.plan import ContentSimulator # and LikesSimulator.plan
     _check_out(out, model, writer, context); _check_style(format, out)
     if format != 'csv' and not writer: raise BadInput(f'--format {format} needs texts: name a --writer')
-    if writer and not writer.is_dir(): raise BadInput(f"{writer}: there is no such model directory")
-    sim, words = _loaded(model), ContentSimulator.load(writer) if writer else None
+    words, sim = _model_in(ContentSimulator, writer) if writer else None, _loaded(model)
     plan = sim.plan(accounts, days, words, start, tz, per_day, gap_hours, n, media,
         _read_posts(context), seed)
     named = {sim.target: f'predicted_{sim.target}'} # no count of a post: the table can be read as posts
@@ -237,10 +235,9 @@ def _imagine_pictures(data:_Data, model:_Model,
     from behaviour_sim.images.simulator import ImageSimulator
     from behaviour_sim.table_files import _write_table
     _require('diffusers', 'image')
-    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     _check_out(out/'images.csv', data, model)
-    sim, tweets, rows = ImageSimulator.load(model), _read_posts(data), []
+    sim, tweets, rows = _model_in(ImageSimulator, model), _read_posts(data), []
     for a in progress(range(0, len(tweets), 64), 'tweets'):
         part = tweets.iloc[a:a + 64]
         for j, im in enumerate(sim.imagine(part, n, seed, quiet=True)):
@@ -270,11 +267,10 @@ def _app_command(model:Annotated[Optional[Path],
     from behaviour_sim.apps.app_session import AppSession
     from behaviour_sim.text.simulator import ContentSimulator
     if writer and not model: raise BadInput('--writer goes with --model')
-    if writer and not writer.is_dir(): raise BadInput(f"{writer}: there is no such model directory")
+    words = _model_in(ContentSimulator, writer) if writer else None
     if not model:
         _echo('Fitting on the embedded corpus, the first time only; --model takes your own.', err=True)
-    serve(AppSession(_loaded(model), ContentSimulator.load(writer) if writer else None) if model
-        else _demo_session(preset), port, opened)
+    serve(AppSession(_loaded(model), words) if model else _demo_session(preset), port, opened)
 
 # %% ../../nbs/8_apps/89_cli.ipynb #0d3f7e17
 @app.command('run')

@@ -12,8 +12,8 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import BadInput, write_json
-from .terminal import (_check_out, _check_place, _column_pairs, _echo, _edits, _print_table,
-    _read_posts, _save_model, _with_pictures, _write_posts)
+from .terminal import (_check_out, _check_place, _column_pairs, _echo, _edits, _model_in,
+    _print_table, _read_posts, _save_model, _with_pictures, _write_posts)
 
 
 # %% ../../nbs/8_apps/84_commands.ipynb #7a2ee8a0
@@ -110,8 +110,7 @@ def _fit(data:_Data, model:_Model, images:_Images=None, captions:_Captions=None,
 def _loaded(model:Path):
     "The simulator in a directory, with `explain`, `what_if`, `best_time`, `update` and `backtest`."
     from behaviour_sim.likes.updates import LikesSimulator
-    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
-    return LikesSimulator.load(model)
+    return _model_in(LikesSimulator, model)
 
 @app.command('predict')
 def _predict(data:_Data, model:_Model,
@@ -250,10 +249,8 @@ def _rank(data:_Data, model:_Model,
 # %% ../../nbs/8_apps/84_commands.ipynb #b51b53fb
 def _writer_in(model:Path):
     "The content simulator in a directory, with `variants`, `rewrite` and `voice`."
-    import behaviour_sim.text.rewriting, behaviour_sim.text.voice
-    from behaviour_sim.text.simulator import ContentSimulator
-    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
-    return ContentSimulator.load(model)
+    from behaviour_sim.text.voice import ContentSimulator
+    return _model_in(ContentSimulator, model)
 
 @app.command('rewrite')
 def _rewrite(data:_Data, model:_Model,

@@ -111,6 +111,14 @@ def _check_out(
         if p.is_file() and out.exists() and out.samefile(p):
             raise BadInput(f"{out}: this is an input of the command; name another file")
 
+def _model_in(
+    kind,       # The class of the simulator
+    model:Path, # Its directory
+):
+    "A saved simulator; `BadInput` where there is no such directory."
+    if not model.is_dir(): raise BadInput(f"{model}: there is no such model directory")
+    return kind.load(model)
+
 # %% ../../nbs/8_apps/83_terminal.ipynb #5a2e25c1
 def _save_model(
     sim,         # A fitted simulator

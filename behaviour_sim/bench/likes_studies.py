@@ -114,14 +114,13 @@ def _pair_limits(
         'without text': lambda t: t.assign(content='', caption=''),
         'without media': lambda t: t.assign(media='').join(pd.DataFrame({_LAG: np.nan}, t.index)),
         'without the hour': lambda t: t.assign(date=t['date'].dt.normalize())}
-    shares, rows, sims = {'half of the training tweets': .5, 'a quarter': .25}, {}, {}
+    shares, rows = {'half of the training tweets': .5, 'a quarter': .25}, {}
     for name, change in changes.items():
         some = known.sample(frac=shares.get(name, 1), random_state=0).reset_index(drop=True)
-        sims[name] = LikesSimulator(preset, effort=effort).fit(change(some), quiet=quiet)
-        pred = sims[name].predict_log1p(change(judged), quiet=quiet)
+        sim = LikesSimulator(preset, effort=effort).fit(change(some), quiet=quiet)
+        pred = sim.predict_log1p(change(judged), quiet=quiet)
         rows[name] = pair_test(judged, pred)
-        if name == 'all': ours = pred
-    ranks = _within_account(sims['all'], known, judged)
+        if name == 'all': ours, ranks = pred, _within_account(sim, some, judged)
     rows['ranked within accounts'] = pair_test(judged, ranks)
     within = np.std(ours - pd.Series(ours).groupby(judged['username'].to_numpy()).transform('mean'))
     rows['both'] = pair_test(judged, ours + ranks*within/ranks.std()) # of equal weight within an account
@@ -142,6 +141,7 @@ def _effort_table(
     "What a fit at each effort takes, and its errors."
     simulators, rows = {} if simulators is None else simulators, {}
     known = max((known for known, _ in tests.values()), key=len)
+    LikesSimulator(preset, effort='quick').fit(known.head(200), quiet=True) # imports count for none of them
     for effort in _EFFORTS:
         start = time.perf_counter()
         sim = LikesSimulator(preset, effort=effort).fit(known, quiet=quiet)
@@ -171,7 +171,8 @@ def _learners(
 ) -> pd.DataFrame: # (n, m) log1p_likes, the simulator's first
     "What the simulator and other learners predict, each tweet alone."
     read = lambda t: sim.table.transform(sim._read(t)[0], quiet=True)[0]
-    level = lambda t: Baselines().fit(known).predict(t)['account_mean']
+    means = Baselines().fit(known)
+    level = lambda t: means.predict(t)['account_mean']
     near = NeighbourModel(standardise=True).fit(read(known), to_log1p(known['likes']) - level(known))
     out = dict(simulator=sim.predict_log1p(judged, quiet=True),
         LightGBM=_PriorBaseline().fit(known).predict(judged))
@@ -186,7 +187,7 @@ def _blends(
 ) -> pd.DataFrame: # A row a learner: rmse, weight, change, lower, upper
     "The error of each learner, and what blending it into the simulator changes, with its 95 % interval."
     likes, account = (np.concatenate([t[c] for t in judged]) for c in ('likes', 'username'))
-    ours, rows = np.concatenate([a['simulator'] for a in answers]), {}
+    ours = np.concatenate([a['simulator'] for a in answers])
     def blended(model, columns):
         parts, weights = [], []
         for i, a in enumerate(answers):
@@ -194,7 +195,7 @@ def _blends(
             seen = pd.concat([answers[k][columns] for k in others])
             m = model().fit(seen, to_log1p(np.concatenate([judged[k]['likes'] for k in others])))
             parts.append(m.predict(a[columns]))
-            weights.append(1 - np.ravel(getattr(m.weights, 'to_numpy', lambda: m.weights)())[0])
+            weights.append(np.asarray(m.weights).ravel()[1:len(columns)].sum()) # without the simulator's
         return dict(compare_predictions(likes, np.concatenate(parts), ours, account), weight=np.mean(weights))
     names = list(answers[0])
     rows = {'simulator': {}} | {n: blended(StackedEnsemble, ['simulator', n]) for n in names[1:]}
@@ -277,7 +278,7 @@ def _update_table(
     sims, rows = {} if simulators is None else simulators, {}
     def row(judged, p, by):
         y, made, low, high = to_log1p(judged['likes']), *np.log1p(p[['likes', 'lower', 'upper']].to_numpy()).T
-        rmse = float(np.sqrt(np.mean((y - made)**2)))
+        rmse = likes_metrics(judged['likes'], made)['rmse_log1p']
         inside = float(np.mean((y >= low) & (y <= high)))
         return dict(n=len(y), rmse_log1p=rmse, **_clustered(y - made, judged[by]), coverage_90=inside)
     known, judged = tests['unseen company']

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..core import BadInput
 from ..model_directories import Regressor, load_parts, save_parts
 from .evaluation import ConformalIntervals
-from ..features.effort import _side_by_side
+from ..features.effort import _EFFORTS, _side_by_side
 
 # %% ../../nbs/4_likes/44_history.ipynb #72d7269d
 #: Variance of each part, from which `fit` starts: those with the highest leave-one-out likelihood on the
@@ -283,7 +283,7 @@ def _rescaled(
 class ErrorHistory(Regressor):
     "Errors of the predictions of observed posts → what to add to the next one, and how far off it may be."
     counts = 1, 3, 10 # observed posts of an account that make a group
-    def __init__(self, most=120): # Posts of a company to learn from, at most
+    def __init__(self, most=_EFFORTS['default'].errors): # Posts of a company to learn from, at most
         self.variances, self.names, self.most = _ERROR_VARIANCES, None, most
 
     def fit(self,

@@ -183,7 +183,7 @@ def _unpack(cls:_HistoryModel, facts, files, folder):
 class NewAccountModel(_HistoryModel):
     "The company's other accounts, posting habits and the content prior → log1p_likes of a new account."
     def __init__(self,
-        k:int=4,     # Folds of accounts
+        k:int=_EFFORTS['default'].accounts, # Folds of accounts
         trees:Mapping=_NEW_COMPANY_PARAMS, # Parameters of the trees
         seed:int=42, # Random seed of the folds and the trees
         regressor=None, # Takes the place of the trees: anything with scikit-learn's fit and predict
@@ -256,7 +256,7 @@ def _correction(
 # %% ../../nbs/4_likes/46_known_account.ipynb #91e38923
 def _later_cuts(
     days:np.ndarray, # (n,) when each tweet was posted, in days
-    shares=(.35, .55, .75), # Shares of the tweets that lie before each cut
+    shares=_EFFORTS['default'].cuts, # Shares of the tweets that lie before each cut
 ) -> list: # Days
     "Days at which to pretend that training ended."
     return sorted(set(np.quantile(days, shares))) if len(days) > 20 else []

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..data.splits import group_folds
 from ..model_directories import _parquet_bytes, _parquet_table
-from ..features.effort import _at_a_time, _side_by_side
+from ..features.effort import _EFFORTS, _at_a_time, _side_by_side
 from .regressors import LightGBMModel, Regressor, _fit_regressor
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #a115dda2
@@ -112,7 +112,7 @@ class NewCompanyModel(Regressor):
     "Features and posting habits → log1p_likes, for companies whose likes are unknown."
     def __init__(self,
         preset:dict=_NEW_COMPANY_PARAMS, # Parameters of the trees
-        k:int=5,                         # Folds of companies, at most
+        k:int=_EFFORTS['default'].companies, # Folds of companies, at most
         seed:int=42,                     # Random seed of the folds and the trees
         regressor=None,                  # In place of the trees: anything with scikit-learn's fit and predict
     ):

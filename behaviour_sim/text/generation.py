@@ -93,25 +93,15 @@ def _grow(
     return out
 
 # %% ../../nbs/5_text/54_generation.ipynb #224895e3
-def _not_yet(
-    least:int,  # Tokens of a text
-    width:int,  # Tokens of the prompt, which do not count
-    ends:list,  # Tokens that end a text
-): # (ids, scores) → scores
-    "Forbid an end before its time."
-    def forbid(ids, scores):
-        if ids.shape[1] - width < least: scores[:, ends] = -float('inf')
-        return scores
-    return forbid
-
-def _rules(width, repetition_penalty, no_repeat, least, ends): # `width`: tokens of the prompt
+def _rules(lm, width, repetition_penalty, no_repeat, least, ends): # `width`: tokens of the prompt
     "What changes the scores of the next token."
-    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+    from transformers import (LogitsProcessorList, MinNewTokensLengthLogitsProcessor,
+        RepetitionPenaltyLogitsProcessor)
     rules = LogitsProcessorList()
     if repetition_penalty != 1:
         rules.append(RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=width))
     if no_repeat: rules.append(_no_repeats(no_repeat, width))
-    if least: rules.append(_not_yet(least, width, ends))
+    if least: rules.append(MinNewTokensLengthLogitsProcessor(width, least, ends, lm.device))
     return rules
 
 def _drawn(
@@ -161,7 +151,7 @@ def write_texts(
             at = order[i:i + size]
             some = [prompts[j] for j in at]
             x = tok(some, return_tensors='pt', padding=True, add_special_tokens=False).to(lm.device)
-            rules = _rules(x.input_ids.shape[1], repetition_penalty, no_repeat, least, ends)
+            rules = _rules(lm, x.input_ids.shape[1], repetition_penalty, no_repeat, least, ends)
             y = _grow(lm, x.input_ids, x.attention_mask, rules, max_new_tokens, ends, draw, n, greedy)
             texts = [t.strip() for t in tok.batch_decode(y, skip_special_tokens=True)]
             for j, k in enumerate(at): out[k] = texts[j] if n == 1 else texts[j*n:(j + 1)*n]

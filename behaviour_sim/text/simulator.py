@@ -107,7 +107,7 @@ def fit(self:ContentSimulator,
     return self
 
 # %% ../../nbs/5_text/56_simulator.ipynb #64667317
-_NEARLY_THE_SAME = 1.5 # likeness, of 6; 99 % of what is retrieved is below 1.2
+_NEARLY_THE_SAME = 1.5 # likeness, of 6
 _LEFT_OUT = dict(one=.15, all=.08) # shares of examples, and of prompts without any
 
 def _lessons(

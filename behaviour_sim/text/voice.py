@@ -13,7 +13,7 @@ from fastcore.basics import patch, store_attr
 
 import behaviour_sim.text.plan, behaviour_sim.text.rewriting
 from ..core import BadInput, PALETTE, plot_style
-from ..data.drafts import _has_hours, normalise_tweets
+from ..data.drafts import _has_hours
 from ..features.table import text_features
 from ..html import html_table
 from ..keys import _each, account_key
