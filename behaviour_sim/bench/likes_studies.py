@@ -72,7 +72,7 @@ def _pair_table(
 def _pairs_markdown() -> str: # Markdown
     "The table of pairs."
     return _markdown_table(_kept('likes', 'pairs'), {'split': '{name}', 'pairs': '{pairs:,.0f}',
-        'accounts': '{accounts:,.0f}', 'right (95 %)': '{right:.0%} ({low:.0%}–{high:.0%})',
+        'accounts': '{accounts:,.0f}', 'right': '{right:.0%}', '95 %': '{low:.0%} to {high:.0%}',
         'Brier, one account': '{brier:.3f}', 'told apart': '{told:.0%}',
         'right of these': '{right_told:.0%}', 'Brier, two accounts': '{brier_others:.3f}'})
 
