@@ -57,7 +57,7 @@ _MARKUP = _DESK + '''\
 <div class="pair" id="outcomes"></div><p class="soft">The intervals hold nine times in ten; the \
 probability is calibrated on pairs of training tweets. Of one account most drafts can't be told apart: the \
 account matters more than the draft.</p></section></div>
-<section class="sheet"><h2>Rewritten</h2><p class="soft" id="how"></p>\
+<section class="sheet"><h2>Written and rewritten</h2><p class="soft" id="how"></p>\
 <button id="rewrite" type="button">Write or rewrite</button><ol id="drafts"></ol></section>
 <section class="sheet"><h2>Habits of the brand</h2><p class="soft" id="told"></p>\
 <p class="wrong" id="lost" role="alert" hidden></p><button id="show" type="button">Show the habits</button>
@@ -344,8 +344,8 @@ no language model writes any, or none can be left out.')
     for (const r of rows) {
       const e = put($('drafts'), 'li')
       put(e, 'p', r.content)
-      const p = put(e, 'span', `${said(r.likes)} ${about.counted}, ${times(r.change)}, gets more with \
-${Math.round(100 * r.beats)} %; ${r.how}`, 'soft')
+      const p = put(e, 'span', `${said(r.likes)} ${about.counted}, ${times(r.change)}, \
+${Math.round(100 * r.beats)} % likely to get more; ${r.how}`, 'soft')
       put(p, 'button', 'use it').onclick = () => { $('content').value = r.content; scrollTo({ top: 0 }); \
 changed() }
       put(p, 'button', 'compare').onclick = () => second(r.content) }

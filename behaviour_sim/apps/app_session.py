@@ -166,7 +166,8 @@ def about(self:AppSession) -> dict: # accounts, cases, counted, day, followers, 
         followers=self.sim.table.profiles is not None,
         lead='Type a draft; see what to expect of it before it is posted.',
         how='Edits of the words that are there'
-        + (', and what a language model writes after reading the draft and old tweets of the brand'
+        + (', and what a language model writes after reading the draft, if there is one, and old tweets '
+        'of the brand'
         if self.writer and self.writer.lm else '')
         + f', ranked by the {self.sim.target} that the simulator expects.',
         note=f"{learned}{' They are synthetic: bring your own with --model.' if self.synthetic else ''} Its "
