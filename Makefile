@@ -92,9 +92,11 @@ bench-content: setup
 bench-images: setup
 	$(BIN)/python -c "from behaviour_sim.bench.image_quality import bench_images; bench_images()"
 
-# What each job costs beside the plain way, and how time and memory grow: a table of Markdown, about ten minutes
+# What each job costs beside the plain way and beside an earlier version (OLD=commit), and how time and memory grow, about forty minutes;
+# ONLY=jobs,growth,stages,'old and new' for some
+OLD ?= 52cdd15
 bench-speed: setup
-	$(BIN)/python -c "from behaviour_sim.bench.speed import bench_speed; bench_speed()"
+	$(BIN)/python -c "from behaviour_sim.bench.speed import bench_speed; bench_speed('$(ONLY)', '$(OLD)')"
 
 # What the paper preset takes at full size: counted without weights, with shares measured on small models; a few minutes
 bench-full-size: setup

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..data.cleaning import clean_text
-from ..core import data_dir
+from ..core import _registry_entry, data_dir
 from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets
 from ..features.embeddings import embed, _fast_dtype, _loaded_encoder, _minilm_folder, _vector_file
@@ -23,8 +23,8 @@ from ..features.table import media_features, text_features, time_features
 from ..picture_files import open_picture
 from ..text.generation import speed_table
 from .likes_quality import _keep, _kept, _markdown_table
-from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _real_tweets, _resampled,
-    _side_by_side, _timed, measure_growth)
+from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _keep_old_and_new, _keep_stages,
+    _OLD, _real_tweets, _resampled, _side_by_side, _timed, measure_growth)
 from ..data.media import MEDIA_COLUMNS, media_table
 from ..likes.neighbours import REPORT_FAISS, NeighbourModel, _loop_predict
 from ..text.prompts import build_prompts
@@ -358,18 +358,30 @@ def _speed_report(
     yield _generating_row(tweets.head(64))
 
 # %% ../../nbs/9_bench/96_speed.ipynb #59b50aa7
-def bench_speed():
+def bench_speed(
+    only:str='',   # Of jobs, growth, stages and 'old and new', with commas; '': all
+    old:str=_OLD,  # The commit that is 'old'
+):
     "Make the tables of `make bench-speed`, and keep them."
-    start, rows, (_, source) = time.perf_counter(), [], _real_tweets()
+    parts = {'jobs': _keep_jobs, 'growth': _keep_growth, 'stages': _keep_stages,
+        'old and new': lambda: _keep_old_and_new(old)}
+    start, (_, source) = time.perf_counter(), _real_tweets()
     print(f'On {source}, {os.cpu_count()} cores, {str(_fast_dtype()).split(".")[-1]} for text', flush=True)
+    for part in only.split(',') if only else parts:
+        _registry_entry(parts, part.strip(), 'part')()
+    print(f'{time.perf_counter() - start:.0f} seconds in all')
+
+def _keep_jobs():
+    rows = []
     for r in _speed_report():
         rows.append(r)
-        print(f"{time.perf_counter() - start:5.0f} s  {r['work']}: {r['ratio']:.1f} (goal {r['goal']}); "
-              f"{r['agreement']}", flush=True)
+        print(f"{r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
         _keep('speed', 'jobs', pd.DataFrame(rows).set_index('work'), 'make bench-speed')
+
+def _keep_growth():
     table, wide = measure_growth(), _apart(300_000, 'wide')
     _keep('speed', 'growth', table.set_index('n'), 'make bench-speed')
-    print(f"\nGrowth: time {_exponent(table['n'], table['seconds']):.2f}, memory "
+    print(f"Growth: time {_exponent(table['n'], table['seconds']):.2f}, memory "
           f"{_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
-    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ "
-          f"4\n{time.perf_counter() - start:.0f} seconds in all")
+    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4")
+

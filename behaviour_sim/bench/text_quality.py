@@ -232,6 +232,7 @@ def _shares(texts:list) -> dict: # n, degenerate, degenerate_tidied, distinct_1,
 def _degenerate_table(
     writer:ContentSimulator, # Fitted, with a language model
     new:pd.DataFrame,        # Tweets to be written
+    generated:list,          # What `generate` gave for tweets
     report:list=None,        # The report's own outputs, raw; None: left out
     quiet:bool|None=None,    # No progress bar
 ) -> pd.DataFrame: # One row for each source: n, degenerate_raw, degenerate_tidied, distinct_1, distinct_2
@@ -240,8 +241,7 @@ def _degenerate_table(
     from behaviour_sim.text.language_models import load_language_model
     blind = normalise_tweets(new.drop(columns='content'))
     prompts = writer.prompts(blind, writer.examples(blind, writer.k, quiet=quiet))
-    lm = load_language_model(writer.lm, writer.adapter)
-    generated = writer.generate(blind, source='lm', quiet=quiet)['content'].tolist()
+    lm = load_language_model(writer.lm, writer.adapter, fast=True)
     texts = {'language model, first draft': write_texts(prompts, *lm, seed=writer.seed, quiet=quiet),
              'language model, as generated': generated}
     if report is not None: texts = {'report': report, **texts}
@@ -274,27 +274,34 @@ def bench_text(
 ):
     "Make the tables of `make bench-content` from the real rows, and keep them."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
+    joined = lambda tables: pd.concat(tables, names=['hold-out'])
     scores, tables, start = {}, {}, time.perf_counter()
     _look('make bench-content')
-    for split in reversed(_CONTENT_SPLITS): # what comes after the loop is of the random hold-out
+    said = lambda what: print(f'{(time.perf_counter() - start)/60:5.1f} min  {split}: {what}', flush=True)
+    for split in _CONTENT_SPLITS:
         known, new = _content_holdout(n=n, split=split)
         writer = ContentSimulator().fit(known, minutes=minutes)
-        spent, updates = (time.perf_counter() - start)/60, len(writer.history)
-        tokens = writer.history['tokens'].sum()
-        print(f'{split}: fitted after {spent:.1f} minutes, {updates} updates on {tokens:,} tokens')
+        said(f"fitted, {len(writer.history)} updates on {writer.history['tokens'].sum():,} tokens")
         texts = _texts_of_all(writer, known, new)
-        if split == 'random': texts["the report's prompt"] = _report_prompted(writer, new, minutes)
+        said('written')
+        if split == 'random':
+            _keep_about_the_model(keep, writer, known, new, texts['language model'])
+            texts["the report's prompt"] = _report_prompted(writer, new, minutes)
         scores[split] = score_table(texts, new['content'].tolist(), train=known['content'].tolist())
         tables[split] = _new_text_table(writer, known, new, texts)
+        keep('against the real text', joined(scores))
+        keep('new texts', joined(tables))
+        said('scored')
+    print(metric_signature())
+
+def _keep_about_the_model(keep, writer, known, new, generated):
+    "Its loss, its faults, its speed, and whether choosing by likes works."
     losses = writer.history.dropna(subset='valid_loss').set_index('step')
     keep('validation loss', losses[['train_loss', 'valid_loss']])
-    for title, parts in {'against the real text': scores, 'new texts': tables}.items():
-        keep(title, pd.concat({s: parts[s] for s in _CONTENT_SPLITS}, names=['hold-out']))
-    print(metric_signature())
-    keep('degenerate texts', _degenerate_table(writer, new, _outputs_of_team83(data_dir())))
+    report = _outputs_of_team83(data_dir())
+    keep('degenerate texts', _degenerate_table(writer, new.head(150), generated, report))
     keep('choosing by likes', _closing_table(writer, known, new.head(150)))
-    prompts = build_prompts(new.head(64))
-    keep('speed of generation', speed_table(prompts, writer.lm, writer.adapter, loops=24))
+    keep('speed of generation', speed_table(build_prompts(new.head(64)), writer.lm, writer.adapter, loops=24))
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #06e4972c
 def _text_markdown() -> str: # Markdown

@@ -22,7 +22,7 @@ from behaviour_sim.text.language_models import (_base_language_model, _language_
 class LoraSettings:
     "How to fine-tune."
     lm:str                   # A key of `LANGUAGE_MODELS`
-    r:int=16                 # Rank of the adapters
+    r:int=16                 # Rank of the adapters; 0: none, all weights learn, and nothing is saved
     alpha:int=32             # Their scale, times r
     dropout:float=.05        # On the adapters' input
     learning_rate:float=2e-4 # The highest learning rate
@@ -30,19 +30,20 @@ class LoraSettings:
     accumulation:int=4       # Steps before the weights move
     warmup:int=100           # Updates until the learning rate is at its highest; then it falls in a cosine
     max_steps:int=550        # Updates
-    loss_on:str='tweet'      # 'tweet' or 'all'
+    prompt_weight:float=0.   # Weight of a token of the prompt in the loss; one of the tweet has 1
     max_tokens:int=192       # Length of prompt and tweet, in tokens; a longer prompt loses its beginning
     evaluate_every:int=50    # Updates between evaluations of the validation loss
     patience:int=3           # Evaluations without improvement before stopping; 0: never stop
+    targets:tuple=None       # Names of the layers with adapters; None: those of `LANGUAGE_MODELS`
     piece:int=512            # Tokens of a batch that are computed at a time, padding included; 0: all of it
     precision:str='auto'     # 'fp32', 'bf16', 'fp16' (a GPU), or 'auto': as the device has it
     eight_bit:bool=False     # The frozen weights in 8 bits, where bitsandbytes is installed
     seed:int=42              # Random seed of order, dropout and initial weights
 
 LORA_SETTINGS = dict(
-    report=LoraSettings('bloom-7b1', loss_on='all', precision='fp16', eight_bit=True, patience=0),
-    laptop=LoraSettings('smollm2', dropout=0., learning_rate=1e-3, batch=16, accumulation=1, warmup=10,
-        max_steps=110, max_tokens=320, evaluate_every=25),
+    report=LoraSettings('bloom-7b1', prompt_weight=1., precision='fp16', eight_bit=True, patience=0),
+    laptop=LoraSettings('smollm2', r=32, alpha=64, dropout=0., learning_rate=1e-3, batch=16, accumulation=1,
+        warmup=10, max_steps=90, max_tokens=320, evaluate_every=30, prompt_weight=.3),
     tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5,
         max_steps=60, evaluate_every=20),
 )
@@ -95,23 +96,24 @@ def _losses(
     lm,             # A causal language model, with or without adapters
     rows:list,      # From `_encode`
     pad:int,        # The padding token
-    loss_on:str='tweet', # 'tweet' or 'all'
-): # (m,) torch loss of each token that counts, and (m,) the row it belongs to
+    prompts:bool=False, # Tokens of the prompt count too
+): # (m,) torch loss of each token that counts; (m,) the row it belongs to; (m,) is it one of the tweet?
     "Minus the log-probability of each token that counts."
     import torch
     inner = lm.get_base_model() if hasattr(lm, 'get_base_model') else lm
     device, width = inner.get_output_embeddings().weight.device, max(len(r) for r, _ in rows)
     width += -width % _STEP
-    ids, counts = torch.full((len(rows), width), pad), torch.zeros((len(rows), width), dtype=torch.bool)
+    ids, tweet = torch.full((len(rows), width), pad), torch.zeros((len(rows), width), dtype=torch.bool)
     there = torch.zeros((len(rows), width), dtype=torch.long)
     for i, (r, start) in enumerate(rows):
         ids[i, :len(r)] = torch.tensor(r); there[i, :len(r)] = 1
-        counts[i, (start if loss_on == 'tweet' else 1):len(r)] = True
-    ids, counts, there = ids.to(device), counts.to(device)[:, 1:], there.to(device)
+        tweet[i, max(1, start):len(r)] = True
+    ids, tweet, there = ids.to(device), tweet[:, 1:].to(device), there.to(device)
+    counts = there[:, 1:] > 0 if prompts else tweet
     hidden = inner.base_model(input_ids=ids, attention_mask=there, use_cache=False).last_hidden_state
     scores = inner.get_output_embeddings()(hidden[:, :-1][counts])
     loss = torch.nn.functional.cross_entropy(scores.float(), ids[:, 1:][counts], reduction='none')
-    return loss, counts.nonzero()[:, 0]
+    return loss, counts.nonzero()[:, 0], tweet[counts]
 
 # %% ../../nbs/5_text/53_bloom_lora.ipynb #ff02a161
 def _log_likelihood(
@@ -125,7 +127,7 @@ def _log_likelihood(
     rows, out = _encode(prompts, texts, tok, 512), np.zeros(len(prompts))
     with torch.inference_mode():
         for at in _batches(rows, batch, 0):
-            l, of = _losses(lm, [rows[i] for i in at], tok.pad_token_id)
+            l, of, _ = _losses(lm, [rows[i] for i in at], tok.pad_token_id)
             total = torch.zeros(len(at), device=l.device).index_add(0, of, l)
             out[at] = -(total/torch.bincount(of, minlength=len(at))).cpu().numpy()
     return out
@@ -177,10 +179,11 @@ class _Checkpoint:
 def _learning_rate(
     step:int,       # Updates done
     s:LoraSettings, # The settings
+    spent:float=0., # Share of the time limit
 ) -> float: # Share of the highest learning rate
     "Linear warm-up, then a cosine to zero."
     if step < s.warmup: return (step + 1)/s.warmup
-    done = min(1., (step - s.warmup)/max(1, s.max_steps - s.warmup))
+    done = min(1., max(spent, (step - s.warmup)/max(1, s.max_steps - s.warmup)))
     return .5*(1 + math.cos(math.pi*done))
 
 def _autocast_dtype(
@@ -207,8 +210,9 @@ def _with_adapters(
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     torch.manual_seed(s.seed)
     lm, tok = _base_language_model(s.lm, s.eight_bit)
+    if not s.r: return _on_device(lm), tok, dict(lm.named_parameters())
     config = LoraConfig(r=s.r, lora_alpha=s.alpha, lora_dropout=s.dropout, bias='none', task_type='CAUSAL_LM',
-                        target_modules=list(_language_model_entry(s.lm)['targets']))
+                        target_modules=list(s.targets or _language_model_entry(s.lm)['targets']))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning) # of transformers, about a name that peft still uses
         if getattr(lm, 'is_quantized', False): lm = prepare_model_for_kbit_training(lm)
@@ -218,6 +222,7 @@ def _with_adapters(
 
 def _save_lora(lm, out, name): # A peft model; a folder; a key of `LANGUAGE_MODELS`
     "Write the adapter with nothing of this machine in it, the same bytes in every process."
+    if not hasattr(lm, 'peft_config'): return
     for c in lm.peft_config.values(): c.base_model_name_or_path = name # not a path of this machine
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning) # the vocabulary is as it was, whatever the hub may say
@@ -226,13 +231,13 @@ def _save_lora(lm, out, name): # A peft model; a folder; a key of `LANGUAGE_MODE
     config['target_modules'] = sorted(config['target_modules']) # peft keeps a set
     with write_atomic(file, 'wb') as f: f.write(json.dumps(config, indent=2, sort_keys=True).encode())
 
-def _mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Over all tokens that count
+def _mean_loss(lm, rows:list, tok, s:LoraSettings, batch:int=16) -> float: # Over all tokens of the tweets
     "The loss on rows that are not learned from."
     import torch
     total = count = 0
     with torch.inference_mode(), _autocast(s.precision):
         for part in (p for at in _batches(rows, batch, 0) for p in _pieces([rows[i] for i in at], s.piece)):
-            l, _ = _losses(lm, part, tok.pad_token_id, s.loss_on)
+            l, *_ = _losses(lm, part, tok.pad_token_id)
             total, count = total + l.sum().item(), count + len(l)
     return total/count
 
@@ -270,7 +275,7 @@ def finetune(
     "Fine-tune a language model; the adapter is in `out` afterwards."
     import torch
     s = LORA_SETTINGS[settings] if isinstance(settings, str) else settings
-    if s.loss_on not in ('tweet', 'all'): raise BadInput(f"loss_on is 'tweet' or 'all', not {s.loss_on!r}")
+    if not 0 <= s.prompt_weight <= 1: raise BadInput(f"prompt_weight is from 0 to 1, not {s.prompt_weight!r}")
     Path(out).mkdir(parents=True, exist_ok=True)
     lm, tok, weights = _with_adapters(s)
     rows, held = (_encode(*x, tok, s.max_tokens) if x else [] for x in ((prompts, texts), valid))
@@ -280,10 +285,11 @@ def finetune(
     point, best = _Checkpoint(out, key), {}
     story = dict(step=0, minutes=0., history=[], lowest=None, waited=0, over=False)
     if resume and (old := point.load(weights, optimiser)): story, best = old
-    begun = time.monotonic() - 60*story['minutes']
+    begun = time.monotonic() - 60*(minutes := story['minutes'])
     for _ in progress(range(story['step'], s.max_steps), 'fine-tuning', quiet=quiet):
         if story['over']: break
-        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'])
+        rate = _learning_rate(story['step'], s, minutes/(max_minutes or math.inf))
+        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'], rate)
         minutes, story['step'] = (time.monotonic() - begun)/60, story['step'] + 1
         last = story['step'] == s.max_steps or bool(max_minutes) and minutes >= max_minutes
         story['history'].append(dict(step=story['step'], train_loss=loss, valid_loss=None, tokens=tokens))
@@ -302,23 +308,25 @@ def _grad_scaler(s): # The settings
     import torch
     return torch.amp.GradScaler(enabled=_autocast_dtype(s.precision) == torch.float16)
 
-def _update(lm, weights, optimiser, scaler, rows, tok, s, step):
-    "One update of the weights; its loss and its tokens."
+def _update(lm, weights, optimiser, scaler, rows, tok, s, step, rate):
+    "One update of the weights; the loss of its tweets, and its tokens."
     import torch
     torch.manual_seed(s.seed + step) # dropout, the same after a restart
     lm.train()
-    for g in optimiser.param_groups: g['lr'] = s.learning_rate*_learning_rate(step, s)
+    for g in optimiser.param_groups: g['lr'] = s.learning_rate*rate
     total, tokens, (rank, size) = 0., 0, _process_group()
     for i in range(s.accumulation):
         n = math.ceil(len(rows)/s.batch)
         epoch, at = divmod(step*s.accumulation + i, n)
         part = [rows[j] for j in _batches(rows, s.batch, s.seed + epoch)[at]]
-        count = sum(len(r) - (start if s.loss_on == 'tweet' else 1) for r, start in part)
+        learned = sum(len(r) - max(1, start) for r, start in part)
+        count = learned + s.prompt_weight*sum(max(0, start - 1) for _, start in part)
         for some in _pieces(part[rank::size], s.piece):
-            with _autocast(s.precision): l = _losses(lm, some, tok.pad_token_id, s.loss_on)[0].sum()
-            l = l/count/s.accumulation
-            scaler.scale(l).backward()
-            total += l.item()
+            with _autocast(s.precision):
+                l, _, tweet = _losses(lm, some, tok.pad_token_id, s.prompt_weight > 0)
+            weight = torch.where(tweet, 1., s.prompt_weight)
+            scaler.scale((l*weight).sum()/count/s.accumulation).backward()
+            total += (l.detach()*tweet).sum().item()/learned/s.accumulation
         tokens += sum(len(r) for r, _ in part)
     if size > 1: total = _summed(weights, total)
     scaler.unscale_(optimiser)

