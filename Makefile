@@ -84,16 +84,16 @@ records: setup
 bench-report: setup
 	$(BIN)/python -c "from behaviour_sim.bench.audit_table import _bench_report; _bench_report()"
 
-# The figures of generated text: trains the language model, then writes 2,000 tweets
+# The figures of generated text: trains the language model and writes 500 tweets of either hold-out; ONLY=texts or training
 bench-content: setup
-	$(BIN)/python -c "from behaviour_sim.bench.text_quality import bench_text; bench_text()"
+	$(BIN)/python -c "from behaviour_sim.bench.text_quality import bench_text; bench_text('$(ONLY)')"
 
 # The figures of generated pictures: trains the tiny SDXL on the embedded corpus, on two cores
 bench-images: setup
 	$(BIN)/python -c "from behaviour_sim.bench.image_quality import bench_images; bench_images()"
 
 # What each job costs beside the plain way and beside an earlier version (OLD=commit), and how time and memory grow, about forty minutes;
-# ONLY=jobs,growth,stages,'old and new' for some
+# ONLY=jobs,growth,stages,ray,'old and new' for some
 OLD ?= 52cdd15
 bench-speed: setup
 	$(BIN)/python -c "from behaviour_sim.bench.speed import bench_speed; bench_speed('$(ONLY)', '$(OLD)')"

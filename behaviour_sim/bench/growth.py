@@ -25,6 +25,7 @@ from ..features.table import media_features, text_features, time_features
 from ..likes.regressors import _LGB_DEFAULT, LightGBMModel
 from ..likes.simulator import LikesSimulator
 from ..presets import _preset_of
+from ..scale.ray_data import _cut_tweets, process_tweets
 
 # %% ../../nbs/9_bench/95_growth.ipynb #51000005
 def _timed(
@@ -207,6 +208,22 @@ def _measure_stages(
     grows = {s: _exponent(g['n'], g['seconds']) for s, g in t.groupby('stage')}
     return table.assign(exponent=[grows[s] for s in stages])
 
+# %% ../../nbs/9_bench/95_growth.ipynb #3a45ee02
+def _ray_table(
+    n:int=4000,          # Tweets of the embedded corpus
+    preset:str='laptop', # Which encoders
+    size:int=500,        # Tweets of a piece
+) -> pd.DataFrame: # local, ray: seconds, and ray/local; a row for n tweets
+    "The same job on one machine, without Ray and on it."
+    took, tweets = {}, sample_tweets(n)
+    with tempfile.TemporaryDirectory() as d:
+        pieces = _cut_tweets(tweets, Path(d)/'pieces', size)
+        process_tweets(pieces[:1], Path(d)/'warm', preset, quiet=True) # weights are unpacked
+        for engine in ('local', 'ray'):
+            took[engine], _ = _timed(lambda: process_tweets(pieces, Path(d)/engine, preset, engine=engine,
+                workers=os.cpu_count(), quiet=True))
+    return pd.DataFrame(took | dict(ratio=took['ray']/took['local']), index=pd.Index([n], name='n'))
+
 # %% ../../nbs/9_bench/95_growth.ipynb #2b70004a
 _ROOT = Path(behaviour_sim.__file__).resolve().parents[1] # of this version
 
@@ -275,9 +292,21 @@ def _old_and_new(
 # %% ../../nbs/9_bench/95_growth.ipynb #4d03c36a
 _OLD = '52cdd15' # the last commit of version 0.1
 
+def _keep_growth():
+    "The table of growth."
+    table, wide = measure_growth(), _apart(300_000, 'wide')
+    _keep('speed', 'growth', table.set_index('n'), 'make bench-speed')
+    print(f"Growth: time {_exponent(table['n'], table['seconds']):.2f}, memory "
+          f"{_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
+    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4")
+
 def _keep_stages():
     "The table of the stages."
     _keep('speed', 'stages', _measure_stages(), 'make bench-speed')
+
+def _keep_ray():
+    "The table of what Ray costs."
+    _keep('speed', 'ray', _ray_table(), 'make bench-speed')
 
 def _keep_old_and_new(
     commit:str=_OLD, # The earlier version
@@ -302,6 +331,11 @@ def _stages_markdown() -> str: # Markdown
     both = lambda n: f'{{rate_{n}:,.0f}} / {{peak_{n}:.2f}}'
     return _table_or_sentence('stages', {'stage': '{name}', '10,000 tweets': both(10_000),
         '100,000': both(100_000), '300,000': both(300_000), 'exponent of time': '{exponent:.2f}'})
+
+def _ray_markdown() -> str: # Markdown
+    "What Ray costs on one machine."
+    return _table_or_sentence('ray', {'tweets': '{name:,}', 'seconds without Ray': '{local:.0f}',
+        'on Ray': '{ray:.0f}', 'ratio': '{ratio:.2f}'})
 
 def _old_and_new_markdown() -> str: # Markdown
     "The table of commands: seconds, processor seconds and peak of memory, old and new."

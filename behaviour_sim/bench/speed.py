@@ -23,8 +23,8 @@ from ..features.table import media_features, text_features, time_features
 from ..picture_files import open_picture
 from ..text.generation import speed_table
 from .likes_quality import _keep, _kept, _markdown_table
-from .growth import (_GROWTH_GOAL, _LGB_LARGE, _apart, _exponent, _keep_old_and_new, _keep_stages,
-    _OLD, _real_tweets, _resampled, _side_by_side, _timed, measure_growth)
+from .growth import (_LGB_LARGE, _OLD, _keep_growth, _keep_old_and_new, _keep_ray,
+    _keep_stages, _real_tweets, _resampled, _side_by_side, _timed)
 from ..data.media import MEDIA_COLUMNS, media_table
 from ..likes.neighbours import REPORT_FAISS, NeighbourModel, _loop_predict
 from ..text.prompts import build_prompts
@@ -359,11 +359,11 @@ def _speed_report(
 
 # %% ../../nbs/9_bench/96_speed.ipynb #59b50aa7
 def bench_speed(
-    only:str='',   # Of jobs, growth, stages and 'old and new', with commas; '': all
+    only:str='',   # Of jobs, growth, stages, ray and 'old and new', with commas; '': all
     old:str=_OLD,  # The commit that is 'old'
 ):
     "Make the tables of `make bench-speed`, and keep them."
-    parts = {'jobs': _keep_jobs, 'growth': _keep_growth, 'stages': _keep_stages,
+    parts = {'jobs': _keep_jobs, 'growth': _keep_growth, 'stages': _keep_stages, 'ray': _keep_ray,
         'old and new': lambda: _keep_old_and_new(old)}
     start, (_, source) = time.perf_counter(), _real_tweets()
     print(f'On {source}, {os.cpu_count()} cores, {str(_fast_dtype()).split(".")[-1]} for text', flush=True)
@@ -377,11 +377,4 @@ def _keep_jobs():
         rows.append(r)
         print(f"{r['work']}: {r['ratio']:.1f} (goal {r['goal']}); {r['agreement']}", flush=True)
         _keep('speed', 'jobs', pd.DataFrame(rows).set_index('work'), 'make bench-speed')
-
-def _keep_growth():
-    table, wide = measure_growth(), _apart(300_000, 'wide')
-    _keep('speed', 'growth', table.set_index('n'), 'make bench-speed')
-    print(f"Growth: time {_exponent(table['n'], table['seconds']):.2f}, memory "
-          f"{_exponent(table['n'], table['gib']):.2f}; goal ≤ {_GROWTH_GOAL}")
-    print(f"Training on 300,000 × 400 float32: {wide['peak']:.2f} GiB at most; goal ≤ 4")
 

@@ -7,11 +7,12 @@ __all__ = ['bench_text']
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #8f453b1c
 import copy, time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import BadInput, data_dir
+from ..core import BadInput, _registry_entry, data_dir
 from ..data.cleaning import temporal_features
 from ..data.splits import _resampled
 from ..data.tweets import read_tweets
@@ -23,9 +24,9 @@ from .likes_quality import _holdouts, _keep, _kept, _look, _markdown_table
 from ..text.prompts import build_prompts, tidy_text
 from ..text.generation import speed_table
 from ..text.metrics import (_cider, _copied, _distinct, _long_runs, _pairs, _rouge_l, _runs_of,
-    _spaced, is_degenerate, metric_signature, score_table, without_placeholders)
+    _spaced, is_degenerate, metric_signature, without_placeholders)
 from ..text.retrieval import _Facts, nearest_in_time
-from ..text.simulator import _SCORE, ContentSimulator
+from ..text.simulator import _SCORE, _SETTINGS_OF, ContentSimulator
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #62ff6437
 _CONTENT_SPLITS = ('random', 'unseen time')
@@ -40,7 +41,7 @@ def _content_holdout(
         raise BadInput(f"The hold-outs are {' and '.join(_CONTENT_SPLITS)}, not {split!r}")
     known, held = _holdouts(folder)[split]
     if split == 'unseen time': # the file with the texts
-        held = read_tweets((folder or data_dir())/'behaviour_simulation_test_time.csv', need_likes=True)
+        held = read_tweets((folder or data_dir())/'behaviour_simulation_test_time.csv') # without likes
         held = held.sample(min(2000, len(held)), random_state=0)
     return known.reset_index(drop=True), held.head(n).reset_index(drop=True)
 
@@ -247,6 +248,32 @@ def _degenerate_table(
     if report is not None: texts = {'report': report, **texts}
     return pd.DataFrame({k: _shares(t) for k, t in texts.items()}).T
 
+# %% ../../nbs/9_bench/93_text_quality.ipynb #f423efea
+_ATTENTION = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
+#: Name → what differs from the settings of `LORA_SETTINGS`
+_WAYS = {
+    'attention, rank 16; tweets': dict(r=16, alpha=32, targets=_ATTENTION, prompt_weight=0.),
+    'attention, rank 16; tweets and prompts': dict(r=16, alpha=32, targets=_ATTENTION),
+    'every layer, rank 32; tweets and prompts': {},
+    'all weights; tweets and prompts': dict(r=0, learning_rate=1e-4)}
+
+def _training_table(
+    writer:ContentSimulator, # With a retriever
+    ways:dict=_WAYS,         # Name → settings
+    steps:int=20,            # Updates
+    quiet:bool|None=None,    # No progress bar
+) -> pd.DataFrame: # For each way valid_loss (nats a token), cpu (processor seconds), weights that learn
+    "The validation loss of several ways to fine-tune."
+    from behaviour_sim.text.bloom_lora import LORA_SETTINGS, _with_adapters
+    base, rows = LORA_SETTINGS[_SETTINGS_OF[writer.lm]], {}
+    for name, change in ways.items():
+        s, start = replace(base, max_steps=steps, evaluate_every=steps, **change), time.process_time()
+        (other := copy.copy(writer))._teach(writer.retriever.tweets, 6000, None, None, quiet, s)
+        loss, cpu = other.history['valid_loss'].iloc[-1], time.process_time() - start
+        learn = sum(p.numel() for p in _with_adapters(s)[2].values())
+        rows[name] = dict(updates=steps, valid_loss=loss, cpu=cpu, weights=learn)
+    return pd.DataFrame(rows).T.rename_axis('what learns')
+
 # %% ../../nbs/9_bench/93_text_quality.ipynb #h93add02
 def _outputs_of_team83(
     folder:Path, # With `team83_bloom_outputs.csv`
@@ -269,14 +296,23 @@ def _report_prompted(
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #cf7889c8
 def bench_text(
+    only:str='',      # 'texts' or 'training'; '': both
     minutes:float=20, # Minutes of fine-tuning for each hold-out, at most
     n:int=500,        # Tweets to be written
 ):
     "Make the tables of `make bench-content` from the real rows, and keep them."
-    keep = lambda title, table: _keep('text', title, table, 'make bench-content')
-    joined = lambda tables: pd.concat(tables, names=['hold-out'])
-    scores, tables, start = {}, {}, time.perf_counter()
     _look('make bench-content')
+    parts = dict(texts=lambda: _bench_texts(minutes, n), training=_bench_training)
+    for part in [only] if only else parts: _registry_entry(parts, part, 'part')()
+
+def _bench_training():
+    writer = ContentSimulator().fit(_content_holdout()[0], steps=1, rank_by_likes=False)
+    _keep('text', 'ways of fine-tuning', _training_table(writer), 'make bench-content ONLY=training')
+
+def _bench_texts(minutes, n):
+    "The tables of written texts."
+    keep = lambda title, table: _keep('text', title, table, 'make bench-content')
+    tables, start = {}, time.perf_counter()
     said = lambda what: print(f'{(time.perf_counter() - start)/60:5.1f} min  {split}: {what}', flush=True)
     for split in _CONTENT_SPLITS:
         known, new = _content_holdout(n=n, split=split)
@@ -287,10 +323,8 @@ def bench_text(
         if split == 'random':
             _keep_about_the_model(keep, writer, known, new, texts['language model'])
             texts["the report's prompt"] = _report_prompted(writer, new, minutes)
-        scores[split] = score_table(texts, new['content'].tolist(), train=known['content'].tolist())
         tables[split] = _new_text_table(writer, known, new, texts)
-        keep('against the real text', joined(scores))
-        keep('new texts', joined(tables))
+        keep('new texts', pd.concat(tables, names=['hold-out']))
         said('scored')
     print(metric_signature())
 
@@ -305,8 +339,8 @@ def _keep_about_the_model(keep, writer, known, new, generated):
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #06e4972c
 def _text_markdown() -> str: # Markdown
-    "The table of the page on writing: each metric with placeholders / without."
-    kept = _kept('text', 'against the real text')
+    "The table of version 0.1: each metric with placeholders / without."
+    kept = _kept('text-0.1', 'against the real text')
     table = kept.unstack('placeholders').loc[kept.droplevel('placeholders').index.unique()]
     table.columns = [f'{metric}_{which}' for metric, which in table.columns]
     table.index, table.attrs = [' · '.join(names) for names in table.index], kept.attrs
@@ -326,3 +360,11 @@ def _new_text_markdown() -> str: # Markdown
         'CIDEr': ends('cider', '.3f'), 'BLEU-4': ends('bleu', '.1f'), 'copied': '{copied:.0%}',
         '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}',
         'account named': '{named:.0%}', 'degenerate': '{degenerate:.1%}'})
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #2cca29ff
+def _ways_markdown() -> str: # Markdown
+    "The table of ways of fine-tuning; a sentence where it has not been measured."
+    try: kept = _kept('text', 'ways of fine-tuning')
+    except BadInput: return '*Not measured yet: `make bench-content ONLY=training` makes this table.*'
+    return _markdown_table(kept, {'what learns': '{name}', 'weights': '{weights:,.0f}',
+        'updates': '{updates:.0f}', 'validation loss': '{valid_loss:.3f}', 'processor seconds': '{cpu:.0f}'})

@@ -251,7 +251,7 @@ def choose(self:ContentSimulator,
 # %% ../../nbs/5_text/56_simulator.ipynb #f9ecbb74
 @patch
 def _likeness(self:ContentSimulator, table, examples) -> np.ndarray: # (n,); 0 without examples
-    "The mean likeness of each draft to the examples, weighted by what is expected of them, and to the others."
+    "The mean likeness of each draft to the examples, by what is expected of them, and to the others."
     kernel, out = self.retriever.kernel, np.zeros(len(table))
     for i, at in table.groupby('row').indices.items():
         if not len(f := examples[i]): continue
