@@ -64,10 +64,7 @@ def _judge(
     return row, sim, known, judged
 
 def _judge_splits(
-    tweets:pd.DataFrame, # Tweets with likes
-    splits:dict,         # Name → split, from `_possible_splits`
-    quiet:bool|None=None, # No progress bar
-    **settings           # Of the simulators
+    tweets, splits, quiet=None, **settings # As above; name → split
 ) -> tuple: # split → figures; the simulator, the training and the test tweets of the random split
     "The random split, which embeds every tweet, then the others side by side; the same figures on any cores."
     first, *kept = _judge(tweets, splits['random'], quiet, **settings)

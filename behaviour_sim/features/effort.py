@@ -94,8 +94,8 @@ _EFFORTS = dict(
     default=_Effort(1., 5, 4), best=_Effort(1., 10, 8, 3))
 
 # %% ../../nbs/3_features/38_effort.ipynb #0d21fbda
-#: Seconds of one core: a tweet (its texts and picture as vectors), a row of a split's fit, a language model until
-#: its first update, an update of it, a tweet that is written, an update of the image model
+#: Seconds of one core: a tweet (its texts and picture as vectors), a row of a split's fit, a language model
+#: until its first update, an update of it, a tweet that is written, an update of the image model
 _RATES = dict(laptop=dict(tweet=.028, row=.005, start=20, update=2., draft=1.5, step=.2),
     tiny=dict(tweet=.004, row=.01, start=2, update=.1, draft=.1, step=.2))
 _LEARN_BASE = 140 # seconds until the small SDXL is in the cache
