@@ -18,8 +18,8 @@ from ..corpus.synthetic import irreducible_rmse, sample_tweets
 from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
-from behaviour_sim.features.effort import (_LEARN_BASE, _about, _cores, _seconds, _side_by_side,
-    _tell)
+from behaviour_sim.features.effort import (_LEARN_BASE, _about, _cores, _give_memory_back, _seconds,
+    _side_by_side, _tell)
 from ..features.opportunity import opportunity, plot_opportunity
 from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
@@ -94,8 +94,8 @@ def run_all(
     preset:str='laptop',  # Name of a preset: the models of every part
     n:int=2000,           # Tweets of the embedded corpus
     seed:int=42,          # Random seed of corpus, splits and models
-    written:int=24,       # Tweets to write; 0: none
-    steps:int=12,         # Updates of the language model that writes them
+    written:int=12,       # Tweets to write; 0: none
+    steps:int=6,          # Updates of the language model that writes them
     drawn:int=6,          # Pictures to draw; 0: none
     home:Path|None=None,  # Only pictures below it are shown; None: the folder of the file, else `out`
     target:str='likes',   # The column of counts to predict
@@ -140,8 +140,8 @@ def _write_some(
     "Learn how the brands write, and write some tweets; on one core, for another may learn to draw."
     writer, _ = _settings_of_preset(sim.preset, _language_model_of(sim.preset) or 'none', sim.seed)
     with _one_thread():
-        writer.fit(known, minutes=None, steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
-        writer.likes = sim
+        writer.fit(known, minutes=None, steps=steps, rows=400, k=2, rank_by_likes=False, quiet=quiet)
+        writer.likes = sim; _give_memory_back()
         return writer.generate(wanted, n=3, quiet=quiet)
 
 # %% ../../nbs/8_apps/80_report.ipynb #3c7b9633
@@ -184,7 +184,7 @@ def _write_and_draw(
         return _drawn_beside(shown, *made)
     with _base_beside(sim.preset) if written and drawn else nullcontext():
         for part, (what, seconds) in page.to_come.items():
-            _tell(f'{part.capitalize()}: {what}', seconds, quiet)
+            _give_memory_back(); _tell(f'{part.capitalize()}: {what}', seconds, quiet)
             page.add(part, dict(text=text, images=images)[part]())
 
 # %% ../../nbs/8_apps/80_report.ipynb #66b21efc

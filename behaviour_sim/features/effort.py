@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/3_features/38_effort.ipynb #03c5ce39
-import contextvars, os
+import contextvars, ctypes, os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -96,9 +96,9 @@ _EFFORTS = dict(
 # %% ../../nbs/3_features/38_effort.ipynb #0d21fbda
 #: Seconds of one core: a tweet (its texts and picture as vectors), a row of a split's fit, a language model
 #: until its first update, an update of it, a tweet that is written, an update of the image model
-_RATES = dict(laptop=dict(tweet=.028, row=.005, start=20, update=2., draft=1.5, step=.2),
+_RATES = dict(laptop=dict(tweet=.025, row=.005, start=25, update=7., draft=1.5, step=.2),
     tiny=dict(tweet=.004, row=.01, start=2, update=.1, draft=.1, step=.2))
-_LEARN_BASE = 140 # seconds until the small SDXL is in the cache
+_LEARN_BASE = 130 # seconds until the small SDXL is in the cache
 
 def _seconds(
     preset, # Name of a preset, or a `Preset`
@@ -124,3 +124,9 @@ def _tell(
     "Log a step."
     if not (os.environ.get('BEHAVIOUR_SIM_QUIET') if quiet is None else quiet):
         _log.info('%s%s', step, _about(seconds))
+
+# %% ../../nbs/3_features/38_effort.ipynb #88bdc66f
+def _give_memory_back():
+    "Free memory goes back to the system, where the C library can do that."
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError): pass # macOS, Windows
