@@ -137,9 +137,9 @@ def _write_some(
     steps:int,           # Updates of the language model
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source
-    "Learn how the brands write, and write some tweets; on one core, for another may learn to draw."
+    "Learn how the brands write, and write some tweets; a small model on one core: another learns to draw."
     writer, _ = _settings_of_preset(sim.preset, _language_model_of(sim.preset) or 'none', sim.seed)
-    with _one_thread():
+    with nullcontext() if _seconds(sim.preset) is None else _one_thread(): # a large model takes all cores
         writer.fit(known, minutes=None, steps=steps, rows=400, k=2, rank_by_likes=False, quiet=quiet)
         writer.likes = sim; _give_memory_back()
         return writer.generate(wanted, n=3, quiet=quiet)
