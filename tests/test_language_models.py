@@ -29,6 +29,50 @@ def trained(corpus, tmp_path_factory):
     return out, finetune(p[:128], t[:128], out, TINY, valid=(p[128:], t[128:]), quiet=True)
 
 
+def test_a_prompt_of_weight_one_counts_as_the_tweet_does(corpus, tmp_path):
+    "The mean over all tokens, as transformers computes it; and only the tweet without that weight."
+    import torch
+    lm, tok = _base_language_model('tiny-bloom')
+    p, t = (x[:6] for x in corpus)
+    rows = _encode(p, t, tok, 192)
+    def learned(weight):
+        history = finetune(p, t, tmp_path, replace(TINY, r=0, max_steps=1, batch=6, prompt_weight=weight, learning_rate=0.), quiet=True, resume=False)
+        return history['train_loss'].iloc[0]
+    with torch.no_grad(): all_, _, tweet = _losses(lm, rows, tok.pad_token_id, prompts=True)
+    assert len(all_) == sum(len(r) - 1 for r, _ in rows) and 0 < tweet.sum() < len(all_)
+    np.testing.assert_allclose([learned(0.), learned(1.)], all_[tweet].mean().item(), rtol=.02) # what is told is the loss of the tweets
+
+def test_examples_in_a_prompt_are_learned_only_with_a_weight(tmp_path):
+    "The texts of the prompts become likelier with it."
+    shown = ['Fresh bread and butter from the old mill']*12
+    prompts, texts = [f'{s}\nTweet:' for s in shown], ['hello']*12
+    def likelihood(weight):
+        finetune(prompts, texts, tmp_path/str(weight), replace(TINY, max_steps=6, prompt_weight=weight), quiet=True)
+        return _log_likelihood(['']*12, shown, *load_language_model('tiny-bloom', tmp_path/str(weight))).mean()
+    assert likelihood(1.) > likelihood(0.) + .3
+
+def test_all_weights_can_learn(corpus, tmp_path):
+    "For comparison; no adapter is written."
+    p, t = corpus
+    history = finetune(p[:32], t[:32], tmp_path, replace(TINY, r=0, max_steps=4, learning_rate=1e-3), valid=(p[32:40], t[32:40]), quiet=True)
+    assert len(history) == 4 and not (tmp_path/'adapter_model.safetensors').exists()
+
+def test_a_larger_model_of_the_family_by_name(tmp_path, monkeypatch):
+    "The real class at small size, from a folder in place of the hub: fitted, saved, loaded, and it writes."
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from behaviour_sim.text.simulator import ContentSimulator
+    _, tok = _base_language_model('tiny-bloom')
+    tok.save_pretrained(tmp_path/'hub')
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)).save_pretrained(tmp_path/'hub')
+    monkeypatch.setitem(LANGUAGE_MODELS, 'smollm2-360m', LANGUAGE_MODELS['smollm2-360m'] | dict(hub=str(tmp_path/'hub')))
+    tweets = sample_tweets(120)
+    writer = ContentSimulator('tiny', 'smollm2-360m').fit(tweets.head(100), steps=2, rows=32, rank_by_likes=False, quiet=True)
+    writer.save(tmp_path/'writer')
+    again = ContentSimulator.load(tmp_path/'writer')
+    assert again.lm == 'smollm2-360m' and again.generate(tweets.tail(2), n=2, quiet=True)['content'].tolist() == writer.generate(tweets.tail(2), n=2, quiet=True)['content'].tolist()
+
+
 def test_training_lowers_the_loss_on_tweets_it_has_not_seen(trained, corpus):
     out, history = trained
     seen = history['valid_loss'].dropna()
@@ -80,7 +124,7 @@ def test_only_the_tweet_is_learned_from_unless_everything_is_asked_for(corpus):
     row = _encode([p], [t], tok, 192)[0]
     other = _encode([p.replace('Tweets by', 'Words from')], [t], tok, 192)[0]
     with torch.no_grad():
-        tweet, everything = (_losses(lm, [row], tok.pad_token_id, on)[0] for on in ('tweet', 'all'))
+        tweet, everything = (_losses(lm, [row], tok.pad_token_id, on)[0] for on in (False, True))
     assert len(tweet) == len(row[0]) - row[1] and len(everything) == len(row[0]) - 1
     assert row[0][row[1]:] == other[0][other[1]:]
     torch.testing.assert_close(everything[-len(tweet):], tweet)

