@@ -360,11 +360,3 @@ def _new_text_markdown() -> str: # Markdown
         'CIDEr': ends('cider', '.3f'), 'BLEU-4': ends('bleu', '.1f'), 'copied': '{copied:.0%}',
         '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}',
         'account named': '{named:.0%}', 'degenerate': '{degenerate:.1%}'})
-
-# %% ../../nbs/9_bench/93_text_quality.ipynb #2cca29ff
-def _ways_markdown() -> str: # Markdown
-    "The table of ways of fine-tuning; a sentence where it has not been measured."
-    try: kept = _kept('text', 'ways of fine-tuning')
-    except BadInput: return '*Not measured yet: `make bench-content ONLY=training` makes this table.*'
-    return _markdown_table(kept, {'what learns': '{name}', 'weights': '{weights:,.0f}',
-        'updates': '{updates:.0f}', 'validation loss': '{valid_loss:.3f}', 'processor seconds': '{cpu:.0f}'})
