@@ -64,8 +64,7 @@ def _parts(a, b, Ea=None, Eb=None): # As for `_covariance`
 
 def _same_account(a, b) -> np.ndarray: # (n, m) bool
     "Which tweets are of the same account."
-    code, n = pd.factorize(np.concatenate([a['account'], b['account']]))[0], len(a['account'])
-    return code[:n, None] == code[n:]
+    return np.asarray(a['account'])[:, None] == np.asarray(b['account'])[None]
 
 def _covariance(
     a:pd.DataFrame|dict,          # (n,) history rows of one company; a table, or from `_columns`
