@@ -116,10 +116,10 @@ def fit_variances(
     "Find the variances with the highest leave-one-out likelihood, or marginal likelihood."
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
-    names, rng, columns, systems, losses = list(start), np.random.default_rng(seed), _columns(table)[0], [], []
+    names, rng, posts, systems, losses = list(start), np.random.default_rng(seed), _columns(table)[0], [], []
     for j in [j for j in table.groupby('company').indices.values() if len(j) > 1][:companies]:
         j = rng.choice(j, most, replace=False) if len(j) > most else j
-        h, Ej = _rows(columns, j), None if E is None else E[j]
+        h, Ej = _rows(posts, j), None if E is None else E[j]
         part, same = dict(_parts(h, h, Ej, Ej), noise=np.eye(len(j))), _same_account(h, h)
         P = np.stack([np.zeros(same.shape) + part.get(k, 0.)*(same if k not in _OF_COMPANY else 1.)
             for k in names])
