@@ -33,7 +33,7 @@ def fitted():
     t = sample_tweets(150)
     t['content'] = [HOSTILE[i % len(HOSTILE)] for i in range(len(t))]
     t['username'] = [f'{HOSTILE[0]}{u}' for u in t['username']]
-    return LikesSimulator('tiny').fit(t, quiet=True), t
+    return LikesSimulator('tiny', effort='quick').fit(t, quiet=True), t
 
 
 def shown(fitted):

@@ -10,12 +10,15 @@ from behaviour_sim.data.drafts import draft, normalise_tweets
 from behaviour_sim.data.splits import _possible_splits
 from behaviour_sim.likes.explain import LikesSimulator
 
+#: A fit whose quality no test here asks about, with the preset's own encoder
+QUICK = dict(text_encoder='tiny-distilbert', effort='quick')
+
 
 @pytest.fixture(scope='module')
 def tweets(): return sample_tweets(260)
 
 @pytest.fixture(scope='module')
-def sim(tweets): return LikesSimulator('tiny').fit(tweets, quiet=True)
+def sim(tweets): return LikesSimulator('tiny', **QUICK).fit(tweets, quiet=True)
 
 @pytest.fixture(scope='module')
 def one(tweets):
@@ -93,7 +96,7 @@ def test_training_takes_any_spelling(tweets, sim, one):
     odd = tweets.assign(username=tweets['username'].mask(few('username'), '@' + tweets['username'].str.lower()))
     odd['inferred company'] = odd['inferred company'].mask(few('inferred company'), odd['inferred company'].str.upper())
     assert (odd['username'] != tweets['username']).sum() > 20
-    assert likes(LikesSimulator('tiny').fit(odd, quiet=True), one) == likes(sim, one)
+    assert likes(LikesSimulator('tiny', **QUICK).fit(odd, quiet=True), one) == likes(sim, one)
 
 @pytest.mark.parametrize('when', ['2021-03-04T15:30:00+05:30', 'Thu Mar 04 10:00:00 +0000 2021'])
 def test_an_edit_is_read_like_a_cell(sim, one, when):
@@ -116,7 +119,7 @@ def test_the_terminal_is_told_what_was_found(one, capsys):
 def test_profiles_are_found_whatever_their_spelling(tweets):
     p = account_profiles()
     odd = p.assign(username='@' + p['username'].str.upper(), followers_count=p['followers_count'].map('{:,}'.format))
-    fit = lambda p: LikesSimulator('tiny').fit(tweets.iloc[:120], profiles=p, quiet=True)
+    fit = lambda p: LikesSimulator('tiny', **QUICK).fit(tweets.iloc[:120], profiles=p, quiet=True)
     assert likes(fit(odd), tweets.iloc[120:125]) == likes(fit(p), tweets.iloc[120:125])
     for bad, why in ((p.assign(followers_count='many'), "row 1, column 'followers_count'"), (p.assign(username='zzz'), 'is of an account of the tweets')):
         with pytest.raises(BadInput, match=why): fit(bad)
@@ -138,7 +141,7 @@ def test_no_column_of_the_user_s_own_enters(sim, tweets):
         id = t['id'].iloc[0]
         return [sim.predict(t, quiet=True), sim.predict(t, context=t, quiet=True), sim.predict(t, in_order=True, quiet=True), sim.explain(t, id, quiet=True), sim.what_if(t, id, quiet=True, hour=9), sim.best_time(t, id, in_order=True, quiet=True).head(3), sim.evaluate(t, quiet=True).table]
     for one, two in zip(all_of(sim, tweets[new]), all_of(sim, loud[new])): pd.testing.assert_frame_equal(one, two, check_exact=True)
-    again = LikesSimulator('tiny').fit(loud, quiet=True)
+    again = LikesSimulator('tiny', **QUICK).fit(loud, quiet=True)
     np.testing.assert_array_equal(again.predict_log1p(loud, quiet=True), sim.predict_log1p(tweets, quiet=True))
     assert again.names == sim.names
 

@@ -21,7 +21,7 @@ def names(tweets): return tweets['username'].value_counts().index[:2].tolist()
 def place(tweets, tmp_path_factory):
     "A folder with the likes model m and the writer w, which retrieves."
     d = tmp_path_factory.mktemp('plan')
-    LikesSimulator('tiny').fit(tweets, quiet=True).save(d/'m')
+    LikesSimulator('tiny', effort='quick').fit(tweets, quiet=True).save(d/'m')
     ContentSimulator('tiny', lm=None).fit(tweets, rank_by_likes=False, quiet=True).save(d/'w')
     return d
 

@@ -14,12 +14,15 @@ from behaviour_sim.data.tweets import read_tweets
 from behaviour_sim.likes.simulator import LikesSimulator
 import behaviour_sim.likes.updates  # noqa: F401  (adds explain, what_if, best_time, update, backtest)
 
+#: A fit whose quality no test here asks about, with the preset's own encoder
+QUICK = dict(text_encoder='tiny-distilbert', effort='quick')
+
 
 @pytest.fixture(scope='module')
 def tweets(): return sample_tweets(500)
 
 @pytest.fixture(scope='module')
-def sim(tweets): return LikesSimulator('tiny').fit(tweets.iloc[:400], quiet=True)
+def sim(tweets): return LikesSimulator('tiny', **QUICK).fit(tweets.iloc[:400], quiet=True)
 
 
 def test_two_processes_predict_the_same_bits():
@@ -120,14 +123,14 @@ def test_views_are_used_only_when_asked_for(tweets, sim):
     more = new.assign(media=new['media'].str.replace(r'views=\d+', 'views=99999999', regex=True))
     assert (more['media'] != new['media']).any()
     np.testing.assert_array_equal(sim.predict_log1p(more, quiet=True), sim.predict_log1p(new, quiet=True))
-    post = LikesSimulator('tiny', post_publication=True).fit(tweets.iloc[:400], quiet=True)
+    post = LikesSimulator('tiny', post_publication=True, **QUICK).fit(tweets.iloc[:400], quiet=True)
     assert np.abs(post.predict_log1p(more, quiet=True) - post.predict_log1p(new, quiet=True)).max() > .05
     assert 'only after posting' in post.card()
 
 
 def test_profiles_and_captions_are_optional_and_kept(tweets, tmp_path):
     captions = tweets[['id', 'caption']]
-    s = LikesSimulator('tiny').fit(tweets.iloc[:300].drop(columns='caption'), captions=captions, profiles=account_profiles(), quiet=True)
+    s = LikesSimulator('tiny', **QUICK).fit(tweets.iloc[:300].drop(columns='caption'), captions=captions, profiles=account_profiles(), quiet=True)
     s.save(tmp_path/'m')
     new = tweets.iloc[300:]
     np.testing.assert_array_equal(LikesSimulator.load(tmp_path/'m').predict_log1p(new, quiet=True), s.predict_log1p(new, quiet=True))

@@ -28,7 +28,7 @@ def place(tweets, tmp_path_factory):
     "A folder with the challenge's columns and two counts more, and a model of reposts."
     d = tmp_path_factory.mktemp('targets')
     write_tweets(tweets[:120], d/'known.csv'); write_tweets(tweets[120:], d/'new.csv')
-    code, out, err = told('fit', 'known.csv', '--target', 'reposts', '--model', 'm', '--preset', 'tiny', cwd=d)
+    code, out, err = told('fit', 'known.csv', '--target', 'reposts', '--model', 'm', '--preset', 'tiny', '--effort', 'quick', cwd=d)
     assert code == 0 and 'fitted on the reposts of 120 tweets' in out, err
     return d
 
@@ -49,7 +49,7 @@ def test_every_command_is_about_the_target(place, tweets):
 
 def test_a_model_of_reposts_is_the_model_of_likes_that_has_learned_reposts(place, tweets):
     sim = LikesSimulator.load(place/'m')
-    other = LikesSimulator('tiny').fit(tweets[:120].assign(likes=tweets['reposts']), quiet=True)
+    other = LikesSimulator('tiny', effort='quick').fit(tweets[:120].assign(likes=tweets['reposts']), quiet=True)
     new = tweets[120:].drop(columns=['reposts', 'likes'])
     assert sim.target == 'reposts' and sim.facts()['target'] == 'reposts'
     np.testing.assert_allclose(sim.predict(new, quiet=True)['reposts'], other.predict(new, quiet=True)['likes'])
@@ -80,7 +80,7 @@ def peeks(tweets):
 
 @pytest.mark.parametrize('target', ['likes', 'reposts'])
 def test_what_was_counted_after_posting_never_moves_a_prediction(target, tweets):
-    sim = LikesSimulator('tiny', target=target, features=[peeks]).fit(tweets[:120], quiet=True)
+    sim = LikesSimulator('tiny', target=target, features=[peeks], effort='quick').fit(tweets[:120], quiet=True)
     new = tweets[120:]
     p = sim.predict_log1p(new, quiet=True)
     for counts in ({c: 1e6 for c in ('likes', *_COUNTS)}, dict(replies=0.), {target: 0.}):
@@ -106,7 +106,7 @@ def test_where_all_is_at_midnight_the_hour_is_unknown(tweets, tmp_path):
     "Only the day of a draft counts; what would name an hour says why it does not."
     days = tweets.assign(date=tweets['date'].dt.normalize())
     write_tweets(days[:120], tmp_path/'days.csv'); write_tweets(tweets[120:], tmp_path/'new.csv')
-    assert told('fit', 'days.csv', '--model', 'm', '--preset', 'tiny', cwd=tmp_path)[0] == 0
+    assert told('fit', 'days.csv', '--model', 'm', '--preset', 'tiny', '--effort', 'quick', cwd=tmp_path)[0] == 0
     assert 'The hours are unknown' in (tmp_path/'m'/'MODEL_CARD.md').read_text()
     sim, new = LikesSimulator.load(tmp_path/'m'), tweets[120:]
     assert sim.facts()['hours'] == 'unknown'

@@ -113,9 +113,10 @@ def judge(
     post_publication:bool=False, # Use `views`
     profiles:pd.DataFrame=None, # Public facts of accounts
     quiet:bool|None=None,   # No progress bar
+    effort:str='default',   # As for `LikesSimulator`
 ) -> dict: # Of each tweet alone, and `in_order_…` of each with the earlier judged tweets as its posts
     "Fit, predict, and evaluate against observed likes: errors of log1p, likes and intervals."
-    sim = _fitted(simulators, known, preset, post_publication, profiles, quiet=quiet)
+    sim = _fitted(simulators, known, preset, post_publication, profiles, effort, quiet)
     e = sim.evaluate(judged, quiet=quiet)
     p = sim.predict(judged, quiet=quiet)
     baselines = {k: e['baselines'][k]['rmse_log1p'] for k in ('account_mean', 'constant')}
@@ -319,10 +320,11 @@ def _per_tweet(
     simulators:dict,      # From `_simulator_key` to a fitted simulator; filled as needed
     preset:str='laptop',  # Encoders
     quiet:bool|None=None, # No progress bar
+    effort:str='default', # As for `LikesSimulator`
 ) -> pd.DataFrame: # hold-out, id, username, inferred company, likes, predicted, lower, upper
     "The prediction of each tweet alone, from which its row of the table can be computed again."
     parts = [judged[['id', 'username', 'inferred company', 'likes']].join(
-        _fitted(simulators, known, preset, quiet=quiet).predict(judged, quiet=quiet)[
+        _fitted(simulators, known, preset, effort=effort, quiet=quiet).predict(judged, quiet=quiet)[
             ['likes', 'lower', 'upper']].rename(columns=dict(likes='predicted')))
         for known, judged in tests.values()]
     return pd.concat(parts, keys=tests, names=['hold-out', None]).reset_index('hold-out')

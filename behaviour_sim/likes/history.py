@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..core import BadInput
 from ..model_directories import Regressor, load_parts, save_parts
 from .evaluation import ConformalIntervals
-from ..features.effort import _EFFORTS, _side_by_side
+from ..features.effort import _EFFORTS, _by_column, _rows, _side_by_side
 
 # %% ../../nbs/4_likes/44_history.ipynb #72d7269d
 #: Variance of each part, from which `fit` starts: those with the highest leave-one-out likelihood on the
@@ -46,15 +46,15 @@ def history_features(
     return pd.DataFrame(dict(account=tweets['username'].astype(str).to_numpy(),
         company=tweets['inferred company'].astype(str).to_numpy(), day=day,
         kind=X['media.kind'].to_numpy('float32'), tool=X['media.lag_step'].fillna(-1).to_numpy('float32'),
-        hour=X['time.hour'].to_numpy('float32'),
-        y=np.nan if y is None else np.asarray(y, 'float64')))
+        hour=X['time.hour'].to_numpy('float32'), y=np.nan if y is None else np.asarray(y, 'float64')))
 
 # %% ../../nbs/4_likes/44_history.ipynb #69b32913
 _OF_COMPANY = ('company', 'campaign') # parts that tweets of different accounts share
+_columns = lambda *t: _by_column(*t, values=('day', 'kind', 'tool', 'hour', 'y'), names=('account',))
 
 def _parts(a, b, Ea=None, Eb=None): # As for `_covariance`
     "Names and (n, m) covariances at variance 1, one after the other, as if all tweets were of one account."
-    pair = lambda c: (a[c].to_numpy()[:, None], b[c].to_numpy()[None])
+    pair = lambda c: (np.asarray(a[c])[:, None], np.asarray(b[c])[None])
     d, h = (np.abs(np.subtract(*pair(c))) for c in ('day', 'hour'))
     near = lambda k: np.exp(d/-_SPANS[k])
     yield from (('company', 1.), ('account', 1.), *((c, np.equal(*pair(c))) for c in ('kind', 'tool')))
@@ -64,18 +64,17 @@ def _parts(a, b, Ea=None, Eb=None): # As for `_covariance`
 
 def _same_account(a, b) -> np.ndarray: # (n, m) bool
     "Which tweets are of the same account."
-    code = pd.factorize(np.concatenate([a['account'], b['account']]))[0]
-    return code[:len(a), None] == code[len(a):]
+    return np.asarray(a['account'])[:, None] == np.asarray(b['account'])[None]
 
 def _covariance(
-    a:pd.DataFrame,               # (n,) history rows of one company
-    b:pd.DataFrame,               # (m,) history rows of the same company
+    a:pd.DataFrame|dict,          # (n,) history rows of one company; a table, or from `_columns`
+    b:pd.DataFrame|dict,          # (m,) history rows of the same company
     va:Mapping=_VARIANCES,         # Variance of each part
     Ea:np.ndarray=None,           # (n, d) sentence embeddings of `a`
     Eb:np.ndarray=None,           # (m, d) sentence embeddings of `b`
 ) -> np.ndarray: # (n, m) float64, the noise left out
     "The covariance of the log1p_likes of two sets of tweets of one company."
-    total = np.zeros((2, len(a), len(b)))
+    total = np.zeros((2, len(a['day']), len(b['day'])))
     for name, part in _parts(a, b, Ea, Eb): total[int(name in _OF_COMPANY)] += va[name]*part
     return total[1] + _same_account(a, b)*total[0]
 
@@ -117,14 +116,14 @@ def fit_variances(
     "Find the variances with the highest leave-one-out likelihood, or marginal likelihood."
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
-    names, rng, systems, losses = list(start), np.random.default_rng(seed), [], []
+    names, rng, posts, systems, losses = list(start), np.random.default_rng(seed), _columns(table)[0], [], []
     for j in [j for j in table.groupby('company').indices.values() if len(j) > 1][:companies]:
         j = rng.choice(j, most, replace=False) if len(j) > most else j
-        h, Ej = table.iloc[j], None if E is None else E[j]
+        h, Ej = _rows(posts, j), None if E is None else E[j]
         part, same = dict(_parts(h, h, Ej, Ej), noise=np.eye(len(j))), _same_account(h, h)
         P = np.stack([np.zeros(same.shape) + part.get(k, 0.)*(same if k not in _OF_COMPANY else 1.)
             for k in names])
-        systems.append((P, h['y'].to_numpy() - table['y'].mean()))
+        systems.append((P, h['y'] - table['y'].mean()))
     x0, n = np.log(list(start.values())), sum(len(r) for _, r in systems)
     def loss(x): # no part falls below a thousandth: without noise, two equal posts have no inverse
         each = [_loss_of_company(np.exp(np.maximum(x, x0 - 7)), P, r, ahead) for P, r in systems]
@@ -173,14 +172,14 @@ def predict(self:AccountHistory,
 ) -> tuple: # (n,) guesses and (n,) variances, float64
     "The guess and its variance; the mean and the prior variance where the company is unknown."
     from scipy.linalg import cho_factor, cho_solve
-    va, q = self.variances, q.reset_index(drop=True)
+    va, q, (known, asked) = self.variances, q.reset_index(drop=True), _columns(self.table, q)
     mean, var = np.full(len(q), self.mean), np.full(len(q), sum(va.values()) - va['noise'])
     for parts, j, spoken in self._pairs(q, Eq):
-        h, Eh = self.table.iloc[j], self.E[j] if spoken else None
+        h, Eh = _rows(known, j), self.E[j] if spoken else None
         K = cho_factor(_covariance(h, h, va, Eh, Eh) + va['noise']*np.eye(len(j)), lower=True)
-        a = cho_solve(K, h['y'].to_numpy() - self.mean)
+        a = cho_solve(K, h['y'] - self.mean)
         for i in parts:
-            k = _covariance(q.iloc[i], h, va, Eq[i] if spoken else None, Eh)
+            k = _covariance(_rows(asked, i), h, va, Eq[i] if spoken else None, Eh)
             mean[i] += k @ a
             if not spoken: var[i] -= va['text'] + va['news']
             var[i] = np.maximum(var[i] - (k*cho_solve(K, k.T).T).sum(1), 1e-6)
@@ -194,12 +193,12 @@ def leave_one_out(self:AccountHistory,
     "The guess of each known tweet's log1p_likes from all others."
     va, n = self.variances, len(self.table)
     mean, var, r = np.full(n, self.mean), np.zeros(n), self.table['y'].to_numpy() - self.mean
-    Eq = self.E if text else None
+    Eq, known = self.E if text else None, _columns(self.table)[0]
     for _, j in self.places.items():
         spoken = np.zeros(len(j), bool) if Eq is None else np.abs(Eq[j]).sum(1) > 0
         for s in np.unique(spoken):
             E = self.E[j] if s else None
-            h, w = self.table.iloc[j], spoken == s
+            h, w = _rows(known, j), spoken == s
             A = np.linalg.inv(_covariance(h, h, va, E, E) + va['noise']*np.eye(len(j)))
             mean[j[w]] += (r[j] - (A @ r[j])/np.diag(A))[w]
             var[j[w]] = np.maximum(1/np.diag(A) - va['noise'], 1e-6)[w]
@@ -207,8 +206,8 @@ def leave_one_out(self:AccountHistory,
 
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00002
 def _from_leading(
-    h:pd.DataFrame,  # (m,) observed posts of a company in order of time, from `history_features`
-    q:pd.DataFrame,  # (n,) posts to guess
+    h:pd.DataFrame|dict, # (m,) observed posts of a company in order of time; a table, or from `_columns`
+    q:pd.DataFrame|dict, # (n,) posts to guess
     n:np.ndarray,    # (n,) how many of the leading observed posts each may use
     va:Mapping,      # Variance of each part
     Eh:np.ndarray=None, # (m, d) sentence embeddings of `h`
@@ -216,10 +215,10 @@ def _from_leading(
 ) -> tuple: # (n,) guesses of the error, and (n,) by how much each lowers the variance
     "The error of each post, guessed from the leading observed posts."
     from scipy.linalg import cholesky, solve_triangular
-    L = cholesky(_covariance(h, h, va, Eh, Eh) + va['noise']*np.eye(len(h)), lower=True)
+    L = cholesky(_covariance(h, h, va, Eh, Eh) + va['noise']*np.eye(len(h['y'])), lower=True)
     V = solve_triangular(L, _covariance(h, q, va, Eh, Eq), lower=True)
-    V *= np.arange(len(h))[:, None] < n
-    return solve_triangular(L, h['y'].to_numpy('float64'), lower=True) @ V, (V**2).sum(0)
+    V *= np.arange(len(L))[:, None] < n
+    return solve_triangular(L, np.asarray(h['y'], 'float64'), lower=True) @ V, (V**2).sum(0)
 
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00005
 _BLOCK = 500 # observed posts of a company that a guess uses, at least, where there are so many
@@ -235,7 +234,7 @@ def _guess_errors(
     "The error to expect of each post, and how many posts of its account and company it was guessed from."
     prior, places = sum(va.values()) - va['noise'], known.groupby('company').indices
     out = np.tile([0, prior, 0, 0], (len(q), 1))
-    when, at = _seconds(known[order]), _seconds(q[order])
+    (before, asked), when, at = _columns(known, q), _seconds(known[order]), _seconds(q[order])
     for company, i in q.groupby('company').indices.items():
         if company not in places: continue
         j = places[company][np.argsort(when[places[company]], kind='stable')]
@@ -247,8 +246,9 @@ def _guess_errors(
             for part in np.array_split(use, -(-len(use)*len(h)//AccountHistory.cells)):
                 r, m = i[part], n[part] - first
                 Eh, Eq = (None, None) if E[0] is None else (E[0][h], E[1][r])
-                shift, less = _from_leading(known.iloc[h], q.iloc[r], m, va, Eh, Eq)
-                same = _same_account(known.iloc[h], q.iloc[r]) & (np.arange(len(h))[:, None] < m)
+                a, b = _rows(before, h), _rows(asked, r)
+                shift, less = _from_leading(a, b, m, va, Eh, Eq)
+                same = _same_account(a, b) & (np.arange(len(h))[:, None] < m)
                 out[r] = np.c_[shift, np.maximum(prior - less, 1e-6), same.sum(0), n[part]]
     return pd.DataFrame(out, columns='shift variance account_n company_n'.split())
 
@@ -267,16 +267,15 @@ def _rescaled(
     most:int=60,        # Posts of a company, and companies, to use at most
 ) -> dict: # Variance of each part
     "The variances with the noise and the size that have the highest marginal likelihood."
-    noises, total, n = np.array([.1, .3, 1., 3., 10.]), np.zeros((2, 5)), 0
+    noises, total, n, columns = np.array([.1, .3, 1., 3., 10.]), np.zeros((2, 5)), 0, _columns(table)[0]
     for j in list(table.groupby('company').indices.values())[:most]:
-        h, Ej = table.iloc[j[:most]], None if E is None else E[j[:most]]
-        K, r, n = _covariance(h, h, va, Ej, Ej), h['y'].to_numpy('float64'), n + len(h)
+        h, Ej = _rows(columns, j[:most]), None if E is None else E[j[:most]]
+        K, r, n = _covariance(h, h, va, Ej, Ej), h['y'].astype('float64'), n + len(h['y'])
         for i, f in enumerate(noises):
-            A = K + f*va['noise']*np.eye(len(h))
+            A = K + f*va['noise']*np.eye(len(r))
             total[:, i] += r @ np.linalg.solve(A, r), np.linalg.slogdet(A)[1]
     if n < 20 or not total[0].all(): return dict(va)
-    size, loss = total[0]/n, n*np.log(total[0]/n) + total[1]
-    i = int(loss.argmin())
+    size, i = total[0]/n, int((n*np.log(total[0]/n) + total[1]).argmin())
     return {k: float(v*size[i]*(noises[i] if k == 'noise' else 1)) for k, v in va.items()}
 
 # %% ../../nbs/4_likes/44_history.ipynb #e7a00011

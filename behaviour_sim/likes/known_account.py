@@ -55,13 +55,13 @@ def _history_facts(
     out['since_last'] = q['day'] - out.pop('last')
     out[['n', 'company_n']] = out[['n', 'company_n']].fillna(0)
     near = np.full((len(q), 2), np.nan)
-    places = known.groupby('account').indices
+    places, likes = known.groupby('account').indices, r.to_numpy()
+    when, at = known['day'].to_numpy(), q['day'].to_numpy()
     for name, i in q.groupby('account').indices.items():
         if name not in places: continue
         j = places[name]
-        day, days = q['day'].to_numpy()[i], known['day'].to_numpy()[j]
-        k = _nearest(day, days)
-        near[i] = np.c_[r.to_numpy()[j][k], np.abs(day - days[k])]
+        k = j[_nearest(at[i], when[j])]
+        near[i] = np.c_[likes[k], np.abs(at[i] - when[k])]
     out['nearest'], out['nearest_days'] = near.T
     return out.astype('float32').add_prefix('account.')
 

@@ -269,10 +269,10 @@ def _on_ray(todo, out, job, encoders, workers):
     size = workers or max(1, min(len(todo), int(ray.cluster_resources().get('CPU', 1))))
     actors = dict(fn_constructor_args=[job, encoders, _plugin_names()], concurrency=size, num_cpus=.4,
         batch_size=None, batch_format='pyarrow')
-    data = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(read, batch_size=1,
-        num_cpus=.2)
+    tasks = dict(concurrency=size, num_cpus=.2) # as many processes as actors, not one for each piece
+    data = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(read, batch_size=1, **tasks)
     data = data.map_batches(_CaptionPictures, **actors).map_batches(_EmbedTweets,
-        **actors).map_batches(write, batch_size=None, batch_format='pyarrow', num_cpus=.2)
+        **actors).map_batches(write, batch_size=None, batch_format='pyarrow', **tasks)
     yield from _in_our_words(data.iter_rows())
 
 # %% ../../nbs/7_scale/70_ray_data.ipynb #39add401
