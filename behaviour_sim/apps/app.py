@@ -202,7 +202,7 @@ def plan(self:AppSession, form:dict # See `AppSession.read_plan`
 
 # %% ../../nbs/8_apps/86_app.ipynb #3369e1da
 _PLAN = '''<section class="sheet"><h2>A plan</h2><p class="soft">The best hour of each day for the brand, \
-the account and the medium above{}.</p>
+the account and the medium above{}. The highest prediction is in colour.</p>
 <p class="wrong" id="unplanned" role="alert" hidden></p><div class="pair" id="span">
 <label>First day<input id="start" type="date" min="2006-03-21" max="2100-12-31"></label>\
 <label>Days<input id="days" type="number" min="1" max="14" value="7"></label>\
@@ -226,7 +226,7 @@ def _plan_part(
 ) -> str: # Markup
     "The part of the page that plans; nothing where hours are unknown."
     if not session.sim.table.hour_known: return ''
-    return _PLAN.format(', and a draft for it; each draft is read by a person before it is posted'
+    return _PLAN.format(', and a draft for it. Read each draft before it is posted'
         if session.writer else ', without drafts: no content model is loaded')
 
 # %% ../../nbs/8_apps/86_app.ipynb #00c9566e
