@@ -46,7 +46,7 @@ def port(tmp_path_factory):
 
 def ask(port, path='/predict', body=None, **headers):
     "Status, answer and headers of one request."
-    c = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=300) # a plan on a busy machine
     h = {'Content-Type': 'application/json'} | {k.replace('_', '-'): v for k, v in headers.items()}
     c.request('GET' if body is None else 'POST', path, body, h)
     r = c.getresponse()
