@@ -46,7 +46,7 @@ def port(tmp_path_factory):
 
 def ask(port, path='/predict', body=None, **headers):
     "Status, answer and headers of one request."
-    c = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=300) # a plan on a busy machine
     h = {'Content-Type': 'application/json'} | {k.replace('_', '-'): v for k, v in headers.items()}
     c.request('GET' if body is None else 'POST', path, body, h)
     r = c.getresponse()
@@ -56,7 +56,8 @@ def ask(port, path='/predict', body=None, **headers):
 FORM = dict(company='brackenlow', username='Brackenlow', content='Win two tickets', date='2020-05-06T09:00', media='photo', caption='', picture='')
 form = lambda **changes: json.dumps(FORM | changes)
 two = lambda **changes: json.dumps(dict(first=FORM, second=FORM | changes))
-ROUTES = {'/predict': form, '/hours': form, '/rewrite': form, '/habits': form, '/compare': two}
+week = lambda **changes: json.dumps(FORM | dict(days='3', tz='Asia/Tokyo') | changes)
+ROUTES = {'/predict': form, '/hours': form, '/rewrite': form, '/habits': form, '/compare': two, '/plan': week}
 
 
 # --- A person ---
@@ -275,8 +276,53 @@ def test_the_habits_of_the_brand_are_shown(page, port):
     settled(page)
 
 
+def downloaded(page, name, folder):
+    "The text of a file that the page offers, once a click on its name has brought it."
+    page.execute_cdp_cmd('Browser.setDownloadBehavior', dict(behavior='allow', downloadPath=str(folder)))
+    page.find_element('link text', name).click()
+    end = time.monotonic() + 60
+    while not (folder/name).is_file():
+        assert time.monotonic() < end, name
+        time.sleep(.1)
+    return (folder/name).read_bytes().decode()
+
+
+def test_days_are_planned(page, port, tmp_path):
+    "A row for each day with what the server says, and the files; a draft is taken with its day and hour."
+    type_in(page, 'company', 'brackenlow'); type_in(page, 'username', 'Brackenlow')
+    assert page.find_element('id', 'start').get_attribute('value') and page.find_element('id', 'zone').get_attribute('value')
+    page.execute_script("$('start').value = '2020-05-06'; $('days').value = 3; $('zone').value = 'Asia/Tokyo'")
+    page.find_element('id', 'plan').click()
+    wait(page, "!document.getElementById('plan').disabled && !document.getElementById('slots').hidden", 300)
+    settled(page)
+    medium = page.execute_script("return $('media').value")
+    x = json.loads(ask(port, '/plan', week(content='', media=medium, date='2020-05-06'))[1])
+    rows = [[e.text for e in r.find_elements('css selector', 'th, td')] for r in page.find_elements('css selector', '#slots tbody tr')]
+    assert len(rows) == 3 and [r[0] for r in rows] == [r['slot'] for r in x['rows']] and rows[0][0].startswith('Wed 06 May') and page.find_element('id', 'planned').text == x['told']
+    figures = lambda r: page.execute_script("const r = arguments[0]; return [said(r.likes), `${said(r.lower)} to ${said(r.upper)}`]", r)
+    assert [r[2:] for r in rows] == [figures(r) for r in x['rows']] and page.find_element('id', 'unplanned').text == ''
+    texts = page.execute_script("return [...document.querySelectorAll('#slots td p')].map(e => e.textContent)")
+    assert texts == [r['content'] or '–' for r in x['rows']] and any(r['content'] for r in x['rows'])
+    for name, text in x['files'].items(): assert downloaded(page, name, tmp_path) == text
+    assert {*x['files']} == {'plan.csv', 'plan_buffer.csv', 'plan_hootsuite.csv'} and x['files']['plan.csv'].startswith('id,')
+    taken = next(r for r in x['rows'] if r['content'])
+    page.find_element('css selector', '#slots button').click()
+    settled(page)
+    now = page.execute_script("return draft()")
+    assert (now['content'].strip(), now['date'][:13]) == (taken['content'].strip(), taken['date'].replace(' ', 'T')[:13])
+
+
+def test_a_plan_that_cannot_be_made_says_why(page):
+    "Beside the button; the last plan stays."
+    page.execute_script("$('days').value = 15")
+    page.find_element('id', 'plan').click()
+    assert wait(page, "!document.getElementById('unplanned').hidden && document.getElementById('unplanned').textContent") == 'A plan is of 1 to 14 days'
+    assert len(page.find_elements('css selector', '#slots tbody tr')) == 3 and not page.find_element('id', 'plan').get_property('disabled')
+    page.execute_script("$('days').value = 1")
+
+
 def test_hostile_text_stays_text(page):
-    "Brands, drafts and rewritten drafts that would be markup, and one brand of the model's own that is."
+    "Plans, brands, drafts and rewritten drafts that would be markup, and one brand of the model's own that is."
     assert any('onerror' in c for c in page.execute_script("return Object.keys(about.accounts)"))
     type_in(page, 'company', HOSTILE_BRAND); page.execute_script("const c = document.getElementById('content'); c.value = arguments[0]; c.dispatchEvent(new Event('input'))", HOSTILE)
     settled(page)
@@ -287,6 +333,11 @@ def test_hostile_text_stays_text(page):
     assert HOSTILE in page.execute_script("return document.getElementById('outcomes').textContent")
     page.find_element('id', 'show').click()
     wait(page, "!document.getElementById('show').disabled && document.getElementById('told').textContent.includes('onerror')")
+    page.find_element('id', 'plan').click()
+    wait(page, "!document.getElementById('plan').disabled && document.getElementById('planned').textContent.includes('Asia/Tokyo')", 300)
+    page.execute_script("const real = fetch; window.fetch = async what => ({ ok: true, json: async () => ({ told: arguments[0], files: { [arguments[0]]: arguments[0] }, rows: [{ slot: arguments[0], date: '2020-05-06 09:00:00', content: arguments[0], source: 'retrieval', likes: 1, lower: 0, upper: 2, rank: 1 }] }) }); plan().finally(() => { window.fetch = real })", HOSTILE)
+    wait(page, "document.querySelector('#slots th[scope=row]').textContent.includes('onerror')")
+    assert page.execute_script("return ['#planned', '#slots th[scope=row]', '#slots td p', '#files a'].every(at => document.querySelector(at).textContent === arguments[0])", HOSTILE)
     assert page.title == 'What will this tweet do?' and not page.find_elements('css selector', 'main img:not(#preview, #preview2), main script')
     assert page.find_element('id', 'error').text == ''
 
@@ -304,8 +355,8 @@ def test_it_fits_a_phone(page, scheme):
 
 
 def test_nothing_complained_and_nothing_left_the_machine(page, port):
-    "But for the one picture that was no picture, the drafts that could not be compared, and what a busy server was asked again."
-    meant = re.compile(r'/picture|(?=.*\b400\b).*/compare|\b503\b')
+    "But for the one picture that was no picture, the drafts that could not be compared, the days that could not be planned, and what a busy server was asked again."
+    meant = re.compile(r'/picture|(?=.*\b400\b).*/(compare|plan)|\b503\b')
     wrong = [w for w in complaints(page, f'http://127.0.0.1:{port}/') if not meant.search(w)]
     assert not wrong
 
@@ -329,7 +380,7 @@ def test_it_answers_to_its_own_name_only(port, host):
 def test_another_page_may_not_ask(port, headers):
     status, said, _ = ask(port, body=form(), **headers)
     assert status == 403 and 'error' in json.loads(said)
-    for path in ('/compare', '/habits'): assert ask(port, path, ROUTES[path](), **headers)[0] == 403
+    for path in ('/compare', '/habits', '/plan'): assert ask(port, path, ROUTES[path](), **headers)[0] == 403
     assert ask(port, body=form(), Origin=f'http://127.0.0.1:{port}', Sec_Fetch_Site='same-origin')[0] == 200
 
 
@@ -365,7 +416,7 @@ def test_followers_are_a_count(port, followers, status):
 
 
 def test_a_model_without_profiles_takes_no_followers():
-    desk = Desk(); desk.sim.table = SimpleNamespace(profiles=None)
+    desk = Desk()
     with served(desk) as port:
         status, said, _ = ask(port, body=form(followers='1.2K'))
         assert status == 400 and 'without profiles' in said and not desk.asked
@@ -390,6 +441,55 @@ def test_habits_of_an_odd_brand(port, company):
     assert status == 200 and set(x) == {'rows', 'told'} and all(0 < r['low'] <= r['effect'] <= r['high'] < 100 and 0 < r['share'] < 1 for r in x['rows'])
 
 
+def test_a_plan_is_that_of_the_command(port, tmp_path):
+    "Row for row; the table is the command's file, and what would be a formula in a spreadsheet is none."
+    from behaviour_sim.apps import app
+    status, said, _ = ask(port, '/plan', week())
+    x = json.loads(said)
+    assert status == 200 and [r['slot'][:10] for r in x['rows']] == ['Wed 06 May', 'Thu 07 May', 'Fri 08 May'] and sorted(r['rank'] for r in x['rows']) == [1, 2, 3]
+    assert all(0 <= r['lower'] <= r['likes'] <= r['upper'] for r in x['rows'])
+    import io, pandas as pd
+    table = pd.read_csv(io.StringIO(x['files']['plan.csv']), keep_default_na=False)
+    assert table['predicted_likes'].tolist() == pytest.approx([r['likes'] for r in x['rows']]) and table['content'].tolist() == [r['content'] for r in x['rows']] and {*table['media']} == {'photo'}
+    for row in x['rows']: # what the page predicts of each
+        p = json.loads(ask(port, body=form(content=row['content'], date=row['date'].replace(' ', 'T')))[1])
+        assert all(p[k] == pytest.approx(row[k], rel=1e-3, abs=1e-3) for k in ('likes', 'lower', 'upper'))
+    table = table.assign(content='=cmd|calc', local=pd.to_datetime(table['local']))
+    assert "'=cmd|calc" in app._plan_files(SimpleNamespace(table=table, target='likes'))['plan.csv']
+
+
+@pytest.mark.parametrize('changes', [dict(days='0'), dict(days='15'), dict(days='2.5'), dict(days=''), dict(days=3), dict(days='٣'), dict(days=None), dict(tz='Mars'), dict(tz=''), dict(tz=5), dict(tz='../../../etc/passwd'),
+    dict(tz='x'*51), dict(tz='\ud800'), dict(tz='\0'), dict(start='2020-05-06'), dict(username='@')], ids=str)
+def test_a_plan_that_cannot_be_is_refused(port, changes):
+    status, said, _ = ask(port, '/plan', week(**changes))
+    error = json.loads(said)['error']
+    assert status == 400 and 5 < len(error) < 300 and '\n' not in error
+
+
+@pytest.mark.parametrize('changes, case', [(dict(), 'never seen'), (dict(company=HOSTILE_BRAND, username='<b>'), 'its company is known'), (dict(company=HOSTILE_BRAND, username='known'), 'The account is known: '), (dict(company=HOSTILE_BRAND, username='known', date='2100-12-31'), 'after the last')], ids=str)
+def test_an_odd_account_is_planned_too(port, changes, case):
+    "Also one that the model does not know, as a draft of it is predicted; and the last day that can be."
+    if changes.get('username') == 'known': changes = changes | dict(username=json.loads(ask(port, '/about')[1])['accounts'][HOSTILE_BRAND][0])
+    status, said, _ = ask(port, '/plan', week(**dict(days='1', date='2020-05-06') | changes))
+    x = json.loads(said)
+    assert status == 200 and case in x['told'] and len(x['rows']) == 1 and 0 <= x['rows'][0]['likes'] < float('inf'), said
+
+
+def test_without_a_writer_there_are_slots_alone(port, tmp_path):
+    "And without hours the page has no such part."
+    from behaviour_sim.likes.simulator import LikesSimulator
+    session = AppSession(LikesSimulator('tiny').fit(sample_tweets(120), quiet=True))
+    session.free = threading.Event()
+    with served(session) as bare:
+        status, said, _ = ask(bare, '/plan', week())
+        x = json.loads(said)
+        assert status == 200 and {r['content'] for r in x['rows']} == {''} and len(x['rows']) == 3 and [*x['files']] == ['plan.csv']
+        assert 'no content model is loaded' in ask(bare, '/')[1] and 'a draft for it' in ask(port, '/')[1]
+        session.sim.table.hour_known = False
+        assert 'hours are unknown' in ask(bare, '/plan', week())[1]
+    assert 'id="plan"' not in '/' + module._plan_part(session)
+
+
 def test_too_large_a_picture_and_other_methods(port):
     assert 'more than' in ask(port, '/picture', b'\xff'*10_000_001, Content_Type='application/octet-stream')[1]
     assert ask(port, '/predict')[0] == 405 and ask(port, '/nothing')[0] == 404 and ask(port, '/../../etc/passwd')[0] == 404
@@ -402,7 +502,7 @@ def test_a_model_that_knows_no_pictures_says_so(port):
 
 
 def test_every_answer_forbids_what_it_did_not_send(port):
-    for path, body in (('/', None), ('/script.js', None), ('/about', None), ('/nothing', None), ('/predict', form()), ('/predict', '{'), ('/compare', two()), ('/habits', form())):
+    for path, body in (('/', None), ('/script.js', None), ('/about', None), ('/nothing', None), ('/predict', form()), ('/predict', '{'), ('/compare', two()), ('/habits', form()), ('/plan', week())):
         h = ask(port, path, body)[2]
         policy = h['Content-Security-Policy']
         assert "default-src 'none'" in policy and 'unsafe' not in policy and "frame-ancestors 'none'" in policy and h['X-Content-Type-Options'] == 'nosniff', path
@@ -417,7 +517,7 @@ from behaviour_sim.apps.app_session import AppSession
 class Desk(AppSession):
     "Answers as slowly as a test wants, without a model."
     def __init__(self):
-        super().__init__(SimpleNamespace(post_publication=False))
+        super().__init__(SimpleNamespace(post_publication=False, table=SimpleNamespace(hour_known=True, profiles=None)))
         self.free, self.begun, self.asked = threading.Event(), threading.Event(), []
     def about(self): return dict(accounts={})
     def predict(self, form):
@@ -426,6 +526,7 @@ class Desk(AppSession):
     def hours(self, form): return []
     def rewrite(self, form): return []
     def habits(self, form): return dict(rows=[], told='')
+    def plan(self, form): return dict(rows=[], told='', files={})
     def compare(self, forms): return self.predict(forms['first'])
     def shown(self, name): return dict(picture=name)
 

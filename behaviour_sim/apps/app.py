@@ -6,18 +6,24 @@
 __all__ = ['make_app', 'serve']
 
 # %% ../../nbs/8_apps/86_app.ipynb #c500ce6b
-import asyncio, contextlib, errno, signal, socket, sys, tempfile, threading
+import asyncio, contextlib, errno, re, signal, socket, sys, tempfile, threading
 from functools import partial
+from pathlib import Path
 
-import behaviour_sim
+from fastcore.basics import patch
+
+import behaviour_sim.text.plan # adds LikesSimulator.plan
 from ..core import BadInput, cache_dir, content_key, _to_json, _require
+from ..data.drafts import normalise_tweets
+from ..data.values import _time_zone
 from ..features.manifest import _made_once
 from ..model_directories import _FORMAT
 from ..corpus.synthetic import sample_tweets
+from ..table_files import _write_table
 from ..text.simulator import ContentSimulator, _language_model_of
-from .app_page import _LOOK, _MARKUP, _SCRIPT
-from .app_session import _MAX_PICTURE, AppSession
-from .terminal import _echo
+from .app_page import _FOOT, _LOOK, _MARKUP, _SCRIPT
+from .app_session import _CASES_TOLD, _MAX_PICTURE, _MEDIA, AppSession
+from .terminal import _echo, _plan_pieces
 
 # %% ../../nbs/8_apps/86_app.ipynb #c0de8102
 _HEADERS = {'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -152,6 +158,110 @@ def _demo_session(
     writer = ContentSimulator.load(_made_once(place, make))
     return AppSession(writer.likes, writer, synthetic=True)
 
+# %% ../../nbs/8_apps/86_app.ipynb #249f3e41
+def _plan_files(
+    plan, # From `LikesSimulator.plan`, for one account
+) -> dict: # Name → text
+    "The table and, where there are texts, what Buffer and Hootsuite take."
+    table = plan.table.rename(columns={plan.target: f'predicted_{plan.target}'})
+    with tempfile.TemporaryDirectory() as d:
+        files = {'plan.csv': _write_table(table, Path(d)/'plan.csv').read_bytes().decode()}
+    said = plan.table[plan.table['content'] != ''].assign(date=lambda t: t['local'])
+    styles = ('buffer', 'hootsuite') if len(said) else ()
+    return files | {f'plan_{style}.csv': _plan_pieces(said, style)[0] for style in styles}
+
+@patch
+def read_plan(self:AppSession, form:dict # A draft, its date the first day; also days and tz
+             ) -> tuple: # The draft as a table, days, zone
+    "What should be planned; `BadInput` says what cannot be used."
+    more = dict(days='7', tz='UTC') | form if isinstance(form, dict) else {}
+    t = self.read({k: v for k, v in form.items() if k not in ('days', 'tz')} if more else form)
+    if not isinstance(more['days'], str) or not re.fullmatch('[1-9]|1[0-4]', more['days'].strip()):
+        raise BadInput("A plan is of 1 to 14 days")
+    if not isinstance(tz := more['tz'], str) or len(tz) > 50:
+        raise BadInput("The zone of a plan is a name such as Europe/Berlin")
+    _time_zone(tz.strip())
+    return t, int(more['days']), tz.strip()
+
+@patch
+def plan(self:AppSession, form:dict # See `AppSession.read_plan`
+        ) -> dict: # told, rows (slot, date in UTC, content, source, likes, lower, upper, rank), files
+    "The best hour of each day and, if there is a writer, drafts."
+    t, days, tz = self.read_plan(form)
+    one = t.iloc[0]
+    medium = next(k for k, v in _MEDIA.items() if v == one['media'])
+    with self.lock:
+        plan = self.sim.plan(one['username'], days, self.writer, one['date'], tz, media=medium,
+            company=one['inferred company'], followers=one.get('followers'), quiet=True)
+        case = self.sim.case(normalise_tweets(t))[0]
+    rows = plan.table.rename(columns={plan.target: 'likes'}).assign(slot=plan.shown.index)
+    rows['date'] = rows['date'].map(str)
+    names = ['slot', 'date', 'content', 'source', 'likes', 'lower', 'upper', 'rank']
+    told = f"{rows['username'][0]}, times of {tz}. {_CASES_TOLD[case]}"
+    return dict(told=told, rows=rows[names].to_dict('records'), files=_plan_files(plan))
+
+# %% ../../nbs/8_apps/86_app.ipynb #3369e1da
+_PLAN = '''<section class="sheet"><h2>A plan</h2><p class="soft">The best hour of each day for the brand, \
+the account and the medium above{}. The highest prediction is in colour.</p>
+<p class="wrong" id="unplanned" role="alert" hidden></p><div class="pair" id="span">
+<label>First day<input id="start" type="date" min="2006-03-21" max="2100-12-31"></label>\
+<label>Days<input id="days" type="number" min="1" max="14" value="7"></label>\
+<label>Time zone<input id="zone" list="zones" maxlength="50"></label><datalist id="zones"></datalist></div>
+<button id="plan" type="button">Plan</button><p class="soft" id="planned"></p><div class="wide">\
+<table id="slots" hidden><thead><tr><th scope="col">Slot<th scope="col">Draft<th scope="col">\
+<span class="counted">likes</span><th scope="col">90 % interval</thead><tbody></tbody></table></div>
+<p id="files"></p></section>
+'''
+_PLAN_LOOK = '''
+#span { max-width: 42rem } #planned:empty, #files:empty { margin: 0 } #planned { margin-top: .8rem } \
+#files { margin-bottom: 0 } #files a { color: var(--accent); margin-right: 1.2rem }
+#slots :is(th, td) { vertical-align: top } #slots :is(th, td):nth-child(2) { text-align: left; white-space: \
+pre-line; overflow-wrap: anywhere; width: 60%; min-width: 14rem } .bare :is(th, td):nth-child(2) { display: \
+none } #slots p { margin: 0 } #slots button { padding: .1rem .6rem; font-size: .85rem; margin-top: .3rem } \
+#slots .soft { margin-right: .6rem } .most td:nth-child(3) { color: var(--accent); font-weight: 700 }
+'''
+
+def _plan_part(
+    session:AppSession, # Who answers
+) -> str: # Markup
+    "The part of the page that plans; nothing where hours are unknown."
+    if not session.sim.table.hour_known: return ''
+    return _PLAN.format(', and a draft for it. Read each draft before it is posted'
+        if session.writer else ', without drafts: no content model is loaded')
+
+# %% ../../nbs/8_apps/86_app.ipynb #00c9566e
+_PLAN_SCRIPT = '''
+function offer(at, files) {
+  for (const a of at.children) URL.revokeObjectURL(a.href)
+  at.replaceChildren()
+  for (const [name, text] of Object.entries(files)) {
+    const a = put(at, 'a', name); a.download = name
+    a.href = URL.createObjectURL(new Blob([text], { type: 'text/csv' })) } }
+const plan = guarded(async () => {
+  const { company, username, media, followers } = draft(), b = $('plan'), body = $('slots').tBodies[0]
+  b.disabled = true; b.textContent = 'Planning …'
+  try {
+    const x = await ask('plan', JSON.stringify({ company, username, media, followers, \
+date: $('start').value, days: $('days').value, tz: $('zone').value }))
+    $('planned').textContent = x.told; offer($('files'), x.files); body.replaceChildren()
+    $('slots').hidden = false; $('slots').className = x.rows.some(r => r.content) ? '' : 'bare'
+    for (const r of x.rows) {
+      const e = put(body, 'tr', '', r.rank === 1 ? 'most' : ''), day = r.date.slice(0, 10)
+      put(e, 'th', r.slot).scope = 'row'
+      const d = put(e, 'td'); put(d, 'p', r.content || '–')
+      if (r.source === 'retrieval') put(d, 'span', 'An old tweet, to be rewritten', 'soft')
+      if (r.content) put(d, 'button', 'use it', 'quiet').onclick = () => {
+        const taken = { company, username, media, content: r.content, day, hour: +r.date.slice(11, 13) }
+        for (const [id, v] of Object.entries(taken)) $(id).value = v
+        unshown(); scrollTo({ top: 0 }); changed() }
+      put(e, 'td', said(r.likes)); put(e, 'td', `${said(r.lower)} to ${said(r.upper)}`) }
+  } finally { b.disabled = false; b.textContent = 'Plan' } }, 'unplanned')
+if ($('plan')) {
+  $('plan').onclick = plan; $('zone').value = Intl.DateTimeFormat().resolvedOptions().timeZone
+  $('start').value = new Date(Date.now() + 864e5).toLocaleDateString('sv') // tomorrow, as 2024-05-31
+  $('zones').replaceChildren(...['UTC', ...Intl.supportedValuesOf('timeZone')].map(z => new Option(z))) }
+'''
+
 # %% ../../nbs/8_apps/86_app.ipynb #56b77ac0
 def _read_form(
     data:bytes, # JSON
@@ -212,12 +322,14 @@ def make_app(
         yield
     turns, decoder = _Turns(), _Turns()
     drafts, uploads = asyncio.Semaphore(_MOST_CONNECTIONS), asyncio.Semaphore(_MOST_UPLOADS)
-    texts = {'/': (_MARKUP, 'html'), '/look.css': (_LOOK, 'css'), '/script.js': (_SCRIPT, 'javascript')}
+    texts = {'/': (_MARKUP + _plan_part(session) + _FOOT, 'html'), '/look.css': (_LOOK + _PLAN_LOOK, 'css'),
+        '/script.js': (_SCRIPT + _PLAN_SCRIPT, 'javascript')}
     pages = {at: Response(text, media_type=f'text/{kind}') for at, (text, kind) in texts.items()}
     pages['/about'] = JSONResponse(_to_json(session.about()))
     asked = {f'/{f.__name__}': answering(session.read, f)
         for f in (session.predict, session.hours, session.rewrite, session.habits)}
     asked['/compare'] = answering(session.read_both, session.compare)
+    asked['/plan'] = answering(session.read_plan, session.plan)
     asked['/picture'] = _handler(_MAX_PICTURE, uploads, [(decoder, session.keep), (turns, session.shown)])
     routes = [*[Route(at, sent(r)) for at, r in pages.items()],
         *[Route(at, f, methods=['POST']) for at, f in asked.items()]]

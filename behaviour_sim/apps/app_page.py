@@ -64,8 +64,8 @@ account matters more than the draft.</p></section></div>
 <div class="wide"><table id="habits" hidden><thead><tr><th scope="col">Habit<td><th scope="col">With it\
 <th scope="col">90 % interval<th scope="col">Posts with it</thead><tbody></tbody></table></div>
 <p id="caution" hidden>No cause is claimed. A brand that asks a question on the day of a launch gets what \
-the launch gets. To learn what a habit causes, use it on posts chosen at random.</p></section>
-<p class="soft" id="note"></p></main></body></html>'''
+the launch gets. To learn what a habit causes, use it on posts chosen at random.</p></section>'''
+_FOOT = '<p class="soft" id="note"></p></main></body></html>'
 
 # %% ../../nbs/8_apps/81_app_page.ipynb #1a915fea
 _BASE = PAGE_STYLE + '''

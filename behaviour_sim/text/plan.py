@@ -155,6 +155,8 @@ def plan(self:LikesSimulator,
     media:str='photo',            # What will be attached, as for `draft`
     context:pd.DataFrame=None,    # Posts already published
     seed:int=42,                  # Random seed of the drafts
+    company:str=None,             # Of the accounts; None: as it was learned
+    followers=None,               # Of the accounts, as for `draft`
     quiet:bool|None=None,         # No progress bar
 ) -> _Plan:
     "Slots for some days and accounts, and drafts for them; `rank` 1 has the highest prediction."
@@ -162,7 +164,8 @@ def plan(self:LikesSimulator,
     predict = lambda t, quiet=True: self.predict(t, context=context, quiet=quiet).reset_index(drop=True)
     hours, parts, target = _local_hours(start, days, tz), [], self.target
     for account in _planned_accounts(self, accounts):
-        rows = pd.concat([draft('', account, media=media)]*len(hours), ignore_index=True)
+        one = draft('', account, company, media=media, followers=followers)
+        rows = pd.concat([one]*len(hours), ignore_index=True)
         rows = rows.assign(date=hours['date'], id=range(len(hours)), local=hours['local'])
         parts.append(rows.iloc[_slots(hours, predict(rows)[target], per_day, gap)])
     slots = pd.concat(parts, ignore_index=True).sort_values('date', kind='stable', ignore_index=True)
@@ -171,7 +174,7 @@ def plan(self:LikesSimulator,
     if writer is not None: slots, p = _with_drafts(slots, p, writer, target, predict, n, seed, quiet)
     slots = slots.assign(**{c: p[c].to_numpy() for c in (target, 'lower', 'upper')})
     slots['rank'] = slots[target].rank(ascending=False, method='first').astype(int)
-    return _Plan(slots.drop(columns='caption'), target, tz)
+    return _Plan(slots.drop(columns=['caption', 'followers'], errors='ignore'), target, tz)
 
 # %% ../../nbs/5_text/57_plan.ipynb #5d1cb017
 def _with_drafts(slots, p, writer, target, predict, n, seed, quiet):
