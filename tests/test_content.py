@@ -288,3 +288,12 @@ def test_no_cut_takes_a_link_a_handle_or_a_quotation(length):
         text = ' '.join(rng.choice(words, rng.integers(3, 40)))
         short = _shortened(text, lambda t: len(t) <= length)
         assert not _lost(short, text) and len(short) <= len(text)
+
+def test_the_help_states_the_measured_share_of_copies():
+    "Each source of `generate` with the share of held-out texts that are an old tweet to the letter, as the bench has kept it."
+    import re
+    from behaviour_sim.apps.cli import _SOURCES_TOLD
+    from behaviour_sim.bench.likes_quality import _kept
+    copied = _kept('text', 'new texts').loc['random']['copied']
+    told = [int(n) for n in re.findall(r'(\d+) %', _SOURCES_TOLD)]
+    assert told == [round(100*copied[row]) for row in ('language model', 'retrieved', 'mixed')]

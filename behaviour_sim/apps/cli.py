@@ -21,8 +21,9 @@ from .terminal import (_check_out, _check_place, _check_style, _echo, _is_caller
 
 
 # %% ../../nbs/8_apps/89_cli.ipynb #b7e62f62
-_SOURCES_TOLD = ('lm: new texts, the default; an old tweet only where no other draft is left. retrieval: an '
-    'old tweet of the brand as it stands. mixed: the better of both, mostly old tweets.')
+_SOURCES_TOLD = ('lm: new texts, the default; an old tweet only where no other draft is left, 0 % of 500 '
+    'held-out tweets. retrieval: an old tweet of the brand as it stands, 97 % copies. mixed: the better of '
+    'both, 75 % copies.')
 
 @app.command('fit-content')
 def _fit_content(data:_Data, model:_Model, captions:_Captions=None, preset:_Preset='laptop',
