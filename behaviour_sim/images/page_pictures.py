@@ -94,8 +94,11 @@ def _figure(
             f'src="data:image/svg+xml;base64,{data}"><figcaption>{safe_html(caption)}</figcaption></figure>')
 
 # %% ../../nbs/6_images/63_page_pictures.ipynb #5a613634
+_picture_of = lambda tweet: f"The picture of a tweet by @{tweet['username']}"
+
 def _thumbnail(
     path,         # Path of a picture, or None
+    alt:str,      # What it is, in words
     side:int=150, # Pixels
 ) -> str: # HTML, empty if there is no readable picture
     "A small copy of a picture inside the page."
@@ -103,7 +106,8 @@ def _thumbnail(
     except BadInput: return ''
     im.thumbnail((side, side))
     f = io.BytesIO(); im.save(f, 'JPEG', quality=78)
-    return f'<img class="pic" alt="" src="data:image/jpeg;base64,{base64.b64encode(f.getvalue()).decode()}">'
+    data = base64.b64encode(f.getvalue()).decode()
+    return f'<img class="pic" alt="{safe_html(alt)}" src="data:image/jpeg;base64,{data}">'
 
 def _shown_pictures(
     tweets:pd.DataFrame, # Perhaps with `image_path`
@@ -125,7 +129,7 @@ def _tweet_card(
     "One tweet with its prediction."
     when = pd.to_datetime(t['date']).strftime('%a %d %b %Y, %H:%M')
     inside = 'inside' if p['lower'] <= t['likes'] <= p['upper'] else 'outside'
-    return f'''<article class="tweet">{_thumbnail(t.get('image_path'))}<div>\
+    return f'''<article class="tweet">{_thumbnail(t.get('image_path'), _picture_of(t))}<div>\
 <p class="who">@{safe_html(t['username'])} \
 <span>{when}</span></p>
 <p>{safe_html(t.get('content', ''))[:400]}</p><p class="likes"><b>{t['likes']:,.0f}</b> {safe_html(target)}; \
@@ -142,8 +146,9 @@ def _drawn_beside(
     if not note: return ''
     own = test['image_path'] if 'image_path' in test else [None]*len(paths)
     rows = ''.join(f"<tr><td>@{safe_html(t['username'])}</td><td>"
-                   f"{safe_html(str(t.get('content', ''))[:200])}</td><td>{_thumbnail(o)}</td><td>"
-                   f"{_thumbnail(p)}</td></tr>" for (_, t), o,
+                   f"{safe_html(str(t.get('content', ''))[:200])}</td><td>"
+                   f"{_thumbnail(o, _picture_of(t))}</td><td>"
+                   f"{_thumbnail(p, 'Drawn for a tweet by @' + str(t['username']))}</td></tr>" for (_, t), o,
                    p in zip(test.head(len(paths)).iterrows(), own, paths))
     table = (f'<div class="wide"><table class="text"><thead><tr><th scope="col">account</th><th '
              f'scope="col">posted</th><th scope="col">its picture</th><th '
