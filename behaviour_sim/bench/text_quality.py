@@ -350,13 +350,13 @@ def _text_markdown() -> str: # Markdown
         'copied': '{copied_kept:.0%}'})
 
 def _new_text_markdown() -> str: # Markdown
-    "The table of new texts with its intervals; a sentence where it has not been measured."
-    try: kept = _kept('text', 'new texts')
-    except BadInput: return '*Not measured yet: `make bench-content` makes this table.*'
+    "The table of new texts with its intervals."
+    kept = _kept('text', 'new texts')
     table = kept.set_axis([' · '.join(names) for names in kept.index])
     table.attrs = kept.attrs
     ends = lambda k, f: f'{{{k}:{f}}} ({{{k}_low:{f}}} to {{{k}_high:{f}}}) / {{{k}_removed:{f}}}'
-    return _markdown_table(table, {'': '{name}', 'ROUGE-L': ends('rouge_l', '.3f'),
+    text = _markdown_table(table, {'': '{name}', 'ROUGE-L': ends('rouge_l', '.3f'),
         'CIDEr': ends('cider', '.3f'), 'BLEU-4': ends('bleu', '.1f'), 'copied': '{copied:.0%}',
         '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}',
         'account named': '{named:.0%}', 'degenerate': '{degenerate:.1%}'})
+    return text.replace('– (– to –) / –', '–') # of the real tweets
