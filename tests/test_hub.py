@@ -82,8 +82,10 @@ def test_the_hub_has_every_name_of_every_preset():
     from behaviour_sim.features.embeddings import ENCODERS
     from behaviour_sim.features import captioning
     from behaviour_sim.images.models import IMAGE_PRESETS
+    from behaviour_sim.presets import PRESETS
     from behaviour_sim.text.language_models import LANGUAGE_MODELS
-    named = {k for k, e in ENCODERS.items() if e.source == 'hub'} | {r['hub'] for t in (LANGUAGE_MODELS, IMAGE_PRESETS) for r in t.values() if 'hub' in r}
+    models = [*(LANGUAGE_MODELS[p.language_model] for p in PRESETS.values() if p.language_model), *IMAGE_PRESETS.values()]
+    named = {k for k, e in ENCODERS.items() if e.source == 'hub'} | {r['hub'] for r in models if 'hub' in r}
     assert named == {*hub.MODELS, *hub.PIPELINES}
 
 

@@ -315,7 +315,7 @@ def _keep_old_and_new(
     (known, _), folder = _real_tweets(), data_dir()
     new = read_tweets(folder/'behaviour_simulation_test_time.csv') if folder else known
     table = _old_and_new(commit, known, new.head(10_000))
-    _keep('speed', 'old and new', table, f'make bench-speed OLD={commit}')
+    _keep('speed', 'old and new', table, 'make bench-speed')
 
 # %% ../../nbs/9_bench/95_growth.ipynb #f30853f0
 def _table_or_sentence(
@@ -324,7 +324,7 @@ def _table_or_sentence(
 ) -> str: # Markdown
     "A kept table; a sentence where it has not been measured."
     try: return _markdown_table(_kept('speed', title), columns)
-    except BadInput: return '*Not measured yet: `make bench-speed` makes this table.*'
+    except BadInput: return '*`make bench-speed` has not been run: it makes this table.*'
 
 def _stages_markdown() -> str: # Markdown
     "The table of the stages: tweets a second, and the peak of memory."
