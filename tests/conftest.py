@@ -3,7 +3,6 @@
 Two processes take the tests, a file or a notebook at a time, and neither may take the other's core. What costs much
 begins first, so that both end together: `COST` holds rough seconds, to be corrected by `--durations=0`.
 """
-import ctypes
 import gc
 import os
 import re
@@ -59,7 +58,7 @@ def released():
     for module in [m for name, m in sys.modules.items() if name.startswith('behaviour_sim.')]:
         for name in KEPT & vars(module).keys(): getattr(module, name).cache_clear()
     gc.collect()
-    if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)
+    if module := sys.modules.get('behaviour_sim.features.effort'): module._give_memory_back()
 
 
 def pytest_addoption(parser):

@@ -29,8 +29,8 @@ def trained(corpus, tmp_path_factory):
     return out, finetune(p[:128], t[:128], out, TINY, valid=(p[128:], t[128:]), quiet=True)
 
 
-def test_a_prompt_of_weight_one_counts_as_the_tweet_does(corpus, tmp_path):
-    "The mean over all tokens, as transformers computes it; and only the tweet without that weight."
+def test_the_told_loss_is_that_of_the_tweets(corpus, tmp_path):
+    "Every token has a loss, and those of the tweet are the same ones; what a training tells is theirs, whatever the weight."
     import torch
     lm, tok = _base_language_model('tiny-bloom')
     p, t = (x[:6] for x in corpus)

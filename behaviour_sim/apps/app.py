@@ -163,12 +163,10 @@ def _plan_files(
     plan, # From `LikesSimulator.plan`, for one account
 ) -> dict: # Name → text
     "The table and, where there are texts, what Buffer and Hootsuite take."
-    table = plan.table.rename(columns={plan.target: f'predicted_{plan.target}'})
     with tempfile.TemporaryDirectory() as d:
-        files = {'plan.csv': _write_table(table, Path(d)/'plan.csv').read_bytes().decode()}
-    said = plan.table[plan.table['content'] != ''].assign(date=lambda t: t['local'])
-    styles = ('buffer', 'hootsuite') if len(said) else ()
-    return files | {f'plan_{style}.csv': _plan_pieces(said, style)[0] for style in styles}
+        files = {'plan.csv': _write_table(plan.predicted, Path(d)/'plan.csv').read_bytes().decode()}
+    styles = ('buffer', 'hootsuite') if len(plan.written) else ()
+    return files | {f'plan_{style}.csv': _plan_pieces(plan.written, style)[0] for style in styles}
 
 @patch
 def read_plan(self:AppSession, form:dict # A draft, its date the first day; also days and tz

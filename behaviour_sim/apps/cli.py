@@ -84,9 +84,8 @@ def _write_plans(
     style:str, # 'buffer' or 'hootsuite'
 ) -> list: # The files
     "The slots that have a text, in times of the plan's zone, as planning programs take them."
-    t = plan.table[plan.table['content'] != ''].assign(date=lambda t: t['local'])
-    if not len(t): raise BadInput('There is no draft to plan')
-    parts = list(t.groupby('username', sort=False))
+    if not len(plan.written): raise BadInput('There is no draft to plan')
+    parts = list(plan.written.groupby('username', sort=False))
     own = lambda name: out.with_name(f'{out.stem}_{_file_name(name)}{out.suffix}')
     files = [(out if len(parts) == 1 else own(name), part) for name, part in parts]
     return [f for path, part in files for f in _write_plan(part, path, style)]
@@ -120,8 +119,7 @@ def _plan(model:_Model,
     words, sim = _model_in(ContentSimulator, writer) if writer else None, _loaded(model)
     plan = sim.plan(accounts, days, words, start, tz, per_day, gap_hours, n, media,
         _read_posts(context), seed)
-    named = {sim.target: f'predicted_{sim.target}'} # no count of a post: the table can be read as posts
-    if format == 'csv': _write_table(plan.table.rename(columns=named), out)
+    if format == 'csv': _write_table(plan.predicted, out)
     files = [out] if format == 'csv' else _write_plans(plan, out, format)
     _print_table(plan.shown.reset_index(names='slot'), f'{len(plan)} slots; times of {tz}')
     _echo(', '.join(map(str, files)))

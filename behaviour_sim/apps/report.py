@@ -23,7 +23,7 @@ from behaviour_sim.features.effort import (_LEARN_BASE, _about, _cores, _give_me
 from ..features.opportunity import opportunity, plot_opportunity
 from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
-from ..presets import _BUILT_IN, _preset_of
+from ..presets import _BUILT_IN
 from ..table_files import _write_table
 from ..text.language_models import _one_thread
 from ..text.simulator import _language_model_of, _settings_of_preset

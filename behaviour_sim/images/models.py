@@ -312,6 +312,12 @@ def _pretrain(
     return story
 
 # %% ../../nbs/6_images/60_models.ipynb #d463f21c
+def _small_folder(
+    preset:str, # A key of `IMAGE_PRESETS` without a hub
+) -> Path: # Which need not be there yet
+    "Where the small SDXL of this recipe lies."
+    return cache_dir('images')/content_key(3, _image_row(preset))[:16] # raise the 3 when the recipe changes
+
 def _small_pipeline(
     preset:str, # A key of `IMAGE_PRESETS` without a hub
     quiet:bool|None=None, # No progress bar
@@ -324,8 +330,7 @@ def _small_pipeline(
             _train_vae(pipe, row['vae_steps'], row['size'], quiet=quiet)
             _pretrain(pipe, row['base_steps'], row['size'], quiet=quiet)
         pipe.save_pretrained(new, safe_serialization=True)
-    key = content_key(3, row)[:16] # raise the 3 when the recipe changes
-    return _made_once(cache_dir('images')/key, make)
+    return _made_once(_small_folder(preset), make)
 
 # %% ../../nbs/6_images/60_models.ipynb #d92df8b1
 _FETCH = ' '.join(f"--include '{f}'" for f in (

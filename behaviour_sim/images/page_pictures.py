@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import BadInput, cache_dir, _require, plot_style, write_atomic
+from ..core import BadInput, _require, plot_style, write_atomic
 from ..html import safe_html
 from ..picture_files import open_picture
 from ..features.effort import _cores
 from ..likes.evaluation import _rename_counts
 from ..presets import _preset_of
-from .models import _image_row
+from .models import _image_row, _small_folder
 from .simulator import ImageSimulator
 
 # %% ../../nbs/6_images/63_page_pictures.ipynb #b3bf897e
@@ -55,9 +55,9 @@ def _base_is_missing(
     preset, # Name of a preset, or a `Preset`: which image model
 ) -> bool:
     "Must the image model be learned before it can draw?"
-    there = importlib.util.find_spec('diffusers') is not None
-    made = any(cache_dir('images').glob('[0-9a-f]*/model_index.json'))
-    return there and 'hub' not in _image_row(_preset_of(preset).image_model) and not made
+    name = _preset_of(preset).image_model
+    if importlib.util.find_spec('diffusers') is None or 'hub' in _image_row(name): return False
+    return not _small_folder(name).exists()
 
 @contextmanager
 def _base_beside(

@@ -104,6 +104,16 @@ class _Plan:
         if (t['content'] == '').all(): names.remove('content')
         return t[names].set_axis(t['local'].dt.strftime('%a %d %b, %H:%M'))
 
+    @property
+    def predicted(self) -> pd.DataFrame: # The table; its predictions are not called counts
+        "What a file of the plan holds, which can be read as posts again."
+        return self.table.rename(columns={self.target: f'predicted_{self.target}'})
+
+    @property
+    def written(self) -> pd.DataFrame: # The table; `date` in the plan's zone
+        "The slots that have a text, as planning programs take them."
+        return self.table[self.table['content'] != ''].assign(date=lambda t: t['local'])
+
     def _repr_html_(self): return html_table(self.shown, self.tz)
 
     def plot(self, ax=None): # Matplotlib axes; None makes some
