@@ -212,7 +212,8 @@ the account and the medium above{}. The highest prediction is in colour.</p>
 '''
 _PLAN_LOOK = '''
 #span { max-width: 42rem } #planned:empty, #files:empty { margin: 0 } #planned { margin-top: .8rem } \
-#files { margin-bottom: 0 } #files a { color: var(--accent); margin-right: 1.2rem }
+#files { margin-bottom: 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem } \
+#files a { color: var(--accent) }
 #slots :is(th, td) { vertical-align: top } #slots :is(th, td):nth-child(2) { text-align: left; white-space: \
 pre-line; overflow-wrap: anywhere; width: 60%; min-width: 14rem } .bare :is(th, td):nth-child(2) { display: \
 none } #slots p { margin: 0 } #slots button { padding: .1rem .6rem; font-size: .85rem; margin-top: .3rem } \

@@ -349,14 +349,17 @@ def _text_markdown() -> str: # Markdown
         'ROUGE-L': both('rouge_l', '.3f'), 'chrF': both('chrf', '.1f'), 'CIDEr': both('cider', '.3f'),
         'copied': '{copied_kept:.0%}'})
 
-def _new_text_markdown() -> str: # Markdown
-    "The table of new texts with its intervals."
-    kept = _kept('text', 'new texts')
-    table = kept.set_axis([' · '.join(names) for names in kept.index])
-    table.attrs = kept.attrs
-    ends = lambda k, f: f'{{{k}:{f}}} ({{{k}_low:{f}}} to {{{k}_high:{f}}}) / {{{k}_removed:{f}}}'
-    text = _markdown_table(table, {'': '{name}', 'ROUGE-L': ends('rouge_l', '.3f'),
-        'CIDEr': ends('cider', '.3f'), 'BLEU-4': ends('bleu', '.1f'), 'copied': '{copied:.0%}',
-        '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}',
-        'account named': '{named:.0%}', 'degenerate': '{degenerate:.1%}'})
-    return text.replace('– (– to –) / –', '–') # of the real tweets
+def _closeness_markdown(split:str # One of `_CONTENT_SPLITS`
+                       ) -> str: # Markdown
+    "How close the texts come to the real ones, with intervals."
+    table = _kept('text', 'new texts').loc[split].drop('the real tweets')
+    both, ends = '{{{0}:{1}}} / {{{0}_removed:{1}}}', '{{{0}_low:{1}}}–{{{0}_high:{1}}}'
+    of = lambda *k: {k[0]: both.format(*k[1:]), f'95 % of {k[0]}': ends.format(*k[1:])}
+    return _markdown_table(table, {'': '{name}'} | of('ROUGE-L', 'rouge_l', '.3f')
+        | of('CIDEr', 'cider', '.3f') | of('BLEU-4', 'bleu', '.1f'))
+
+def _noticed_markdown(split:str) -> str: # As above
+    "What readers notice, and what the same measures say of the real tweets."
+    return _markdown_table(_kept('text', 'new texts').loc[split], {'': '{name}', 'copied': '{copied:.0%}',
+        '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}', 'account named': '{named:.0%}',
+        'degenerate': '{degenerate:.1%}'})

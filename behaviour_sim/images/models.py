@@ -312,9 +312,7 @@ def _pretrain(
     return story
 
 # %% ../../nbs/6_images/60_models.ipynb #d463f21c
-def _small_folder(
-    preset:str, # A key of `IMAGE_PRESETS` without a hub
-) -> Path: # Which need not be there yet
+def _small_folder(preset:str) -> Path: # As below; it need not be there yet
     "Where the small SDXL of this recipe lies."
     return cache_dir('images')/content_key(3, _image_row(preset))[:16] # raise the 3 when the recipe changes
 

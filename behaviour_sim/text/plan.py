@@ -116,23 +116,25 @@ class _Plan:
 
     def _repr_html_(self): return html_table(self.shown, self.tz)
 
-    def plot(self, ax=None): # Matplotlib axes; None makes some
-        "The prediction at each slot with its interval."
-        import matplotlib.pyplot as plt
-        from matplotlib.dates import DateFormatter, DayLocator
-        plot_style()
-        ax = ax or plt.subplots(figsize=(6.6, 2.4))[1]
-        for color, (name, t) in zip(list(PALETTE.values())*99, self.table.groupby('username', sort=False)):
-            y, upper = t[self.target], t['upper'].replace(np.inf, np.nan)
-            ax.vlines(t['local'], t['lower'] + 1, upper + 1, color=color, alpha=.4, lw=2)
-            ax.plot(t['local'], y + 1, 'o', color=color, label=name)
-        ax.set(yscale='log', ylabel=f'{self.target} + 1', xlabel=f'day ({self.tz})',
-            title=f'Predicted {self.target} of each slot')
-        days = np.ptp(self.table['local']).days
-        ax.xaxis.set_major_locator(DayLocator(interval=1 + days//7))
-        ax.xaxis.set_major_formatter(DateFormatter('%a %d %b'))
-        ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
-        return ax
+# %% ../../nbs/5_text/57_plan.ipynb #e2f9150d
+@patch
+def plot(self:_Plan, ax=None): # Matplotlib axes; None makes some
+    "The prediction at each slot with its interval."
+    import matplotlib.pyplot as plt
+    from matplotlib.dates import DateFormatter, DayLocator
+    plot_style()
+    ax = ax or plt.subplots(figsize=(6.6, 2.4))[1]
+    for color, (name, t) in zip(list(PALETTE.values())*99, self.table.groupby('username', sort=False)):
+        y, upper = t[self.target], t['upper'].replace(np.inf, np.nan)
+        ax.vlines(t['local'], t['lower'] + 1, upper + 1, color=color, alpha=.4, lw=2)
+        ax.plot(t['local'], y + 1, 'o', color=color, label=name)
+    ax.set(yscale='log', ylabel=f'{self.target} + 1', xlabel=f'day ({self.tz})',
+        title=f'Predicted {self.target} of each slot')
+    days = np.ptp(self.table['local']).days
+    ax.xaxis.set_major_locator(DayLocator(interval=1 + days//7))
+    ax.xaxis.set_major_formatter(DateFormatter('%a %d %b'))
+    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+    return ax
 
 # %% ../../nbs/5_text/57_plan.ipynb #5d1cb015
 def _check_plan(sim:LikesSimulator, media:str):

@@ -17,7 +17,7 @@ from ..data.drafts import _NAMES, _as_challenge, _handle, _learned_names, _unesc
 from ..data.drafts import _link as _address
 from .prompts import build_prompts, tidy_text
 from .metrics import _copied, _words, is_degenerate
-from .simulator import _NEW, _SCORE, ContentSimulator, _grounded, _hashtags
+from .simulator import _NEW, _SCORE, ContentSimulator, _grounded
 
 # %% ../../nbs/5_text/58_rewriting.ipynb #71f54a50
 _QUOTES = ('""', '“”', '„“', '«»', '‘’')
@@ -243,7 +243,7 @@ def _rewritten(self:ContentSimulator, t, typed, how, quiet, among=8): # `t`: the
     found = self.examples(t, quiet=quiet)[0]['content']
     old = [x for x in found if good(x, draft)][:self.k]
     prompts = build_prompts(t, examples=[[draft, *old]], k=self.k + 1)
-    texts = {_grounded(tidy_text(x[0]), _hashtags([draft, *old])) for x in self.write(prompts, among, quiet)}
+    texts = {_grounded(tidy_text(x[0]), [draft, *old]) for x in self.write(prompts, among, quiet)}
     texts = [_squeezed(_restored(_unescaped(x), typed)) for x in sorted(texts)]
     texts = [x for x in texts if good(x, typed) and not _lost(x, typed) and not is_degenerate([x])[0]]
     copied, own = _copied(map(_as_challenge, texts), self.retriever.texts), set(_words(typed))

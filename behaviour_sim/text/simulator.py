@@ -151,14 +151,17 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet, settings=None)
                             max_minutes=minutes, quiet=quiet)
 
 # %% ../../nbs/5_text/56_simulator.ipynb #68011889
+_ITEM = '\n- '
 _hashtag = re.compile(r'#(\w+)')
 def _hashtags(texts): return {h.casefold() for t in texts for h in _hashtag.findall(t)}
 
 def _grounded(
-    text:str,  # A draft
-    known:set, # Hashtags, from `_hashtags`
+    text:str,      # A draft
+    examples:list, # Texts that the brand has posted
 ) -> str:
-    "Addresses and handles as placeholders; a hashtag that nobody used before is a word."
+    "Addresses and handles as placeholders; no hashtag and no list where the brand uses none."
+    if not any(_ITEM in e for e in examples): text = text.split(_ITEM)[0].rstrip() # as the prompt goes on
+    known = _hashtags(examples)
     keep = lambda m: m[0] if m[1].casefold() in known else m[1]
     return _hashtag.sub(keep, _as_challenge(text))
 
@@ -187,9 +190,9 @@ def drafts(self:ContentSimulator,
         tidy = [tidy_text(t) for t in f['content'][:8]]
         out.append(pd.DataFrame(dict(row=i, source='retrieval', content=tidy)))
     if self.lm and n:
-        tags = [_hashtags(f['content']) for f in found]
+        shown = [f['content'].tolist() for f in found]
         for texts in self.write(self.prompts(tweets, found), n, quiet):
-            tidy = [_grounded(tidy_text(t), known) for t, known in zip(texts, tags)]
+            tidy = [_grounded(tidy_text(t), examples) for t, examples in zip(texts, shown)]
             out.append(pd.DataFrame(dict(row=range(len(tweets)), source='lm', content=tidy)))
     table = pd.concat([t for t in out if len(t)] or out, ignore_index=True)
     return _Drafts(table.sort_values(['row', 'source'], kind='stable', ignore_index=True), found)
