@@ -444,6 +444,7 @@ def test_habits_of_an_odd_brand(port, company):
 def test_a_plan_is_that_of_the_command(port, tmp_path):
     "Row for row; the table is the command's file, and what would be a formula in a spreadsheet is none."
     from behaviour_sim.apps import app
+    from behaviour_sim.text.plan import _Plan
     status, said, _ = ask(port, '/plan', week())
     x = json.loads(said)
     assert status == 200 and [r['slot'][:10] for r in x['rows']] == ['Wed 06 May', 'Thu 07 May', 'Fri 08 May'] and sorted(r['rank'] for r in x['rows']) == [1, 2, 3]
@@ -454,8 +455,8 @@ def test_a_plan_is_that_of_the_command(port, tmp_path):
     for row in x['rows']: # what the page predicts of each
         p = json.loads(ask(port, body=form(content=row['content'], date=row['date'].replace(' ', 'T')))[1])
         assert all(p[k] == pytest.approx(row[k], rel=1e-3, abs=1e-3) for k in ('likes', 'lower', 'upper'))
-    table = table.assign(content='=cmd|calc', local=pd.to_datetime(table['local']))
-    assert "'=cmd|calc" in app._plan_files(SimpleNamespace(table=table, target='likes'))['plan.csv']
+    table = table.rename(columns=dict(predicted_likes='likes')).assign(content='=cmd|calc', local=pd.to_datetime(table['local']))
+    assert "'=cmd|calc" in app._plan_files(_Plan(table))['plan.csv']
 
 
 @pytest.mark.parametrize('changes', [dict(days='0'), dict(days='15'), dict(days='2.5'), dict(days=''), dict(days=3), dict(days='٣'), dict(days=None), dict(tz='Mars'), dict(tz=''), dict(tz=5), dict(tz='../../../etc/passwd'),
