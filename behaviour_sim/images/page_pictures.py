@@ -45,8 +45,10 @@ def _draw_some(
         'caption and text.')
 
 # %% ../../nbs/6_images/63_page_pictures.ipynb #3a0f69d9
-_LEARN = '''import _thread, sys, threading
-def watch(): sys.stdin.read(); _thread.interrupt_main()
+_LEARN = '''import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler) # a job in the background may have inherited none
+main, to = threading.get_ident(), getattr(signal, 'pthread_kill', lambda _, s: signal.raise_signal(s))
+def watch(): sys.stdin.read(); to(main, signal.SIGINT)
 threading.Thread(target=watch, daemon=True).start()
 from behaviour_sim.images.models import _small_pipeline
 _small_pipeline(sys.argv[1], quiet=True)'''
