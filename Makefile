@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run app test quick test-long check notebooks readme picture docs bench-quality bench-studies records bench-report bench-content bench-images bench-speed bench-full-size bench-gpu bench-app fuzz clean
+.PHONY: setup run base app test quick test-long check notebooks readme picture docs bench-quality bench-studies records bench-report bench-content bench-images bench-speed bench-full-size bench-gpu bench-app fuzz clean
 
 setup: $(READY)
 
@@ -84,9 +84,14 @@ records: setup
 bench-report: setup
 	$(BIN)/python -c "from behaviour_sim.bench.audit_table import _bench_report; _bench_report()"
 
-# The figures of generated text: trains the language model and writes 500 tweets of either hold-out; ONLY=texts or training
+# The figures of generated text: trains the language model and writes 500 tweets of either hold-out;
+# ONLY=random, 'unseen time' or training (ways of fine-tuning)
 bench-content: setup
 	$(BIN)/python -c "from behaviour_sim.bench.text_quality import bench_text; bench_text('$(ONLY)')"
+
+# The weights of the small SDXL, which the package holds: two minutes, after its recipe has changed
+base: setup
+	$(BIN)/python -c "from behaviour_sim.images.models import _learn_base, _write_base; _write_base(_learn_base('tiny'), 'tiny')"
 
 # The figures of generated pictures: trains the tiny SDXL on the embedded corpus, on two cores
 bench-images: setup

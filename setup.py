@@ -25,5 +25,6 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
+    package_data={f"{cfg['lib_path']}.images": ["*.safetensors"]},
     zip_safe=False,
 )

@@ -294,6 +294,6 @@ def test_the_help_states_the_measured_share_of_copies():
     import re
     from behaviour_sim.apps.cli import _SOURCES_TOLD
     from behaviour_sim.bench.likes_quality import _kept
-    copied = _kept('text', 'new texts').loc['random']['copied']
+    copied = _kept('text', 'new texts, random')['copied']
     told = [int(n) for n in re.findall(r'(\d+) %', _SOURCES_TOLD)]
     assert told == [round(100*copied[row]) for row in ('language model', 'retrieved', 'mixed')]

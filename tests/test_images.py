@@ -15,7 +15,8 @@ from behaviour_sim.data.tweets import write_tweets
 
 pytest.importorskip('diffusers')
 import torch
-from behaviour_sim.images.models import find_images, _image_row, load_pipeline, _mean_colours, _min_snr_weights, _noise_scheduler, _told_apart
+from behaviour_sim.features.tweet_images import find_images, _mean_colours, _told_apart
+from behaviour_sim.images.models import _generic_pictures, _image_row, _learn_base, load_pipeline, _min_snr_weights, _noise_scheduler, _read_base
 from behaviour_sim.picture_files import _centre_crop
 from behaviour_sim.bench.image_quality import ranking_gain, _separation_table
 from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, _heldout_loss, imagine, _load_settings
@@ -67,6 +68,21 @@ def test_the_base_is_the_same_whatever_ran_before(base):
     tok(['one', 'two three'], padding=True)
     assert _clip_tokenizer().backend_tokenizer.to_str() == before and _clip_tokenizer().padding_side == base.tokenizer.padding_side == 'right'
     assert tok.padding_side == 'left'
+
+def test_the_package_holds_the_base_of_its_recipe(base):
+    "After a change of the recipe, or of what it draws and reads, `make base` must follow: nothing would tell a user."
+    held = _read_base('tiny')
+    assert held is not None, 'make base'
+    for k, v in held.unet.state_dict().items(): assert torch.equal(v, base.unet.state_dict()[k])
+    assert held.vae.config.scaling_factor == base.vae.config.scaling_factor
+
+@pytest.mark.skipif(not os.environ.get('BEHAVIOUR_SIM_LONG'), reason='BEHAVIOUR_SIM_LONG=1 learns the base anew')
+def test_the_base_can_be_learned_again(base):
+    "About to the loss of the one that the package holds, on pictures neither has seen."
+    pictures, captions = _generic_pictures(96, 'held out', 32)
+    unseen = _Examples(sample_tweets(96).assign(caption=captions, content=''), pictures)
+    held, anew = (_heldout_loss(pipe, unseen, 32) for pipe in (base, _learn_base('tiny', quiet=True)))
+    assert anew < 1.1*held, (anew, held)
 
 def test_training_lowers_the_loss_on_pictures_it_has_not_seen(trained):
     out, history, _ = trained

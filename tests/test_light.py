@@ -116,3 +116,4 @@ def test_the_environment_of_the_preset_light(place, tmp_path):
     assert p.returncode == 0, p.stderr[-2000:]
     p = subprocess.run([python, '-c', 'import torch'], capture_output=True)
     assert p.returncode
+    assert len(list((tmp_path/'env').rglob('behaviour_sim/images/tiny.safetensors'))) == 1, 'the wheel lacks the weights of the small SDXL'

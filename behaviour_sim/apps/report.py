@@ -6,7 +6,6 @@
 __all__ = ['run_all']
 
 # %% ../../nbs/8_apps/80_report.ipynb #aa92d596
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +17,17 @@ from ..corpus.synthetic import irreducible_rmse, sample_tweets
 from ..data.posts import read_posts
 from ..html import PAGE_STYLE, html_table, safe_html
 from ..data.eda import likes_by, plot_likes_tail, plot_week, likes_tail
-from behaviour_sim.features.effort import (_LEARN_BASE, _about, _cores, _give_memory_back, _seconds,
-    _side_by_side, _tell)
+from behaviour_sim.features.effort import (_about, _cores, _give_memory_back, _seconds, _side_by_side,
+    _tell)
 from ..features.opportunity import opportunity, plot_opportunity
 from ..likes.evaluation import plot_predictions
 from ..likes.simulator import LikesSimulator
 from ..presets import _BUILT_IN
 from ..table_files import _write_table
-from ..text.language_models import _one_thread
 from ..text.simulator import _language_model_of, _settings_of_preset
 from ..data.splits import _possible_splits
-from ..images.page_pictures import (_base_beside, _base_is_missing, _draw_some, _drawn_beside,
-    _figure, _shown_pictures, _tweet_card)
+from behaviour_sim.images.page_pictures import (_draw_some, _drawn_beside, _figure, _shown_pictures,
+    _tweet_card)
 import behaviour_sim.likes.explain
 
 # %% ../../nbs/8_apps/80_report.ipynb #5d1ca041
@@ -137,12 +135,11 @@ def _write_some(
     steps:int,           # Updates of the language model
     quiet:bool|None=None, # No progress bar
 ) -> pd.DataFrame: # id, content, source
-    "Learn how the brands write, and write some tweets; a small model on one core: another learns to draw."
+    "Learn how the brands write, and write some tweets."
     writer, _ = _settings_of_preset(sim.preset, _language_model_of(sim.preset) or 'none', sim.seed)
-    with nullcontext() if _seconds(sim.preset) is None else _one_thread(): # a large model takes all cores
-        writer.fit(known, minutes=None, steps=steps, rows=400, k=2, rank_by_likes=False, quiet=quiet)
-        writer.likes = sim; _give_memory_back()
-        return writer.generate(wanted, n=3, quiet=quiet)
+    writer.fit(known, minutes=None, steps=steps, rows=400, k=2, rank_by_likes=False, quiet=quiet)
+    writer.likes = sim; _give_memory_back()
+    return writer.generate(wanted, n=3, quiet=quiet)
 
 # %% ../../nbs/8_apps/80_report.ipynb #3c7b9633
 def _to_come(
@@ -155,14 +152,9 @@ def _to_come(
     writes = _language_model_of(preset)
     seconds = _seconds(preset, start=1, update=steps, draft=written) if writes else 5
     text = f'{steps} updates of a language model, then {written} tweets' if writes else f'{written} tweets'
-    learned, drawing = '', _seconds(preset, step=60)
-    if _base_is_missing(preset): # it is learned while text is written
-        learned = 'the small SDXL, which is learned once, '
-        beside = seconds if written and seconds and _cores() > 1 else 0
-        drawing = drawing and drawing + max(0, _LEARN_BASE - beside)
-    images = f'{learned}60 updates of an image model, then {drawn} pictures'
+    images = f'60 updates of an image model, then {drawn} pictures'
     todo = dict(text=(text, seconds)) if written else {}
-    return todo | (dict(images=(images, drawing)) if drawn else {})
+    return todo | (dict(images=(images, _seconds(preset, step=60))) if drawn else {})
 
 def _write_and_draw(
     page,               # A `_Page`
@@ -182,10 +174,9 @@ def _write_and_draw(
     def images():
         made = _draw_some(sim.preset, train, test.head(drawn), out/'images', sim.seed, quiet=quiet)
         return _drawn_beside(shown, *made)
-    with _base_beside(sim.preset) if written and drawn else nullcontext():
-        for part, (what, seconds) in page.to_come.items():
-            _give_memory_back(); _tell(f'{part.capitalize()}: {what}', seconds, quiet)
-            page.add(part, dict(text=text, images=images)[part]())
+    for part, (what, seconds) in page.to_come.items():
+        _give_memory_back(); _tell(f'{part.capitalize()}: {what}', seconds, quiet)
+        page.add(part, dict(text=text, images=images)[part]())
 
 # %% ../../nbs/8_apps/80_report.ipynb #66b21efc
 _REPORT_STYLE = PAGE_STYLE + '''

@@ -278,7 +278,7 @@ def _os_sentence(
 def _with_pictures(tweets, images:Path):
     "Tweets with the path of the picture of each, and a line that counts them; as they are without a folder."
     if images is None: return tweets
-    from behaviour_sim.images.models import find_images
+    from behaviour_sim.features.tweet_images import find_images
     found = find_images(tweets, images)
     _echo(f"{images}: pictures of {sum(p is not None for p in found):,} of {len(tweets):,} tweets", err=True)
     return tweets.assign(image_path=[str(p or '') for p in found])

@@ -18,6 +18,7 @@ import behaviour_sim
 from ..data.cleaning import clean_text
 from ..core import PALETTE, BadInput, data_dir, plot_style
 from .likes_quality import _keep, _kept, _markdown_table
+from .peers import _costs, _memory
 from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets, write_tweets
 from ..features.embeddings import embed
@@ -75,16 +76,6 @@ def _resampled(
 ) -> pd.DataFrame: # n tweets, drawn with replacement
     "Tweets resampled."
     return tweets.sample(n, replace=True, random_state=seed).reset_index(drop=True)
-
-# %% ../../nbs/9_bench/95_growth.ipynb #5100000c
-def _memory(
-    what:str='VmHWM', # 'VmHWM', the most so far, or 'VmRSS', now
-) -> float: # GiB
-    "Resident memory of this process."
-    try: return int(re.search(rf'{what}:\s+(\d+)', Path('/proc/self/status').read_text())[1])/2**20
-    except OSError: # no Linux: the most so far, in bytes
-        import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**30
 
 # %% ../../nbs/9_bench/95_growth.ipynb #5100000f
 def _whole_job(
@@ -166,7 +157,7 @@ def plot_growth(
 def _stage_costs(
     n:int,              # Tweets of the embedded corpus
     preset:str='light', # A preset of the likes simulator
-) -> list: # For each stage a dict of stage, n, tweets, seconds, peak (GiB)
+) -> list: # For each stage a dict of stage, n, tweets, seconds, cpu, peak (GiB)
     "What each stage costs in this process."
     import behaviour_sim.likes.updates # for `update` and `backtest`
     t, k, sim, out = sample_tweets(n), int(.9*n), LikesSimulator(preset), []
@@ -184,15 +175,8 @@ def _stage_costs(
             update=(n - k, lambda: sim.update(new, quiet=True)),
             save=(n, lambda: sim.save(model)), load=(n, lambda: LikesSimulator.load(model)))
         for stage, (tweets, job) in stages.items():
-            _forget_peak()
-            seconds, _ = _timed(job)
-            out.append(dict(stage=stage, n=n, tweets=tweets, seconds=seconds, peak=_memory()))
+            out.append(dict(stage=stage, n=n, tweets=tweets) | _costs(job)[1])
     return out
-
-def _forget_peak():
-    "From here on `_memory` counts anew, where the system can do that."
-    try: Path('/proc/self/clear_refs').write_text('5')
-    except OSError: pass
 
 # %% ../../nbs/9_bench/95_growth.ipynb #7c469a86
 def _measure_stages(

@@ -16,7 +16,8 @@ from ..core import BadInput, progress, write_atomic
 from ..corpus.synthetic import sample_tweets
 from .likes_quality import _keep, _kept, _markdown_table
 from .text_quality import _mean_gain, _two_judges
-from ..images.models import _told_apart, load_pipeline
+from ..images.models import load_pipeline
+from ..features.tweet_images import _told_apart
 from ..images.sdxl_lora import IMAGE_SETTINGS, _Examples, fit_image_lora, _heldout_loss, imagine
 from ..images.simulator import _image_likes
 

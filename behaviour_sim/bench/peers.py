@@ -6,7 +6,7 @@
 __all__ = ['compare_peers']
 
 # %% ../../nbs/9_bench/91_peers.ipynb #d5412dcc
-import importlib.util, inspect, json, os, subprocess, sys, tempfile, time
+import gc, importlib.util, inspect, json, os, re, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -129,13 +129,26 @@ class _SkrubPeer:
         return self.model.predict(_raw_table(tweets))
 
 # %% ../../nbs/9_bench/91_peers.ipynb #13d92b2c
-def _peak_memory() -> float: # MB
-    "The most memory this process has held so far."
-    try: return float(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])/1024
-    except (OSError, IndexError):
+def _memory(
+    what:str='VmHWM', # 'VmHWM', the most so far, or 'VmRSS', now
+) -> float: # GiB
+    "Resident memory of this process."
+    try: return int(re.search(rf'{what}:\s+(\d+)', Path('/proc/self/status').read_text())[1])/2**20
+    except OSError: # no Linux: the most so far
         import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024
-            if sys.platform != 'darwin' else 1024**2)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**(30 if sys.platform == 'darwin' else 20)
+
+def _costs(
+    job, # A function of nothing
+) -> tuple: # What it gave; seconds, cpu (processor seconds), peak (GiB)
+    "Call it, and say what it cost in this process."
+    gc.collect()
+    try: Path('/proc/self/clear_refs').write_text('5') # the peak counts from here
+    except OSError: pass # no Linux
+    start, cpu = time.perf_counter(), time.process_time()
+    value = job()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return value, dict(seconds=seconds, cpu=cpu, peak=_memory())
 
 # %% ../../nbs/9_bench/91_peers.ipynb #7f365a4d
 #: Name → where the class is.
@@ -161,7 +174,7 @@ def _run_peer(
     for f in sorted(folder.glob('test_*.parquet')):
         np.save(f.with_suffix('.npy'), np.asarray(predict(_parquet_table(f.read_bytes())), float))
     cost = dict(fit_seconds=fitted - start, predict_seconds=time.perf_counter() - fitted,
-        peak_mb=_peak_memory())
+        peak_mb=1024*_memory())
     earlier = dict(in_order=True) if 'in_order' in inspect.signature(predict).parameters else {}
     for f in sorted(folder.glob('test_*.parquet')):
         p = np.load(f.with_suffix('.npy'))

@@ -6,8 +6,9 @@
 __all__ = ['bench_text']
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #8f453b1c
-import copy, time
+import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -21,8 +22,9 @@ from ..table_files import _read_table
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import LikesSimulator, normalise_tweets
 from .likes_quality import _holdouts, _keep, _kept, _look, _markdown_table
-from ..text.prompts import build_prompts, tidy_text
-from ..text.generation import speed_table
+from .peers import _costs
+import behaviour_sim.text.rewriting
+from ..text.prompts import tidy_text
 from ..text.metrics import (_cider, _copied, _distinct, _long_runs, _pairs, _rouge_l, _runs_of,
     _spaced, is_degenerate, metric_signature, without_placeholders)
 from ..text.retrieval import _Facts, nearest_in_time
@@ -89,8 +91,8 @@ def _texts_of_all(
     writer:ContentSimulator, # Fitted on `known`
     known:pd.DataFrame,      # Known tweets
     new:pd.DataFrame,        # Tweets to be written
+    drafts,                  # From `ContentSimulator.drafts`
     seed:int=0,              # Random seed of the choice
-    n:int=8,                 # Drafts of the language model
     quiet:bool|None=None,    # No progress bar
 ) -> dict: # Name → texts
     "What each way writes."
@@ -98,7 +100,6 @@ def _texts_of_all(
     some = _random_of_the_account(known, new, nearest, seed)
     texts = lambda at: [known['content'].iloc[j] if j >= 0 else '' for j in at]
     blind = normalise_tweets(new.drop(columns='content'))
-    drafts = writer.drafts(blind, n, quiet)
     written = lambda source: writer.pick(blind, drafts, source, quiet=quiet)['content'].tolist()
     out = {'random of the account': texts(some), 'nearest in time': texts(nearest),
            'typical of the account': _typical_of_the_account(writer, new), 'retrieved': written('retrieval')}
@@ -225,10 +226,9 @@ def _closing_table(
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #45ff23ad
 def _shares(texts:list) -> dict: # n, degenerate, degenerate_tidied, distinct_1, distinct_2 of raw texts
-    tidy = [tidy_text(t) for t in texts]
-    return dict(n=len(texts), degenerate_raw=np.mean(is_degenerate(texts)),
-                degenerate_tidied=np.mean(is_degenerate(tidy)), distinct_1=_distinct(texts, 1),
-                distinct_2=_distinct(texts, 2))
+    raw, tidy = (np.mean(is_degenerate(x)) for x in (texts, [tidy_text(t) for t in texts]))
+    distinct = {f'distinct_{k}': _distinct(texts, k) for k in (1, 2)}
+    return dict(n=len(texts), degenerate_raw=raw, degenerate_tidied=tidy) | distinct
 
 def _degenerate_table(
     writer:ContentSimulator, # Fitted, with a language model
@@ -262,25 +262,19 @@ def _training_table(
     ways:dict=_WAYS,         # Name → settings
     steps:int=20,            # Updates
     quiet:bool|None=None,    # No progress bar
-) -> pd.DataFrame: # For each way valid_loss (nats a token), cpu (processor seconds), weights that learn
+) -> pd.DataFrame: # For each way updates, valid_loss (nats a token), weights that learn; seconds, cpu, peak
     "The validation loss of several ways to fine-tune."
     from behaviour_sim.text.bloom_lora import LORA_SETTINGS, _with_adapters
     base, rows = LORA_SETTINGS[_SETTINGS_OF[writer.lm]], {}
     for name, change in ways.items():
-        s, start = replace(base, max_steps=steps, evaluate_every=steps, **change), time.process_time()
-        (other := copy.copy(writer))._teach(writer.retriever.tweets, 6000, None, None, quiet, s)
-        loss, cpu = other.history['valid_loss'].iloc[-1], time.process_time() - start
+        s, other = replace(base, max_steps=steps, evaluate_every=steps, **change), copy.copy(writer)
+        _, cost = _costs(lambda: other._teach(writer.retriever.tweets, 6000, None, None, quiet, s))
         learn = sum(p.numel() for p in _with_adapters(s)[2].values())
-        rows[name] = dict(updates=steps, valid_loss=loss, cpu=cpu, weights=learn)
+        loss = other.history['valid_loss'].iloc[-1]
+        rows[name] = dict(updates=steps, valid_loss=loss, weights=learn) | cost
     return pd.DataFrame(rows).T.rename_axis('what learns')
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #h93add02
-def _outputs_of_team83(
-    folder:Path, # With `team83_bloom_outputs.csv`
-) -> list: # Texts
-    "The report's own outputs, raw."
-    return _read_table(folder/'team83_bloom_outputs.csv', ('generated',))['generated'].tolist()
-
 def _report_prompted(
     writer:ContentSimulator, # Fitted
     new:pd.DataFrame,        # Tweets to be written
@@ -295,47 +289,56 @@ def _report_prompted(
     return [tidy_text(t) for t in other.write(prompts, 1, quiet)[0]]
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #cf7889c8
+def _cost_table(
+    writer:ContentSimulator, blind:pd.DataFrame, drafts, # Tweets to be written, and their `drafts`
+    costs:dict, # Of what was done before, from `_costs`
+) -> pd.DataFrame: # A row for each job: seconds, cpu (processor seconds), peak (GiB)
+    "What it costs to learn, to draw, to choose, and to write for somebody who waits."
+    writer.variants(blind.head(1), quiet=True) # from here on it is warm
+    for job, f in {'the choice among them': lambda: writer.pick(blind, drafts),
+        'three variants of one tweet': lambda: writer.variants(blind.iloc[[1]], quiet=True)}.items():
+        costs[job] = _costs(f)[1]
+    return pd.DataFrame(costs).T.rename_axis('job')
+
+# %% ../../nbs/9_bench/93_text_quality.ipynb #fc40dbd1
 def bench_text(
-    only:str='',      # 'texts' or 'training'; '': both
+    only:str='',      # One of `_CONTENT_SPLITS`, or 'training'; '': all
     minutes:float=20, # Minutes of fine-tuning for each hold-out, at most
     n:int=500,        # Tweets to be written
 ):
     "Make the tables of `make bench-content` from the real rows, and keep them."
     _look('make bench-content')
-    parts = dict(texts=lambda: _bench_texts(minutes, n), training=_bench_training)
+    parts = {split: partial(_bench_texts, split, minutes, n) for split in _CONTENT_SPLITS}
+    parts['training'] = _bench_training
     for part in [only] if only else parts: _registry_entry(parts, part, 'part')()
 
 def _bench_training():
     writer = ContentSimulator().fit(_content_holdout()[0], steps=1, rank_by_likes=False)
     _keep('text', 'ways of fine-tuning', _training_table(writer), 'make bench-content ONLY=training')
 
-def _bench_texts(minutes, n):
-    "The tables of written texts."
+def _bench_texts(split, minutes, n):
+    "The tables of written texts; what writing costs, from the hold-out with more known tweets."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
-    tables, start = {}, time.perf_counter()
-    said = lambda what: print(f'{(time.perf_counter() - start)/60:5.1f} min  {split}: {what}', flush=True)
-    for split in _CONTENT_SPLITS:
-        known, new = _content_holdout(n=n, split=split)
-        writer = ContentSimulator().fit(known, minutes=minutes)
-        said(f"fitted, {len(writer.history)} updates on {writer.history['tokens'].sum():,} tokens")
-        texts = _texts_of_all(writer, known, new)
-        said('written')
-        if split == 'random':
-            _keep_about_the_model(keep, writer, known, new, texts['language model'])
-            texts["the report's prompt"] = _report_prompted(writer, new, minutes)
-        tables[split] = _new_text_table(writer, known, new, texts)
-        keep('new texts', pd.concat(tables, names=['hold-out']))
-        said('scored')
+    known, new = _content_holdout(n=n, split=split)
+    writer, fit = _costs(lambda: ContentSimulator().fit(known, minutes=minutes))
+    updates, blind = len(writer.history), normalise_tweets(new.drop(columns='content'))
+    drafts, drawn = _costs(lambda: writer.drafts(blind, 8))
+    texts = _texts_of_all(writer, known, new, drafts)
+    if split == 'random':
+        _keep_about_the_model(keep, writer, known, new, texts['language model'])
+        texts["the report's prompt"] = _report_prompted(writer, new, minutes)
+    else: keep('costs', _cost_table(writer, blind, drafts, {
+        f'`fit-content` of {len(known):,} tweets, {updates} updates': fit,
+        f'{n} tweets, eight drafts each': drawn}))
+    keep(f'new texts, {split}', _new_text_table(writer, known, new, texts))
     print(metric_signature())
 
 def _keep_about_the_model(keep, writer, known, new, generated):
     "Its loss, its faults, its speed, and whether choosing by likes works."
-    losses = writer.history.dropna(subset='valid_loss').set_index('step')
-    keep('validation loss', losses[['train_loss', 'valid_loss']])
-    report = _outputs_of_team83(data_dir())
+    keep('validation loss', writer.history.dropna(subset='valid_loss').set_index('step')[['valid_loss']])
+    report = _read_table(data_dir()/'team83_bloom_outputs.csv', ('generated',))['generated'].tolist()
     keep('degenerate texts', _degenerate_table(writer, new.head(150), generated, report))
     keep('choosing by likes', _closing_table(writer, known, new.head(150)))
-    keep('speed of generation', speed_table(build_prompts(new.head(64)), writer.lm, writer.adapter, loops=24))
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #06e4972c
 def _text_markdown() -> str: # Markdown
@@ -352,7 +355,7 @@ def _text_markdown() -> str: # Markdown
 def _closeness_markdown(split:str # One of `_CONTENT_SPLITS`
                        ) -> str: # Markdown
     "How close the texts come to the real ones, with intervals."
-    table = _kept('text', 'new texts').loc[split].drop('the real tweets')
+    table = _kept('text', f'new texts, {split}').drop('the real tweets')
     both, ends = '{{{0}:{1}}} / {{{0}_removed:{1}}}', '{{{0}_low:{1}}}–{{{0}_high:{1}}}'
     of = lambda *k: {k[0]: both.format(*k[1:]), f'95 % of {k[0]}': ends.format(*k[1:])}
     return _markdown_table(table, {'': '{name}'} | of('ROUGE-L', 'rouge_l', '.3f')
@@ -360,6 +363,6 @@ def _closeness_markdown(split:str # One of `_CONTENT_SPLITS`
 
 def _noticed_markdown(split:str) -> str: # As above
     "What readers notice, and what the same measures say of the real tweets."
-    return _markdown_table(_kept('text', 'new texts').loc[split], {'': '{name}', 'copied': '{copied:.0%}',
+    return _markdown_table(_kept('text', f'new texts, {split}'), {'': '{name}', 'copied': '{copied:.0%}',
         '8-word runs': '{runs:.0%}', 'distinct-2': '{distinct_2:.2f}', 'account named': '{named:.0%}',
         'degenerate': '{degenerate:.1%}'})

@@ -118,7 +118,6 @@ _EFFORTS = dict(
 #: until its first update, an update of it, a tweet that is written, an update of the image model
 _RATES = dict(laptop=dict(tweet=.025, row=.005, start=25, update=7., draft=1.5, step=.2),
     tiny=dict(tweet=.004, row=.01, start=2, update=.1, draft=.1, step=.2))
-_LEARN_BASE = 130 # seconds until the small SDXL is in the cache
 
 def _seconds(
     preset, # Name of a preset, or a `Preset`

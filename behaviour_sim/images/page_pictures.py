@@ -6,8 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/6_images/63_page_pictures.ipynb #934d4ee3
-import base64, importlib.util, io, subprocess, sys
-from contextlib import contextmanager
+import base64, io
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +14,9 @@ import pandas as pd
 from ..core import BadInput, _require, plot_style, write_atomic
 from ..html import safe_html
 from ..picture_files import open_picture
-from ..features.effort import _cores
 from ..likes.evaluation import _rename_counts
 from ..presets import _preset_of
-from .models import _image_row, _small_folder
+from .models import _image_row
 from .simulator import ImageSimulator
 
 # %% ../../nbs/6_images/63_page_pictures.ipynb #b3bf897e
@@ -43,35 +41,6 @@ def _draw_some(
     model = _image_row(painter.used.preset).get('hub', 'A small SDXL of a million weights')
     return paths, (f'{model} was briefly adapted to these brands and drew them from account, likes, '
         'caption and text.')
-
-# %% ../../nbs/6_images/63_page_pictures.ipynb #3a0f69d9
-_LEARN = '''import signal, sys, threading
-signal.signal(signal.SIGINT, signal.default_int_handler) # a job in the background may have inherited none
-main, to = threading.get_ident(), getattr(signal, 'pthread_kill', lambda _, s: signal.raise_signal(s))
-def watch(): sys.stdin.read(); to(main, signal.SIGINT)
-threading.Thread(target=watch, daemon=True).start()
-from behaviour_sim.images.models import _small_pipeline
-_small_pipeline(sys.argv[1], quiet=True)'''
-
-def _base_is_missing(
-    preset, # Name of a preset, or a `Preset`: which image model
-) -> bool:
-    "Must the image model be learned before it can draw?"
-    name = _preset_of(preset).image_model
-    if importlib.util.find_spec('diffusers') is None or 'hub' in _image_row(name): return False
-    return not _small_folder(name).exists()
-
-@contextmanager
-def _base_beside(
-    preset, # Name of a preset, or a `Preset`: which image model
-):
-    "Meanwhile a second process learns the image model, if it must be learned and there is a core for it."
-    if not _base_is_missing(preset) or _cores() == 1: yield; return
-    none = subprocess.DEVNULL
-    p = subprocess.Popen([sys.executable, '-c', _LEARN, _preset_of(preset).image_model],
-        stdin=subprocess.PIPE, stdout=none, stderr=none) # it ends where its input does: with this process
-    try: yield
-    finally: p.stdin.close(); p.wait()
 
 # %% ../../nbs/6_images/63_page_pictures.ipynb #24deb83d
 def _figure(

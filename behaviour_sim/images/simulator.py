@@ -18,7 +18,8 @@ from ..presets import _preset_of
 from ..model_directories import Regressor, _read_parts
 from ..likes.evaluation import to_likes
 from ..likes.simulator import LikesSimulator
-from .models import find_images, load_pipeline
+from ..features.tweet_images import find_images
+from .models import load_pipeline
 from .sdxl_lora import (IMAGE_SETTINGS, ImageLoraSettings, _Examples, _image_settings,
     fit_image_lora, imagine as _imagine)
 
