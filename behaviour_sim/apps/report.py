@@ -165,7 +165,7 @@ def _write_and_draw(
     written:int, steps:int, drawn:int, # As in `run_all`
     quiet:bool|None=None, # No progress bar
 ):
-    "Make text and pictures, and show each as soon as it is there."
+    "Make text and pictures, and show each as soon as it is there; those of an earlier run go."
     out = page.file.parent
     def text():
         drafts = _write_some(sim, train, test.head(written), steps, quiet)
@@ -174,6 +174,7 @@ def _write_and_draw(
     def images():
         made = _draw_some(sim.preset, train, test.head(drawn), out/'images', sim.seed, quiet=quiet)
         return _drawn_beside(shown, *made)
+    for old in (out/'generated.csv', *out.glob('images/drawn-*.png')): old.unlink(missing_ok=True)
     for part, (what, seconds) in page.to_come.items():
         _give_memory_back(); _tell(f'{part.capitalize()}: {what}', seconds, quiet)
         page.add(part, dict(text=text, images=images)[part]())

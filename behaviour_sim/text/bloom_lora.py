@@ -43,7 +43,7 @@ class LoraSettings:
 LORA_SETTINGS = dict(
     report=LoraSettings('bloom-7b1', prompt_weight=1., precision='fp16', eight_bit=True, patience=0),
     laptop=LoraSettings('smollm2', r=32, alpha=64, dropout=0., learning_rate=1e-3, batch=16, accumulation=1,
-        warmup=10, max_steps=90, max_tokens=320, evaluate_every=30, prompt_weight=.3, piece=320),
+        warmup=10, max_steps=90, max_tokens=320, evaluate_every=30, prompt_weight=.3, piece=480),
     tiny=LoraSettings('tiny-bloom', dropout=0., learning_rate=3e-3, batch=8, accumulation=1, warmup=5,
         max_steps=60, evaluate_every=20),
 )

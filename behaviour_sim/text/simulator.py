@@ -20,6 +20,7 @@ from ..likes.regressors import Regressor
 from ..model_directories import load_parts, save_parts
 from ..likes.evaluation import to_log1p
 from ..data.drafts import _NAMES, _as_challenge, _learned_names, normalise_tweets
+from ..features.effort import _give_memory_back
 from ..keys import _one_spelling, _spellings
 from ..likes.simulator import LikesSimulator
 from .prompts import build_prompts, tidy_text
@@ -147,6 +148,7 @@ def _teach(self:ContentSimulator, t, rows, minutes, steps, quiet, settings=None)
     settings = replace(s, lm=self.lm, max_steps=steps or s.max_steps, seed=self.seed)
     key = content_key(prompts, texts, repr(settings), str(minutes))
     self.adapter = cache_dir('adapters', key[:32], write=True)
+    _give_memory_back() # of the likes simulator's fit and the search for examples
     self.history = finetune(*pick(~held), self.adapter, settings, valid=pick(held) if held.any() else None,
                             max_minutes=minutes, quiet=quiet)
 
