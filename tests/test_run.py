@@ -64,7 +64,7 @@ def test_the_figures_do_not_depend_on_the_splits_at_a_time(monkeypatch):
 
 
 def test_parts_are_left_out_and_a_run_that_fails_waits_for_nothing(tmp_path, monkeypatch):
-    "The likes alone; then a writer that fails."
+    "The likes alone, where text and pictures of an earlier run lie; then a writer that fails."
     t = sample_tweets(100)
     real = report._judge_splits
     kept = []
@@ -74,7 +74,10 @@ def test_parts_are_left_out_and_a_run_that_fails_waits_for_nothing(tmp_path, mon
     def never(*args, **kwargs): raise RuntimeError('no ink')
     for name in ('_write_some', '_draw_some'): monkeypatch.setattr(report, name, never)
     monkeypatch.setattr(report, '_judge_splits', once)
+    (tmp_path/'a'/'images').mkdir(parents=True)
+    for name in ('generated.csv', 'images/drawn-00.png', 'images/mine.png'): (tmp_path/'a'/name).touch()
     run_all(t, tmp_path/'a', 'tiny', only='likes', quiet=True)
+    assert [f.name for f in (tmp_path/'a'/'images').iterdir()] == ['mine.png']
     page = (tmp_path/'a'/'index.html').read_text(encoding='utf-8')
     assert '<h2>Missed</h2>' in page and not any(x in page for x in ('refresh', 'Written', 'Drawn', 'To come')) and not (tmp_path/'a'/'generated.csv').exists()
     with pytest.raises(RuntimeError, match='no ink'): run_all(t, tmp_path/'b', 'tiny', only=['images'], quiet=True)

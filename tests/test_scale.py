@@ -17,27 +17,28 @@ from behaviour_sim.likes.known_account import _history_facts
 from behaviour_sim.likes.simulator import LikesSimulator
 
 JOB = '''
-import re, resource, sys
+import resource, sys
 n, limit = int(sys.argv[1]), int(float(sys.argv[2])*2**30)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-def stage(name):
-    "The peak of memory since the last stage; ru_maxrss would count the parent."
-    print(name, int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])/2**20, flush=True)
-    open('/proc/self/clear_refs', 'w').write('5')
 from behaviour_sim.data.cleaning import clean_text
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import read_tweets, write_tweets
 from behaviour_sim.features.embeddings import embed
 from behaviour_sim.likes.simulator import LikesSimulator
-write_tweets(sample_tweets(n), 'tweets.parquet'); stage('writing')
-tweets = read_tweets('tweets.parquet', need_likes=True); stage('reading')
-vectors = embed(clean_text(tweets['content']), 'tiny-distilbert', quiet=True); stage('embedding')
+from behaviour_sim.bench.peers import _measured
+def stage(name, job):
+    value, cost = _measured(job)
+    print(name, cost['peak'], flush=True)
+    return value
+stage('writing', lambda: write_tweets(sample_tweets(n), 'tweets.parquet'))
+tweets = stage('reading', lambda: read_tweets('tweets.parquet', need_likes=True))
+vectors = stage('embedding', lambda: embed(clean_text(tweets['content']), 'tiny-distilbert', quiet=True))
 assert vectors.shape == (n, 64)
 del vectors
 k = int(.9*n)
-sim = LikesSimulator('tiny').fit(tweets.iloc[:k], quiet=True); stage('fitting')
-result = sim.evaluate(tweets.iloc[k:], quiet=True); stage('evaluating')
-sim.save('model'); stage('saving')
+sim = stage('fitting', lambda: LikesSimulator('tiny').fit(tweets.iloc[:k], quiet=True))
+result = stage('evaluating', lambda: sim.evaluate(tweets.iloc[k:], quiet=True))
+stage('saving', lambda: sim.save('model'))
 print(result['rmse_log1p'], result['baselines']['account_mean']['rmse_log1p'])
 '''
 

@@ -198,7 +198,7 @@ def test_a_page_of_results_names_the_command_that_makes_its_figures(name, monkey
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(f"\n{t}: setup\n" in makefile for t in targets)
     monkeypatch.chdir(ROOT / "nbs")
-    named = [re.findall(r"`make (bench-[\w-]+)(?: ONLY=[^`]+)?`(?:, commit [0-9a-f]{7}| has not been run:)", now) for _, now in made_tables(f"pages/{name}.ipynb")]
+    named = [re.findall(r"`make (bench-[\w-]+)`(?:, commit [0-9a-f]{7}| has not been run:)", now) for _, now in made_tables(f"pages/{name}.ipynb")]
     assert all(named) and {t for table in named for t in table} == set(targets)
 
 

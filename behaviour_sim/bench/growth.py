@@ -18,7 +18,7 @@ import behaviour_sim
 from ..data.cleaning import clean_text
 from ..core import PALETTE, BadInput, data_dir, plot_style
 from .likes_quality import _keep, _kept, _markdown_table
-from .peers import _costs, _memory
+from .peers import _measured, _memory
 from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets, write_tweets
 from ..features.embeddings import embed
@@ -175,7 +175,7 @@ def _stage_costs(
             update=(n - k, lambda: sim.update(new, quiet=True)),
             save=(n, lambda: sim.save(model)), load=(n, lambda: LikesSimulator.load(model)))
         for stage, (tweets, job) in stages.items():
-            out.append(dict(stage=stage, n=n, tweets=tweets) | _costs(job)[1])
+            out.append(dict(stage=stage, n=n, tweets=tweets) | _measured(job)[1])
     return out
 
 # %% ../../nbs/9_bench/95_growth.ipynb #7c469a86
@@ -323,6 +323,6 @@ def _ray_markdown() -> str: # Markdown
 
 def _old_and_new_markdown() -> str: # Markdown
     "The table of commands: seconds, processor seconds and peak of memory, old and new."
-    both = lambda k, f: f'{{old_{k}:{f}}} → {{new_{k}:{f}}}'
+    both = lambda k, f: f'{{old_{k}:{f}}}\xa0→\xa0{{new_{k}:{f}}}' # on one line
     return _table_or_sentence('old and new', {'command': '{name}', 'seconds': both('seconds', '.1f'),
         'processor seconds': both('cpu', '.1f'), 'GiB': both('peak', '.2f'), 'times as fast': '{ratio:.2g}'})

@@ -134,11 +134,11 @@ def _memory(
 ) -> float: # GiB
     "Resident memory of this process."
     try: return int(re.search(rf'{what}:\s+(\d+)', Path('/proc/self/status').read_text())[1])/2**20
-    except OSError: # no Linux: the most so far
+    except (OSError, TypeError): # no Linux, or one that does not say: the most so far
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**(30 if sys.platform == 'darwin' else 20)
 
-def _costs(
+def _measured(
     job, # A function of nothing
 ) -> tuple: # What it gave; seconds, cpu (processor seconds), peak (GiB)
     "Call it, and say what it cost in this process."

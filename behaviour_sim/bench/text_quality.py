@@ -22,7 +22,7 @@ from ..table_files import _read_table
 from ..likes.evaluation import to_log1p
 from ..likes.simulator import LikesSimulator, normalise_tweets
 from .likes_quality import _holdouts, _keep, _kept, _look, _markdown_table
-from .peers import _costs
+from .peers import _measured
 import behaviour_sim.text.rewriting
 from ..text.prompts import tidy_text
 from ..text.metrics import (_cider, _copied, _distinct, _long_runs, _pairs, _rouge_l, _runs_of,
@@ -268,7 +268,7 @@ def _training_table(
     base, rows = LORA_SETTINGS[_SETTINGS_OF[writer.lm]], {}
     for name, change in ways.items():
         s, other = replace(base, max_steps=steps, evaluate_every=steps, **change), copy.copy(writer)
-        _, cost = _costs(lambda: other._teach(writer.retriever.tweets, 6000, None, None, quiet, s))
+        _, cost = _measured(lambda: other._teach(writer.retriever.tweets, 6000, None, None, quiet, s))
         learn = sum(p.numel() for p in _with_adapters(s)[2].values())
         loss = other.history['valid_loss'].iloc[-1]
         rows[name] = dict(updates=steps, valid_loss=loss, weights=learn) | cost
@@ -291,13 +291,13 @@ def _report_prompted(
 # %% ../../nbs/9_bench/93_text_quality.ipynb #cf7889c8
 def _cost_table(
     writer:ContentSimulator, blind:pd.DataFrame, drafts, # Tweets to be written, and their `drafts`
-    costs:dict, # Of what was done before, from `_costs`
+    costs:dict, # Of what was done before, from `_measured`
 ) -> pd.DataFrame: # A row for each job: seconds, cpu (processor seconds), peak (GiB)
     "What it costs to learn, to draw, to choose, and to write for somebody who waits."
     writer.variants(blind.head(1), quiet=True) # from here on it is warm
-    for job, f in {'the choice among them': lambda: writer.pick(blind, drafts),
-        'three variants of one tweet': lambda: writer.variants(blind.iloc[[1]], quiet=True)}.items():
-        costs[job] = _costs(f)[1]
+    jobs = {'the choice among them': lambda: writer.pick(blind, drafts),
+        'three variants of one tweet': lambda: writer.variants(blind.iloc[[1]], quiet=True)}
+    costs = costs | {job: _measured(f)[1] for job, f in jobs.items()}
     return pd.DataFrame(costs).T.rename_axis('job')
 
 # %% ../../nbs/9_bench/93_text_quality.ipynb #fc40dbd1
@@ -314,15 +314,15 @@ def bench_text(
 
 def _bench_training():
     writer = ContentSimulator().fit(_content_holdout()[0], steps=1, rank_by_likes=False)
-    _keep('text', 'ways of fine-tuning', _training_table(writer), 'make bench-content ONLY=training')
+    _keep('text', 'ways of fine-tuning', _training_table(writer), 'make bench-content')
 
 def _bench_texts(split, minutes, n):
     "The tables of written texts; what writing costs, from the hold-out with more known tweets."
     keep = lambda title, table: _keep('text', title, table, 'make bench-content')
     known, new = _content_holdout(n=n, split=split)
-    writer, fit = _costs(lambda: ContentSimulator().fit(known, minutes=minutes))
+    writer, fit = _measured(lambda: ContentSimulator().fit(known, minutes=minutes))
     updates, blind = len(writer.history), normalise_tweets(new.drop(columns='content'))
-    drafts, drawn = _costs(lambda: writer.drafts(blind, 8))
+    drafts, drawn = _measured(lambda: writer.drafts(blind, 8))
     texts = _texts_of_all(writer, known, new, drafts)
     if split == 'random':
         _keep_about_the_model(keep, writer, known, new, texts['language model'])

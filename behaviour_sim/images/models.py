@@ -266,8 +266,8 @@ def _pretrain(
 _HELD = Path(str(files('behaviour_sim.images')))/'tiny.safetensors' # the weights that the package holds
 
 def _recipe_key(preset:str) -> str: # As below
-    "What the weights depend on; raise the 4 when the recipe changes, and `make base`."
-    return content_key(4, _image_row(preset))[:16]
+    "What the weights go with: settings and vocabulary; raise the 4 when the training changes."
+    return content_key(4, _image_row(preset), _corpus_tokenizer(1200).backend_tokenizer.to_str())[:16]
 
 def _learned_parts(pipe) -> dict: # A StableDiffusionXLPipeline
     "What is learned, by name."

@@ -15,7 +15,6 @@ from ..core import BadInput, _require, plot_style, write_atomic
 from ..html import safe_html
 from ..picture_files import open_picture
 from ..likes.evaluation import _rename_counts
-from ..presets import _preset_of
 from .models import _image_row
 from .simulator import ImageSimulator
 
