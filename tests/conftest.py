@@ -13,6 +13,9 @@ for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'POLA
     os.environ.setdefault(name, '1')        # before numpy and torch are imported: they read it once
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('RAY_TRAIN_HEALTH_CHECK_INTERVAL_S', '0.2') # Ray Train looks at its workers every 2 seconds
+STARTUP = str(Path(__file__).parent/'startup')
+if STARTUP not in (path := os.environ.get('PYTHONPATH', '').split(os.pathsep)):
+    os.environ['PYTHONPATH'] = os.pathsep.join([STARTUP, *filter(None, path)])
 
 import pytest
 from changed import changed, dependents

@@ -15,30 +15,23 @@ from behaviour_sim.data.tweets import write_tweets
 
 pytest.importorskip('diffusers')
 import torch
-from behaviour_sim.features.tweet_images import find_images, _mean_colours, _told_apart
+from behaviour_sim.features.tweet_images import find_images, _mean_colours
 from behaviour_sim.images.models import _generic_pictures, _image_row, _learn_base, _learned_parts, load_pipeline, _min_snr_weights, _noise_scheduler, _read_base
 from behaviour_sim.picture_files import _centre_crop
-from behaviour_sim.bench.image_quality import ranking_gain, _separation_table
+from behaviour_sim.bench.image_quality import ranking_gain
 from behaviour_sim.images.sdxl_lora import IMAGE_SETTINGS, _Examples, _update, _accelerator, _add_adapters, fit_image_lora, _heldout_loss, imagine, _load_settings
 from behaviour_sim.images.simulator import ImageSimulator
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = replace(IMAGE_SETTINGS['tiny'], max_steps=200, evaluate_every=100)
+TINY = replace(IMAGE_SETTINGS['tiny'], max_steps=80, evaluate_every=40)
 SHORT = replace(TINY, max_steps=6, evaluate_every=2, batch=2, accumulation=2, dropout=.1)
 BRANDS = ['threadmoor', 'trundlerail']
 
 
 @pytest.fixture(scope='module')
-def all_tweets(tmp_path_factory):
-    "Those of the six largest brands and of the two, with pictures."
-    largest = sample_tweets(1500)['inferred company'].value_counts().index[:6]
-    return sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'), companies=[*largest, *BRANDS])
-
-@pytest.fixture(scope='module')
-def tweets(all_tweets):
+def tweets(tmp_path_factory):
     "Two brands, with pictures."
-    t = all_tweets
-    return t[t['inferred company'].isin(BRANDS)].reset_index(drop=True)
+    return sample_tweets(1500, image_dir=tmp_path_factory.mktemp('pictures'), companies=BRANDS)
 
 @pytest.fixture(scope='module')
 def base(): return load_pipeline('tiny', quiet=True)
@@ -89,20 +82,7 @@ def test_training_lowers_the_loss_on_pictures_it_has_not_seen(trained):
     out, history, _ = trained
     looks = history['valid_loss'].dropna()
     assert len(looks) == 3 and looks.is_monotonic_decreasing and looks.iloc[-1] < .98*looks.iloc[0]
-    assert [p.name for p in sorted((out/'validation').iterdir())] == ['step-000100.png', 'step-000200.png']
-
-def test_names_mean_nothing_before_training(all_tweets, base):
-    "One name may push the colours this way or that; over fifteen pairs of names that is nowhere."
-    t = all_tweets
-    t = t[t['inferred company'].isin(t['inferred company'].value_counts().index[:6])]
-    s = _separation_table(dict(base=base), t, 24, quiet=True)
-    assert len(s) == 15 and s['real'].mean() > .7 and abs(s['base'].mean() - .5) < .15
-
-def test_brands_are_told_apart_after_training(trained, tweets, base):
-    asked = tweets.head(40).assign(caption='', content='', likes=np.nan)
-    real = [tweets.loc[tweets['inferred company'] == b, 'image_path'] for b in BRANDS]
-    before, after = (_told_apart(*[imagine(asked.assign(**{'inferred company': b}), pipe=p, quiet=True) for b in BRANDS], *real) for p in (base, load_pipeline('tiny', trained[0])))
-    assert after['p'] < 1e-5 and after['auc'] > max(.75, before['auc'] + .1)
+    assert [p.name for p in sorted((out/'validation').iterdir())] == ['step-000040.png', 'step-000080.png']
 
 def test_what_is_reloaded_is_what_was_trained(trained):
     "Every adapter comes back: the loss is the one that was measured in memory."

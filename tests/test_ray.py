@@ -13,12 +13,11 @@ import warm
 from behaviour_sim.core import data_dir
 from behaviour_sim.corpus.synthetic import sample_tweets
 from behaviour_sim.data.tweets import read_tweets, write_tweets
-from behaviour_sim.features.embeddings import embed
 from behaviour_sim.likes.evaluation import to_log1p
 from behaviour_sim.features.table import TweetFeatures
 from behaviour_sim.likes.regressors import XGBoostModel
-from behaviour_sim.scale.ray_data import _cut_tweets, on_ray, process_tweets, ray_session, read_shards
-from behaviour_sim.scale.ray_train import build_index_on_ray, fit_xgboost_on_ray
+from behaviour_sim.scale.ray_data import _cut_tweets, process_tweets, ray_session, read_shards
+from behaviour_sim.scale.ray_train import fit_xgboost_on_ray
 
 ray = pytest.importorskip('ray', reason="Ray is not installed: pip install 'behaviour_sim[scale]'")
 
@@ -41,34 +40,14 @@ def session(tmp_path_factory):
     else: os.environ['BEHAVIOUR_SIM_CACHE'] = before
 
 
-def test_the_same_vectors(session, tweets):
-    "Bit for bit, since both engines cut the same batches and an actor works on one core like a thread here."
-    with on_ray(): far = embed(tweets['content'], 'tiny-distilbert', cache=False, quiet=True)
-    near = embed(tweets['content'], 'tiny-distilbert', cache=False, quiet=True)
-    np.testing.assert_array_equal(far, near)
-    assert np.abs(far).sum(1).all()
-
-
-def test_the_same_index(session, tweets):
-    V = embed(tweets['content'], 'tiny-distilbert', quiet=True)
-    parts = np.array_split(V, 3)
-    near, far = build_index_on_ray(parts, 'IVF8,Flat'), build_index_on_ray(parts, 'IVF8,Flat', on_ray=True)
-    for ix in (near, far): ix.nprobe = 8
-    for a, b in zip(near.search(V[:100], 5), far.search(V[:100], 5)): np.testing.assert_array_equal(a, b)
-    truth = np.argsort(-(V[:100] @ V.T), axis=1, kind='stable')[:, :1]
-    assert far.ntotal == len(V) and np.mean((V[:100]*V[far.search(V[:100], 1)[1][:, 0]]).sum(1) >= (V[:100]*V[truth[:, 0]]).sum(1) - 1e-5) == 1
-
-
 def test_the_same_model(session, tweets):
-    "One worker grows the very trees of this process; two agree in their error."
+    "One worker grows the very trees of this process."
     X, _ = TweetFeatures('tiny').fit(tweets, quiet=True).transform(tweets, quiet=True)
     y = to_log1p(tweets['likes'])
     settings = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.1, max_depth=4), rounds=40)
     here = XGBoostModel(**settings).fit(X[:500], y[:500])
-    rmse = lambda m: float(np.sqrt(np.mean((m.predict(X[500:]) - y[500:])**2)))
+    assert np.sqrt(np.mean((here.predict(X[500:]) - y[500:])**2)) < np.std(y[500:])
     np.testing.assert_array_equal(fit_xgboost_on_ray(X[:500], y[:500], XGBoostModel(**settings), workers=1).predict(X), here.predict(X))
-    two = fit_xgboost_on_ray(X[:500], y[:500], XGBoostModel(**settings), workers=2)
-    assert abs(rmse(two)/rmse(here) - 1) < .05 and rmse(here) < np.std(y[500:])
 
 
 def workers_of(name):
