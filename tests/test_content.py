@@ -177,7 +177,7 @@ def test_retrieval_beats_the_nearest_in_time_on_real_tweets():
     from behaviour_sim.data.tweets import read_tweets
     known = read_tweets(data_dir()/'behaviour_simulation_train.csv')
     new = read_tweets(data_dir()/'behaviour_simulation_test_time.csv')
-    new = new[new["username"].isin(known["username"])].sample(1800, random_state=0).reset_index(drop=True)
+    new = new[new['username'].isin(known['username'])].sample(1800, random_state=0).reset_index(drop=True)
     found = TweetRetriever('tiny', rows=1000).fit(known, quiet=True).retrieve(new, quiet=True)
     kernel = TextKernel(known['content'].tolist())
     real = kernel.see(new['content'].tolist())
