@@ -166,7 +166,7 @@ class Compressor:
         "Learn the components from the rows that are not missing."
         from sklearn.decomposition import PCA
         from threadpoolctl import threadpool_limits
-        E = E[np.abs(E).sum(1) > 0]
+        E = E[E.any(1)]
         k = min(k, len(E)-1, E.shape[1])
         if k < 1: self.mean, self.components = np.zeros(E.shape[1], 'f4'), np.zeros((0, E.shape[1]), 'f4')
         else:
@@ -183,7 +183,7 @@ class Compressor:
         "The components as columns `name0`, `name1`, …"
         from threadpoolctl import threadpool_limits
         with threadpool_limits(1): Z = (E - self.mean) @ self.components.T
-        Z[np.abs(E).sum(1) == 0] = np.nan
+        Z[~E.any(1)] = np.nan
         return pd.DataFrame(Z, index=index,
             columns=[f'{name}{i}' for i in range(Z.shape[1])]).astype('float32').round(4)
 

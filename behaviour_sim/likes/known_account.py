@@ -195,9 +195,10 @@ class NewAccountModel(_HistoryModel):
         prior) -> _TrainingExamples: # Empty where no company has two accounts
         "The training tweets, each as if its account were new to a known company, with and without text."
         if table['account'].nunique() < self.k: return _TrainingExamples.concat([])
-        habits = {True: posting_habits(X, tweets), False: posting_habits(_hide_text(X), tweets)}
         weight = 1/np.sqrt(table['account'].map(table['account'].value_counts()).to_numpy(float))
         fold, some = group_folds(table['account'], self.k, self.seed), _some_rows(len(table), self.seed)
+        at = np.cumsum(some) - 1 # where each of them is among the some
+        habits = {text: posting_habits(X if text else _hide_text(X), tweets)[some] for text in (True, False)}
         def of_fold(f):
             known, parts = fold != f, []
             met = table['company'].isin(set(table['company'][known])).to_numpy()
@@ -206,7 +207,7 @@ class NewAccountModel(_HistoryModel):
             facts = _history_facts(table.iloc[rows], table[known])
             for text in (True, False):
                 level, variance = past.predict(table.iloc[rows], E[rows] if text else None)
-                Z = _design_matrix(habits[text].iloc[rows], facts, prior.of(text)[rows], level, variance)
+                Z = _design_matrix(habits[text].iloc[at[rows]], facts, prior.of(text)[rows], level, variance)
                 w = weight[rows]*(1 if text else .5)
                 parts.append(_TrainingExamples.make(Z, rows, level, situation='new_account',
                     text=text, gap=0, fold=f, weight=w))

@@ -6,7 +6,7 @@
 __all__ = ['posting_habits', 'ContentPrior', 'NewCompanyModel']
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #47cef24d
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,19 +19,16 @@ from ..features.effort import _EFFORTS, _at_a_time, _side_by_side
 from .regressors import LightGBMModel, Regressor, _fit_regressor
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #a115dda2
-def _sum_of_earlier(
-    values:np.ndarray,  # (n, d) facts of the tweets
+def _earlier_sums(
     groups:Sequence,    # (n,) account or company of each tweet
     dates:Sequence,     # (n,) when each is posted
-    context:tuple=None, # The same three of other tweets, which count as earlier ones where they are earlier
+    context:tuple=None, # The same two of other tweets, which count as earlier ones where they are earlier
     in_order:bool=True, # The tweets count as earlier ones of each other; False: only the context does
-) -> np.ndarray: # (n, d) float64
-    "Sums over the strictly earlier tweets of the same group, whatever the order of the rows."
-    own, n = values if in_order else np.zeros_like(values), len(values)
-    parts = [(own, groups, dates), *([context] if context else [])]
-    A = np.vstack([p[0] for p in parts])
-    code = pd.factorize(np.concatenate([np.asarray(p[1], object) for p in parts]))[0]
-    when = np.concatenate([np.asarray(p[2], 'datetime64[s]').astype('int64') for p in parts])
+) -> Callable: # (n,) fact of the tweets, (m,) of the others → (n,) float64
+    "A function that sums a fact over the strictly earlier tweets of the same group, in any order of the rows."
+    parts, n = [(groups, dates), *([context] if context else [])], len(groups)
+    code = pd.factorize(np.concatenate([np.asarray(g, object) for g, _ in parts]))[0]
+    when = np.concatenate([np.asarray(d, 'datetime64[s]').astype('int64') for _, d in parts])
     order = np.lexsort((when, code))
     c, w = code[order], when[order]
     new = np.r_[True, c[1:] != c[:-1]] if len(c) else np.zeros(0, bool)
@@ -39,25 +36,31 @@ def _sum_of_earlier(
     first = np.maximum.accumulate(np.where(new | np.r_[True, w[1:] != w[:-1]], np.arange(len(c)), 0))
     # of the group
     start = np.maximum.accumulate(np.where(new, np.arange(len(c)), 0))
-    S, out = np.vstack([np.zeros(A.shape[1]), np.cumsum(A[order], 0)]), np.empty_like(A)
-    out[order] = S[first] - S[start]
-    return out[:n]
+    def sums(own, others=()):
+        S = np.r_[0., np.cumsum(np.r_[own if in_order else np.zeros(n), others][order])]
+        out = np.empty(len(order))
+        out[order] = S[first] - S[start]
+        return out[:n]
+    return sums
 
 def _running_mean(
     facts:pd.DataFrame, # (n, d) facts of the tweets
     groups:Sequence,    # (n,) account or company of each tweet
     dates:Sequence,     # (n,) when each is posted
     context:tuple=None, # The same three of other tweets
-    in_order:bool=True, # As for `_sum_of_earlier`
+    in_order:bool=True, # As for `_earlier_sums`
 ) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
     "The mean of each fact over a tweet and its group's strictly earlier tweets."
-    def with_earlier(of):
-        own = of(facts.to_numpy('float64'))
-        seen = context and (of(context[0].to_numpy('float64')), *context[1:])
-        return _sum_of_earlier(own, groups, dates, seen, in_order) + own
-    total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
-    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean.astype('float32').round(4)
+    sums, out = _earlier_sums(groups, dates, context and context[1:], in_order), np.empty(facts.shape, 'float32')
+    tables = [facts.to_numpy(), *([context[0].to_numpy()] if context else [])]
+    for j in range(out.shape[1]): # one after the other: of many tweets all of them would take much memory
+        columns = [T[:, j].astype('float64') for T in tables]
+        def with_earlier(of):
+            own, *seen = map(of, columns)
+            return sums(own, *seen) + own
+        total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
+        out[:, j] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return out.round(4)
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #2d4268b9
 _HABIT_COLUMNS = ('time.', 'media.', 'text.')
@@ -134,7 +137,7 @@ def _hide_text(
 ) -> pd.DataFrame: # The same, as if nothing had been written
     "Hide what the text says."
     cols = [c for c in X if c.startswith('text.')]
-    X = X.copy(); X[cols] = np.nan
+    X = X.copy(); X[cols] = np.float32('nan') # of the same type, or the table would grow
     if 'text.present' in X: X['text.present'] = np.float32(0)
     return X
 
@@ -232,9 +235,9 @@ def is_alone(self:NewCompanyModel,
     in_order:bool=False,       # Earlier rows count as earlier posts
 ) -> np.ndarray: # (n,) bool
     "Which tweets are of a company of which no earlier post is given."
-    posts = lambda t: (np.ones((len(t), 1)), t['inferred company'], t['date'])
-    seen = self._published(tweets, context, in_order)
-    return _sum_of_earlier(*posts(tweets), None if seen is None else posts(seen), in_order)[:, 0] == 0
+    posts, seen = lambda t: (t['inferred company'], t['date']), self._published(tweets, context, in_order)
+    sums = _earlier_sums(*posts(tweets), None if seen is None else posts(seen), in_order)
+    return sums(np.ones(len(tweets)), np.ones(0 if seen is None else len(seen))) == 0
 
 # %% ../../nbs/4_likes/45_new_company.ipynb #cdba149d
 @patch
