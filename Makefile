@@ -98,7 +98,7 @@ bench-images: setup
 	$(BIN)/python -c "from behaviour_sim.bench.image_quality import bench_images; bench_images()"
 
 # What each job costs beside the plain way and beside an earlier version (OLD=commit), and how time and memory grow, about forty minutes;
-# ONLY=jobs,growth,stages,ray,'old and new' for some
+# ONLY=jobs,growth,stages,steps,ray,'old and new' for some
 OLD ?= 52cdd15
 bench-speed: setup
 	$(BIN)/python -c "from behaviour_sim.bench.speed import bench_speed; bench_speed('$(ONLY)', '$(OLD)')"

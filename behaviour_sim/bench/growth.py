@@ -6,7 +6,7 @@
 __all__ = ['measure_growth', 'plot_growth']
 
 # %% ../../nbs/9_bench/95_growth.ipynb #51000003
-import gc, json, os, re, subprocess, sys, tempfile, time
+import gc, importlib, json, os, re, subprocess, sys, tempfile, time
 from configparser import ConfigParser
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,7 +21,7 @@ from .likes_quality import _keep, _kept, _markdown_table
 from .peers import _measured, _memory
 from ..corpus.synthetic import sample_tweets
 from ..data.tweets import read_tweets, write_tweets
-from ..features.embeddings import embed
+from ..features.embeddings import embed, _encode_function
 from ..features.table import media_features, text_features, time_features
 from ..likes.regressors import _LGB_DEFAULT, LightGBMModel
 from ..likes.simulator import LikesSimulator
@@ -192,6 +192,25 @@ def _measure_stages(
     grows = {s: _exponent(g['n'], g['seconds']) for s, g in t.groupby('stage')}
     return table.assign(exponent=[grows[s] for s in stages])
 
+# %% ../../nbs/9_bench/95_growth.ipynb #0b0d4e39
+def _steps_of_a_prediction(
+    begun:float,     # When the process was started, from `time.time`
+    n:int=10_000,    # Texts
+    look:bool=True,  # As for `_real_tweets`
+) -> dict: # Step → seconds
+    "What a new process does before it predicts, and how long it encodes."
+    took = {'Python and this package': time.time() - begun}
+    def step(name, job):
+        took[name], value = _timed(job)
+        return value
+    step('import of torch', lambda: importlib.import_module('torch'))
+    step('import of transformers', lambda: importlib.import_module('transformers').BertModel)
+    step('MiniLM', lambda: _encode_function('minilm'))
+    texts = _real_tweets(look)[0]['content'].drop_duplicates().head(n).tolist()
+    step('one text', lambda: embed(texts[:1], 'minilm', cache=False, quiet=True))
+    step(f'{len(texts):,} texts', lambda: embed(texts, 'minilm', cache=False, quiet=True))
+    return took
+
 # %% ../../nbs/9_bench/95_growth.ipynb #3a45ee02
 def _ray_table(
     n:int=4000,          # Tweets of the embedded corpus
@@ -288,6 +307,12 @@ def _keep_stages():
     "The table of the stages."
     _keep('speed', 'stages', _measure_stages(), 'make bench-speed')
 
+def _keep_steps():
+    "The table of what a prediction waits for."
+    steps = _apart(time.time(), of='_steps_of_a_prediction')
+    table = pd.DataFrame(dict(seconds=steps)).rename_axis('step')
+    _keep('speed', 'steps', table, 'make bench-speed')
+
 def _keep_ray():
     "The table of what Ray costs."
     _keep('speed', 'ray', _ray_table(), 'make bench-speed')
@@ -315,6 +340,10 @@ def _stages_markdown() -> str: # Markdown
     both = lambda n: f'{{rate_{n}:,.0f}} / {{peak_{n}:.2f}}'
     return _table_or_sentence('stages', {'stage': '{name}', '10,000 tweets': both(10_000),
         '100,000': both(100_000), '300,000': both(300_000), 'exponent of time': '{exponent:.2f}'})
+
+def _steps_markdown() -> str: # Markdown
+    "What a prediction waits for."
+    return _table_or_sentence('steps', {'step': '{name}', 'seconds': '{seconds:.2f}'})
 
 def _ray_markdown() -> str: # Markdown
     "What Ray costs on one machine."

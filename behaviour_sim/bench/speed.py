@@ -24,7 +24,7 @@ from ..picture_files import open_picture
 from ..text.generation import speed_table
 from .likes_quality import _keep, _kept, _markdown_table
 from .growth import (_LGB_LARGE, _OLD, _keep_growth, _keep_old_and_new, _keep_ray,
-    _keep_stages, _real_tweets, _resampled, _side_by_side, _timed)
+    _keep_stages, _keep_steps, _real_tweets, _resampled, _side_by_side, _timed)
 from ..data.media import MEDIA_COLUMNS, media_table
 from ..likes.neighbours import REPORT_FAISS, NeighbourModel, _loop_predict
 from ..text.prompts import build_prompts
@@ -359,12 +359,12 @@ def _speed_report(
 
 # %% ../../nbs/9_bench/96_speed.ipynb #59b50aa7
 def bench_speed(
-    only:str='',   # Of jobs, growth, stages, ray and 'old and new', with commas; '': all
+    only:str='',   # Of jobs, growth, stages, steps, ray and 'old and new', with commas; '': all
     old:str=_OLD,  # The commit that is 'old'
 ):
     "Make the tables of `make bench-speed`, and keep them."
-    parts = {'jobs': _keep_jobs, 'growth': _keep_growth, 'stages': _keep_stages, 'ray': _keep_ray,
-        'old and new': lambda: _keep_old_and_new(old)}
+    parts = {'jobs': _keep_jobs, 'growth': _keep_growth, 'stages': _keep_stages, 'steps': _keep_steps,
+        'ray': _keep_ray, 'old and new': lambda: _keep_old_and_new(old)}
     start, (_, source) = time.perf_counter(), _real_tweets()
     print(f'On {source}, {os.cpu_count()} cores, {str(_fast_dtype()).split(".")[-1]} for text', flush=True)
     for part in only.split(',') if only else parts:

@@ -49,7 +49,9 @@ def _side_by_side(
     with threadpool_limits(1), ThreadPoolExecutor(min(n, len(jobs) or 1)) as pool:
         running = [pool.submit(contextvars.copy_context().run, alone, job) for job in jobs]
         try: return [r.result() for r in progress(running, desc, quiet=quiet)]
-        finally: pool.shutdown(wait=True, cancel_futures=True) # after an error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True) # after an error
+            _give_memory_back() # of very many tweets, what one job after another has freed would add up
 
 # %% ../../nbs/3_features/38_effort.ipynb #6a47d145
 def _at_a_time(

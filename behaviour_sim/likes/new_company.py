@@ -25,7 +25,7 @@ def _earlier_sums(
     context:tuple=None, # The same two of other tweets, which count as earlier ones where they are earlier
     in_order:bool=True, # The tweets count as earlier ones of each other; False: only the context does
 ) -> Callable: # (n,) fact of the tweets, (m,) of the others → (n,) float64
-    "A function that sums a fact over the strictly earlier tweets of the same group, in any order of the rows."
+    "A function that sums a fact over the strictly earlier tweets of the same group."
     parts, n = [(groups, dates), *([context] if context else [])], len(groups)
     code = pd.factorize(np.concatenate([np.asarray(g, object) for g, _ in parts]))[0]
     when = np.concatenate([np.asarray(d, 'datetime64[s]').astype('int64') for _, d in parts])
@@ -51,14 +51,13 @@ def _running_mean(
     in_order:bool=True, # As for `_earlier_sums`
 ) -> np.ndarray: # (n, d) float32, NaN where the group has never had the fact
     "The mean of each fact over a tweet and its group's strictly earlier tweets."
-    sums, out = _earlier_sums(groups, dates, context and context[1:], in_order), np.empty(facts.shape, 'float32')
-    tables = [facts.to_numpy(), *([context[0].to_numpy()] if context else [])]
+    sums = _earlier_sums(groups, dates, context and context[1:], in_order)
+    tables, out = [t.to_numpy() for t in (facts, *(context or ())[:1])], np.empty(facts.shape, 'float32')
+    with_earlier = lambda own, *seen: sums(own, *seen) + own
     for j in range(out.shape[1]): # one after the other: of many tweets all of them would take much memory
         columns = [T[:, j].astype('float64') for T in tables]
-        def with_earlier(of):
-            own, *seen = map(of, columns)
-            return sums(own, *seen) + own
-        total, count = with_earlier(np.nan_to_num), with_earlier(lambda F: (~np.isnan(F)).astype('float64'))
+        total = with_earlier(*map(np.nan_to_num, columns))
+        count = with_earlier(*((~np.isnan(c)).astype('float64') for c in columns))
         out[:, j] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
     return out.round(4)
 

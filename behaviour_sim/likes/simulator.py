@@ -24,7 +24,7 @@ from behaviour_sim.likes.new_company import (_NEW_COMPANY_PARAMS, NewCompanyMode
     _pair_slopes, _prior_radii)
 from ..model_directories import Regressor, _parquet_bytes, _parquet_table, load_parts, save_parts
 from .history import _VARIANCES, ErrorHistory, history_features
-from ..features.effort import _EFFORTS, _give_memory_back, _side_by_side
+from ..features.effort import _EFFORTS, _side_by_side
 from .evaluation import (Baselines, ConformalIntervals, Evaluation, _evaluation,
     _mean_likes, _smearing, _in_counts, _with_counting_noise, to_log1p)
 
@@ -91,19 +91,16 @@ def fit(self:LikesSimulator,
     self.last, self.n, self.matched = t['date'].max(), len(t), _matched(t, X)
     trees, cold = effort.paced(_NEW_COMPANY_PARAMS), dict(seed=self.seed, regressor=self.cold_start)
     self.new_company = NewCompanyModel(trees, effort.companies, **cold).fit(X, t, y, quiet)
-    _give_memory_back() # of very many tweets what the models have needed would add up
     known = X, t, E, y, self.new_company.prior, quiet
     start = None if effort.variances else _VARIANCES
     self.known_account = KnownAccountModel(self.regressors, 8, self.seed, effort).fit(*known, start)
     history = self.known_account.history
-    _give_memory_back()
     self.new_account = NewAccountModel(effort.accounts, trees, **cold).fit(*known, history.variances)
     history.table['id'] = _id_keys(t['id']).to_numpy()[history.kept]
     self._calibrate(t, e := self._errors(y))
     self.pair_slopes, self.errors = _side_by_side([lambda: _pair_slopes(e, t, y, self.seed),
         lambda: ErrorHistory(effort.errors).fit(e.query('not alone'), history_features(t, X), E)], quiet=True)
     self.names = list(X)
-    _give_memory_back()
     return self
 
 # %% ../../nbs/4_likes/47_simulator.ipynb #9ef37d3e
