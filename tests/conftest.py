@@ -26,12 +26,12 @@ if os.environ.get('BEHAVIOUR_SIM_LONG'): # `make test-long`: more kills, 300,000
     os.environ.setdefault('BEHAVIOUR_SIM_FUZZ_ROWS', '10000')
 
 #: Seconds of one core, children included, of what takes long; the tests of every other file are marked `fast`.
-COST = dict(test_images=75, test_ray=160, test_cli=86, test_crash=80, test_content=75, test_simulator=64, test_app=63, test_embeddings=42, test_scale=41, test_site=39, test_hub=38,
+COST = dict(test_images=60, test_ray=95, test_cli=86, test_crash=80, test_content=120, test_simulator=64, test_app=63, test_embeddings=42, test_scale=41, test_site=39, test_hub=38,
     test_targets=34, test_plug_in=30, test_updates=30, test_plan=12, test_gpu=27, test_fuzz=25, test_speed=25, test_audit=25, test_language_models=24, test_model_directories=23, test_eda=23,
     test_models=20, test_cleaning=20, test_reproduce=17, test_records=14, test_posts=13, test_notebooks=12, test_attacks=12, test_near_misses=32, test_device=9, test_run=40) | {
-    '71_ray_train': 90, '92_likes_quality': 20, '99_likes_studies': 45, '58_rewriting': 25, '59_voice': 15, '70_ray_data': 60, '61_sdxl_lora': 58, '94_image_quality': 48, 'scale_out': 40, '93_text_quality': 46, '80_report': 23, '47_simulator': 27,
-    '55_retrieval': 21, 'plug_in': 20, 'draft_a_tweet': 20, '87_report_system': 19, '56_simulator': 16, 'your_own_tweets': 15, '96_speed': 15, '91_peers': 14,
-    '45_new_company': 13, '48_explain': 13, '46_known_account': 12, '95_growth': 12, '98_full_size': 12, 'index': 11, '49_updates': 8, '86_app': 9, '89_cli': 9, '22_cleaning': 9,
+    '71_ray_train': 58, '92_likes_quality': 20, '99_likes_studies': 45, '58_rewriting': 25, '59_voice': 15, '70_ray_data': 18, '61_sdxl_lora': 58, '94_image_quality': 29, 'scale_out': 22, '93_text_quality': 38, '80_report': 23, '47_simulator': 27,
+    '55_retrieval': 21, 'plug_in': 20, 'draft_a_tweet': 60, '87_report_system': 19, '56_simulator': 16, 'your_own_tweets': 15, '96_speed': 15, '91_peers': 14,
+    '45_new_company': 13, '48_explain': 13, '46_known_account': 12, '95_growth': 45, '98_full_size': 12, 'index': 11, '49_updates': 8, '86_app': 9, '89_cli': 9, '22_cleaning': 9,
     '40_regressors': 9, '82_app_session': 8, '62_simulator': 6, '53_bloom_lora': 6, '33_embeddings': 6}
 
 #: Functions of the package with a cache that holds models

@@ -32,6 +32,12 @@ def _cores() -> int: # At least 1
     "The cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
+# %% ../../nbs/3_features/38_effort.ipynb #88bdc66f
+def _give_memory_back():
+    "Free memory goes back to the system, where the C library can do that."
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError): pass # macOS, Windows
+
 # %% ../../nbs/3_features/38_effort.ipynb #33143a2f
 def _side_by_side(
     jobs:Sequence,        # Functions without arguments, none of which needs another's result
@@ -145,9 +151,3 @@ def _tell(
     "Log a step."
     if not (os.environ.get('BEHAVIOUR_SIM_QUIET') if quiet is None else quiet):
         _log.info('%s%s', step, _about(seconds))
-
-# %% ../../nbs/3_features/38_effort.ipynb #88bdc66f
-def _give_memory_back():
-    "Free memory goes back to the system, where the C library can do that."
-    try: ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError): pass # macOS, Windows
