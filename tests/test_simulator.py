@@ -216,3 +216,19 @@ def test_the_real_tweets_beat_the_account_mean(tmp_path):
     e = LikesSimulator('tiny').fit(t.iloc[:1500], quiet=True).evaluate(t.iloc[1500:], quiet=True)
     assert e['rmse_log1p'] < e['baselines']['account_mean']['rmse_log1p']
     assert .86 <= e['coverage_90'] <= .94
+
+
+def test_a_warm_prediction_encodes_one_new_text(sim, tweets, monkeypatch):
+    "One call of the encoder with one text; none for the same text at other hours, since names and texts are known by then."
+    import uuid
+    from behaviour_sim.features import embeddings
+    one = tweets.iloc[[410]].reset_index(drop=True)
+    sim.predict(one, quiet=True)
+    encode, calls = embeddings._loaded_encoder('tiny-distilbert'), []
+    monkeypatch.setattr(embeddings, '_loaded_encoder', lambda name: lambda texts: calls.append(list(texts)) or encode(texts))
+    new = one.assign(content=f'teapots {uuid.uuid4().hex}')
+    sim.predict(new, quiet=True)
+    assert [len(texts) for texts in calls] == [1] and 'teapots' in calls[0][0]
+    sim.predict(pd.concat([new.assign(date=f'2020-05-06 {h:02}:00') for h in range(24)], ignore_index=True), quiet=True)
+    sim.predict(new, quiet=True)
+    assert len(calls) == 1

@@ -197,8 +197,10 @@ def _steps_of_a_prediction(
     begun:float,     # When the process was started, from `time.time`
     n:int=10_000,    # Texts
     look:bool=True,  # As for `_real_tweets`
+    preset:str='laptop', # Of the likes simulator that predicts at the end
+    known:int=500,   # Embedded tweets that it is fitted to, untimed
 ) -> dict: # Step → seconds
-    "What a new process does before it predicts, and how long it encodes."
+    "What a new process does before it predicts, how long it encodes, and a prediction once all is there."
     took = {'Python and this package': time.time() - begun}
     def step(name, job):
         took[name], value = _timed(job)
@@ -209,6 +211,10 @@ def _steps_of_a_prediction(
     texts = _real_tweets(look)[0]['content'].drop_duplicates().head(n).tolist()
     step('one text', lambda: embed(texts[:1], 'minilm', cache=False, quiet=True))
     step(f'{len(texts):,} texts', lambda: embed(texts, 'minilm', cache=False, quiet=True))
+    sim, one = LikesSimulator(preset).fit(t := sample_tweets(known), quiet=True), t.tail(1)
+    for k in range(2): # the first is not counted
+        draft = one.assign(content=f'{begun:.6f} {k}') # never encoded before
+        step('a post, all there', lambda: sim.predict(draft, quiet=True))
     return took
 
 # %% ../../nbs/9_bench/95_growth.ipynb #3a45ee02
