@@ -454,8 +454,8 @@ def test_figures_show(browser, home):
     emulate(browser)
     for name in ("2_data/eda.html", "1_corpus/synthetic.html", "tutorials/reproduce_team83.html", "tutorials/draft_a_tweet.html"):
         browser.get(home + name)
+        wait(browser, "const i = [...document.querySelectorAll('main img')]; return i.length >= 3 && i.every(x => x.complete)")
         images = browser.execute_script("return [...document.querySelectorAll('main img')].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
-        assert len(images) >= 3
         for natural, shown, alt in images:
             assert natural > 0 and 0 < shown <= natural and alt.strip()      # never drawn larger than it is: that blurs
 
@@ -540,7 +540,7 @@ def test_text_can_be_read(browser, home, scheme):
     low = {}
     for name in ("index.html", "2_data/tweets.html", "api.html", "2_data/eda.html", "4_likes/history.html", "tutorials/reproduce_team83.html", "tutorials/your_own_tweets.html"):
         browser.get(home + name)
-        assert browser.execute_script("return document.documentElement.classList.contains('quarto-dark')") == (scheme == "dark")
+        assert wait(browser, f"return document.documentElement.classList.contains('quarto-dark') == {json.dumps(scheme == 'dark')}")
         low[name] = browser.execute_script(CONTRAST)
     assert not any(low.values()), {k: v for k, v in low.items() if v}
 
