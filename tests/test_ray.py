@@ -1,4 +1,4 @@
-"""Many processes on Ray give what one gives; one that is killed costs nothing; and trees from disk where memory is short."""
+"""Many processes on Ray give what one gives (vectors and indexes: `70_ray_data` and `71_ray_train`); one that is killed costs nothing; and trees from disk where memory is short."""
 import os
 import signal
 import subprocess
@@ -41,7 +41,7 @@ def session(tmp_path_factory):
 
 
 def test_the_same_model(session, tweets):
-    "One worker grows the very trees of this process."
+    "One worker grows the very trees of this process; that two agree in their error is shown in `71_ray_train`."
     X, _ = TweetFeatures('tiny').fit(tweets, quiet=True).transform(tweets, quiet=True)
     y = to_log1p(tweets['likes'])
     settings = dict(params=dict(objective='reg:squarederror', tree_method='hist', learning_rate=.1, max_depth=4), rounds=40)

@@ -202,9 +202,7 @@ def _steps_of_a_prediction(
 ) -> dict: # Step → seconds
     "What a new process does before it predicts, how long it encodes, and a prediction once all is there."
     took = {'Python and this package': time.time() - begun}
-    def step(name, job):
-        took[name], value = _timed(job)
-        return value
+    def step(name, job): took[name], _ = _timed(job)
     step('import of torch', lambda: importlib.import_module('torch'))
     step('import of transformers', lambda: importlib.import_module('transformers').BertModel)
     step('MiniLM', lambda: _encode_function('minilm'))
