@@ -341,7 +341,7 @@ def _table_or_sentence(
 
 def _stages_markdown() -> str: # Markdown
     "The table of the stages: tweets a second, and the peak of memory."
-    both = lambda n: f'{{rate_{n}:,.0f}} / {{peak_{n}:.2f}}'
+    both = lambda n: f'{{rate_{n}:,.0f}}\xa0/\xa0{{peak_{n}:.2f}}' # on one line
     return _table_or_sentence('stages', {'stage': '{name}', '10,000 tweets': both(10_000),
         '100,000': both(100_000), '300,000': both(300_000), 'exponent of time': '{exponent:.2f}'})
 
